@@ -1,0 +1,89 @@
+"""A Hugging Face Llama folder (config.json, weights, tokenizer.json) -> decoder weights and configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cellscribe.engine.errors import CheckpointError
+from cellscribe.export.checkpoint.weights import Taker, Weights, read_json
+from cellscribe.export.models.lingocell import DecoderConfig
+
+DROPPED = ("model.rotary_emb.", "rotary_emb.")
+
+
+def read_llama_config(folder: Path, max_positions: int = 2048) -> DecoderConfig:
+    """Read config.json.
+
+    Raises
+    ------
+    CheckpointError
+        When it is another architecture, or uses a feature that this decoder does not have.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    if config.get("model_type") != "llama":
+        raise CheckpointError(f"{path} says model_type {config.get('model_type')!r}; the decoder must be a Llama.")
+    _refuse_unknown(config, path)
+    heads = int(config["num_attention_heads"])
+    width = int(config["hidden_size"])
+    if config.get("head_dim") not in (None, width // heads):
+        raise CheckpointError(f"{path} sets head_dim {config['head_dim']}; only hidden_size / num_attention_heads is known.")
+    rope = config.get("rope_parameters") or {}
+    return DecoderConfig(
+        vocab_size=int(config["vocab_size"]),
+        d_model=width,
+        n_layers=int(config["num_hidden_layers"]),
+        n_heads=heads,
+        n_kv_heads=int(config.get("num_key_value_heads") or heads),
+        d_ffn=int(config["intermediate_size"]),
+        rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0),
+        rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+        tie_embeddings=bool(config.get("tie_word_embeddings", False)),
+        max_positions=min(int(config.get("max_position_embeddings", max_positions)), max_positions),
+    )
+
+
+def _refuse_unknown(config: dict[str, Any], path: Path) -> None:
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    for wrong, what in (
+        (config.get("attention_bias"), "attention_bias"),
+        (config.get("mlp_bias"), "mlp_bias"),
+        (config.get("hidden_act", "silu") != "silu", f"hidden_act {config.get('hidden_act')!r}"),
+        (kind != "default", f"rope scaling {kind!r}"),
+    ):
+        if wrong:
+            raise CheckpointError(f"{path} uses {what}, which this decoder does not have; choose a plain Llama checkpoint.")
+
+
+def llama_state(weights: Weights, config: DecoderConfig, where: str) -> Weights:
+    """Translate the weights of LlamaForCausalLM into the names of :class:`LingoDecoder` (without cross-attention)."""
+    prefix = "model." if "model.embed_tokens.weight" in weights else ""
+    taker = Taker(weights, where)
+    state = {
+        "embedding.weight": taker.take(f"{prefix}embed_tokens.weight"),
+        "norm.weight": taker.take(f"{prefix}norm.weight"),
+    }
+    names = {
+        "attention.q": "self_attn.q_proj",
+        "attention.k": "self_attn.k_proj",
+        "attention.v": "self_attn.v_proj",
+        "attention.out": "self_attn.o_proj",
+        "feed_forward.gate": "mlp.gate_proj",
+        "feed_forward.up": "mlp.up_proj",
+        "feed_forward.down": "mlp.down_proj",
+    }
+    for i in range(config.n_layers):
+        source = f"{prefix}layers.{i}."
+        for ours, theirs in names.items():
+            state[f"layers.{i}.{ours}.weight"] = taker.take_linear(f"{source}{theirs}.weight")
+        state[f"layers.{i}.norm1.weight"] = taker.take(f"{source}input_layernorm.weight")
+        state[f"layers.{i}.norm2.weight"] = taker.take(f"{source}post_attention_layernorm.weight")
+    dropped = list(DROPPED) + [f"{prefix}layers.{i}.self_attn.rotary_emb." for i in range(config.n_layers)]
+    if config.tie_embeddings:
+        dropped.append("lm_head.")
+    else:
+        state["head.weight"] = taker.take_linear("lm_head.weight")
+    taker.finish(dropped)
+    return state

@@ -1,0 +1,1 @@
+"""Thin torch modules: differentiable in eager mode, and traceable into standard ONNX operators."""
