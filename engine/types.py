@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cellscribe.engine.errors import UsageError
 
-MIN_NEW_TOKENS, MAX_NEW_TOKENS = 1, 256
+MIN_NEW_TOKENS, MAX_NEW_TOKENS = 32, 256
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Decoding, for all families: requests into slots, tokens into texts, attention into evidence."""

@@ -1,0 +1,56 @@
+"""From attention to genes: the top genes of a text, and which of them it names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.types import TopGenes
+
+
+@dataclass(frozen=True)
+class GeneAxis:
+    """What stands behind the memory positions of one cell: symbols [S] and columns int64 [S] of the input's var.
+
+    A column below 0 is no gene of the input (`<cls>`, padding, a gene the file lacks) and never counts as evidence.
+    """
+
+    symbols: tuple[str, ...]
+    columns: npt.NDArray[np.int64]
+
+
+def top_genes(evidence: npt.NDArray[np.float32], axis: GeneAxis, count: int) -> TopGenes:
+    """Return the most attended genes.
+
+    Parameters
+    ----------
+    evidence
+        Attention per memory position, float32 [S], in any scale.
+    axis
+        The genes of those positions.
+    count
+        How many to return at most.
+
+    Returns
+    -------
+    Genes by falling weight (ties by position); weights are shares of the attention that went to genes.
+    """
+    weights = np.where(axis.columns >= 0, evidence.astype(np.float64), 0.0)
+    total = weights.sum()
+    if count <= 0 or not total > 0:
+        return TopGenes()
+    order = np.argsort(-weights, kind="stable")[:count]
+    order = order[weights[order] > 0]
+    return TopGenes(
+        tuple(axis.symbols[i] for i in order),
+        tuple((weights[order] / total).tolist()),
+        tuple(axis.columns[order].tolist()),
+    )
+
+
+def named_genes(text: str, symbols: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those symbols that the text names as whole words, in their order."""
+    return tuple(s for s in symbols if re.search(rf"(?<![\w-]){re.escape(s)}(?![\w]|-\w)", text))

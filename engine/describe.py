@@ -1,0 +1,147 @@
+"""The way of a cell through the engine: tokens, memory, slots, text, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.backends.base import Array, Backend, SlotPlan
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.cells import CellSource, CellTokenizer, TokenBatch
+from cellscribe.engine.decode.evidence import GeneAxis, named_genes, top_genes
+from cellscribe.engine.decode.scheduler import Request, Scheduler, Text, TokenEvent
+from cellscribe.engine.decode.texts import GrowingText, decode
+from cellscribe.engine.keyed import cell_key
+from cellscribe.engine.types import AttentionRecord, Description, Piece, Sampling, TopGenes
+
+Progress = Callable[[int, int, int], None]  # results done, results in all, tokens so far
+OnPiece = Callable[[str, Piece], None]
+Embeddings = npt.NDArray[np.float32]
+
+ENCODE_CELLS = 8  # cells tokenised and encoded at a time while slots wait for them
+
+
+@dataclass(frozen=True)
+class DescribeOptions:
+    """How texts are written; see :meth:`cellscribe.engine.model.Model.describe`."""
+
+    sampling: Sampling
+    max_new_tokens: int
+    num_slots: int
+    top_genes: int
+    keep_attention: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is described: its place in the results, its name, and the genes behind its memory."""
+
+    index: int
+    cell_id: str
+    axis: GeneAxis
+
+
+class Writer:
+    """Writes texts about memories with the slots of one backend."""
+
+    def __init__(self, backend: Backend, bundle: Bundle, options: DescribeOptions) -> None:
+        self._backend, self._bundle, self._options = backend, bundle, options
+        self._subjects: dict[int, Subject] = {}
+        self._growing: dict[int, GrowingText] = {}
+        self.descriptions: dict[int, Description] = {}
+        self.attention: dict[int, AttentionRecord] = {}
+
+    def events(self, requests: Iterator[tuple[Subject, Array, npt.NDArray[np.bool_]]], num_genes: int) -> Iterator[TokenEvent]:
+        """Run requests (subject, memory [S, d], mask [S]) to the end; S is at most `num_genes`."""
+        options, prompt = self._options, self._bundle.manifest.prompt
+        plan = SlotPlan(options.num_slots, num_genes, options.max_new_tokens, options.sampling, options.keep_attention)
+        scheduler = Scheduler(
+            self._backend.open_slots(plan),
+            options.num_slots,
+            eos_ids=frozenset(prompt.eos_token_ids if prompt else ()),
+            max_new_tokens=options.max_new_tokens,
+            keep_attention=options.keep_attention,
+        )
+        for event in scheduler.run(self._register(requests)):
+            if event.text.is_finished:
+                self._finish(event.text)
+            yield event
+
+    def subject(self, event: TokenEvent) -> Subject:
+        """Whom an event is about."""
+        return self._subjects[event.text.request.index]
+
+    def piece(self, event: TokenEvent) -> Piece:
+        """The token of an event as text with its genes."""
+        subject, token = self.subject(event), event.token_id if event.token_id is not None else -1
+        growing = self._growing.setdefault(subject.index, GrowingText(self._bundle.tokenizer))
+        added = growing.add(token) if token >= 0 else ""
+        genes = top_genes(event.evidence, subject.axis, self._options.top_genes)
+        return Piece(added, token, event.logprob, genes)
+
+    def _register(self, requests: Iterator[tuple[Subject, Array, npt.NDArray[np.bool_]]]) -> Iterator[Request]:
+        for subject, memory, mask in requests:
+            self._subjects[subject.index] = subject
+            yield Request(subject.index, cell_key(subject.cell_id), memory, mask)
+
+    def _finish(self, text: Text) -> None:
+        subject = self._subjects[text.request.index]
+        written = decode(self._bundle.tokenizer, text.token_ids)
+        genes = top_genes(text.evidence, subject.axis, self._options.top_genes)
+        self.descriptions[subject.index] = Description(
+            cell_id=subject.cell_id,
+            text=written,
+            token_ids=tuple(text.token_ids),
+            mean_logprob=float(np.mean(text.logprobs)) if text.logprobs else float("nan"),
+            latency_ms=text.latency_ms,
+            finish_reason=text.finish_reason,
+            top_genes=genes,
+            named_genes=named_genes(written, genes.symbols),
+        )
+        if self._options.keep_attention and text.attention:
+            weights = np.stack(text.attention, 2)  # [L, H, T, S]
+            self.attention[subject.index] = AttentionRecord(subject.cell_id, subject.axis.symbols, weights)
+
+
+def failed(cell_id: str, why: str) -> Description:
+    """Return the result of a cell that could not be described."""
+    return Description(cell_id, top_genes=TopGenes(), status=f"failed: {why}")
+
+
+def gene_axes(batch: TokenBatch, tokens: tuple[str, ...]) -> Iterator[GeneAxis]:
+    """Return the genes behind each cell's memory; cells of a fixed layout share one."""
+    last: tuple[Array, Array, GeneAxis] | None = None
+    for genes, columns in zip(batch.genes, batch.columns, strict=True):
+        if last is None or not (np.array_equal(genes, last[0]) and np.array_equal(columns, last[1])):
+            last = (genes, columns, GeneAxis(tuple(tokens[g] for g in genes), columns))
+        yield last[2]
+
+
+class CellFeed:
+    """Tokenises and encodes cells as they are asked for, and keeps their embeddings and failures."""
+
+    def __init__(self, backend: Backend, bundle: Bundle, tokenizer: CellTokenizer, source: CellSource, rows: npt.NDArray[np.int64]) -> None:
+        self._backend, self._bundle, self._tokenizer = backend, bundle, tokenizer
+        self._rows = rows
+        self._index = {int(row): i for i, row in enumerate(rows)}
+        self._names = source.obs_names
+        self.embeddings = np.full((len(rows), bundle.manifest.encoder.d_model), np.nan, np.float32)
+        self.failures: dict[int, Description] = {}
+
+    def __iter__(self) -> Iterator[tuple[Subject, Array, npt.NDArray[np.bool_]]]:
+        """Yield each usable cell with its memory and mask, in order."""
+        for batch in self._tokenizer.batches(rows=self._rows, batch_cells=ENCODE_CELLS):
+            for row, why in batch.failures:
+                index = self._index[int(row)]
+                self.failures[index] = failed(str(self._names[row]), why)
+            if not len(batch.rows):
+                continue
+            encoded = self._backend.encode(batch)
+            axes = gene_axes(batch, self._bundle.vocabulary.tokens)
+            for i, (row, axis) in enumerate(zip(batch.rows, axes, strict=True)):
+                index = self._index[int(row)]
+                self.embeddings[index] = encoded.cell[i] / np.linalg.norm(encoded.cell[i])
+                yield Subject(index, batch.cell_ids[i], axis), encoded.memory[i], batch.mask[i]

@@ -1,0 +1,159 @@
+"""Does a bundle do on this machine what the torch model did when it was exported?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.backends.base import Admission, Backend, SlotPlan
+from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from cellscribe.engine.bundle import Bundle, open_bundle
+from cellscribe.engine.bundle.load import REFERENCE
+from cellscribe.engine.bundle.manifest import Parity
+from cellscribe.engine.cells import TokenBatch
+from cellscribe.engine.errors import BundleError
+from cellscribe.engine.types import Sampling
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+# Largest differences that pass, by precision. float32: sums in another order. float16: a hundred times the rounding of
+# weights and activations through the layers; logits as in the tolerances of the parity fixtures.
+TOLERANCES: dict[str, dict[str, float]] = {
+    "fp32": {"memory_max_error": 5e-4, "cell_max_error": 5e-4, "logits_max_error": 2e-3, "memory_min_cosine": 0.999999},
+    "fp16": {"memory_max_error": 0.1, "cell_max_error": 0.1, "logits_max_error": 0.15, "memory_min_cosine": 0.999},
+}
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The outcome of a check: `failures` are sentences, none when all is well."""
+
+    bundle: str
+    device: str
+    parity: Parity
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every figure is within its tolerance."""
+        return not self.failures
+
+    def lines(self) -> list[str]:
+        """Say it in lines for a terminal."""
+        p = self.parity
+        lines = [
+            f"{self.bundle} on {self.device}",
+            f"{p.cells} cells ({p.source}): memory differs by at most {p.memory_max_error:.2g} "
+            f"(cosine at least {p.memory_min_cosine:.7f}), cell embedding by {p.cell_max_error:.2g}",
+        ]
+        if p.logits_max_error is not None and p.greedy_agreement is not None:
+            lines.append(
+                f"logits differ by at most {p.logits_max_error:.2g}; the same token at {p.greedy_agreement:.1%} "
+                f"of {p.tokens} greedy steps ({p.near_ties} near-ties left out)"
+            )
+        return lines + list(self.failures)
+
+
+def verify_bundle(bundle: Bundle | str, threads: int | None = None) -> VerifyReport:
+    """Run the bundle's reference cells and compare with what torch computed at export.
+
+    Raises
+    ------
+    BundleError
+        When the bundle is damaged or carries no reference.
+    """
+    opened = open_bundle(bundle) if not isinstance(bundle, Bundle) else bundle
+    backend = OnnxRuntimeCpu(opened, threads)
+    source = opened.manifest.parity.source if opened.manifest.parity else "reference cells"
+    parity = measure_parity(opened, backend, source)
+    return VerifyReport(opened.name, backend.device, parity, parity_failures(parity))
+
+
+def measure_parity(bundle: Bundle, backend: Backend, source: str) -> Parity:
+    """Compare a backend with reference.safetensors."""
+    reference = bundle.tensors(REFERENCE)
+    encoded = backend.encode(_batch(reference))
+    real = reference["mask"].astype(bool)
+    theirs, ours = reference["memory"][real].astype(np.float64), encoded.memory[real].astype(np.float64)
+    cosine = (theirs * ours).sum(-1) / (np.linalg.norm(theirs, axis=-1) * np.linalg.norm(ours, axis=-1))
+    tolerance = TOLERANCES[bundle.manifest.precision]
+    figures: dict[str, float] = {
+        "memory_max_error": float(np.abs(theirs - ours).max()),
+        "memory_min_cosine": float(cosine.min()),
+        "cell_max_error": float(np.abs(reference["cell"].astype(np.float64) - encoded.cell).max()),
+    }
+    if not bundle.describes:
+        return Parity(len(real), source, **figures, tolerance=tolerance)
+    logits = teacher_forced(bundle, backend, encoded.memory, real, reference["tokens"].astype(np.int64))
+    steps = _compare_logits(reference["logits"].astype(np.float32), logits, tolerance["logits_max_error"])
+    return Parity(len(real), source, **figures, **steps, tolerance=tolerance)
+
+
+def _compare_logits(theirs: npt.NDArray[np.float32], ours: npt.NDArray[np.float32], tolerance: float) -> dict[str, object]:
+    """Compare logits [B, T, V]; where torch's two best are closer than twice the tolerance, either may come first."""
+    best = np.sort(theirs, -1)[..., -2:]
+    clear = best[..., 1] - best[..., 0] > 2 * tolerance
+    same = theirs.argmax(-1) == ours.argmax(-1)
+    return {
+        "logits_max_error": float(np.abs(theirs - ours).max()),
+        "greedy_agreement": float(same[clear].mean()) if clear.any() else 1.0,
+        "tokens": int(clear.size),
+        "near_ties": int((~clear).sum()),
+    }
+
+
+def teacher_forced(
+    bundle: Bundle,
+    backend: Backend,
+    memory: npt.NDArray[np.generic],
+    mask: npt.NDArray[np.bool_],
+    tokens: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    """Return the logits [B, T, V] before each of the given tokens [B, T], run the way texts are written."""
+    count, length = tokens.shape
+    slots = backend.open_slots(SlotPlan(count, memory.shape[1], length, Sampling()))
+    slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(count)])
+    seen = [slots.logits(count).copy()]
+    for t in range(length - 1):
+        slots.force(tokens[:, t])
+        slots.step(np.arange(count))
+        seen.append(slots.logits(count).copy())
+    return np.stack(seen, 1)
+
+
+def parity_failures(parity: Parity) -> tuple[str, ...]:
+    """Return one sentence for every figure outside its tolerance."""
+    found = []
+    for name, limit in parity.tolerance.items():
+        value = getattr(parity, name)
+        if value is None:
+            continue
+        bad = value < limit if name == "memory_min_cosine" else not value <= limit
+        if bad:
+            found.append(f"{name} is {value:.3g}, beyond the tolerance {limit:g}.")
+    if parity.greedy_agreement is not None and parity.greedy_agreement < 1.0:
+        found.append(f"only {parity.greedy_agreement:.1%} of the clear greedy steps choose the same token as torch.")
+    return tuple(found)
+
+
+def require_parity(parity: Parity, name: str) -> None:
+    """Raise BundleError when a bundle is not what torch computed."""
+    failures = parity_failures(parity)
+    if failures:
+        raise BundleError(f"the bundle {name} does not reproduce the torch model: {' '.join(failures)}")
+
+
+def _batch(reference: Arrays) -> TokenBatch:
+    genes = reference["genes"].astype(np.int64)
+    count = len(genes)
+    return TokenBatch(
+        rows=np.arange(count),
+        cell_ids=tuple(f"reference {i}" for i in range(count)),
+        genes=genes,
+        values=reference["values"].astype(np.float32),
+        mask=reference["mask"].astype(bool),
+        columns=np.full(genes.shape, -1, dtype=np.int64),
+        failures=(),
+    )

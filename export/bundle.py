@@ -1,0 +1,237 @@
+"""Checkpoint -> bundle: trace, compute the prefix, keep a reference, check parity, then move into place."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import save_file
+
+from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from cellscribe.engine.bundle import load as names
+from cellscribe.engine.bundle.integrity import record
+from cellscribe.engine.bundle.load import open_bundle
+from cellscribe.engine.bundle.manifest import MANIFEST_NAME, Manifest, Parity
+from cellscribe.engine.errors import CheckpointError, OutputError, UsageError
+from cellscribe.engine.verify import measure_parity, require_parity
+from cellscribe.engine.versions import versions
+from cellscribe.export.describe_manifest import manifest_of
+from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
+from cellscribe.export.models.cross import latent_is_cheaper
+from cellscribe.export.parts import Parts, read_parts
+from cellscribe.export.prefix import compute_prefix
+from cellscribe.export.random_model import random_parts
+from cellscribe.export.reference import decoder_reference, encoder_reference
+from cellscribe.export.reference_cells import ReferenceCells, reference_cells
+from cellscribe.export.trace import trace_cross, trace_decoder, trace_encoder
+
+Precision = Literal["fp32", "fp16"]
+CrossChoice = Literal["auto", "latent", "materialised"]
+Progress = Callable[[str], None]
+
+_REFERENCE_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export made: the bundle folder and its manifest, parity included."""
+
+    folder: Path
+    manifest: Manifest
+
+    def lines(self) -> list[str]:
+        """Say it in lines for a terminal."""
+        size = sum(f.bytes for f in self.manifest.files.values())
+        parity = self.manifest.parity
+        lines = [f"{self.folder}: {self.manifest.family}, {self.manifest.precision}, {size / 1e6:,.1f} MB"]
+        if parity:
+            lines.append(f"parity on {parity.cells} cells ({parity.source}): memory within {parity.memory_max_error:.2g}")
+            if parity.logits_max_error is not None:
+                lines[-1] += (
+                    f", logits within {parity.logits_max_error:.2g}, "
+                    f"{parity.greedy_agreement:.1%} of {parity.tokens} greedy tokens equal"
+                )
+        return lines
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    bundle: Path,
+    *,
+    family: str,
+    precision: str = "fp32",
+    cross_attention: str = "auto",
+    key_map: Path | None = None,
+    parity_cells: Path | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Export a checkpoint folder.
+
+    Parameters
+    ----------
+    checkpoint
+        A folder as :mod:`cellscribe.export.checkpoint` describes it.
+    bundle
+        Folder to make; it must not exist yet.
+    family
+        ``lingocell`` (encoder and decoder) or ``scgpt`` (an encoder alone).
+    precision
+        ``fp32`` or ``fp16`` (norms, softmax and logits stay in float32).
+    cross_attention
+        ``latent``, ``materialised`` or ``auto``, by cost.
+    key_map
+        Prefixes of a single training file, see :mod:`cellscribe.export.checkpoint.lingocell`.
+    parity_cells
+        Cells to check parity on; None takes the packaged ones.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint cannot be read.
+    BundleError
+        When the graphs do not reproduce the torch model.
+    OutputError
+        When the bundle cannot be written.
+    """
+    _check_target(bundle)
+    say = progress or (lambda _: None)
+    say("reading the checkpoint")
+    parts = read_parts(Path(checkpoint), family, key_map)
+    return _export(parts, bundle, precision, cross_attention, parity_cells, name or bundle.name, say)
+
+
+def export_random(
+    shape: str,
+    bundle: Path,
+    *,
+    precision: str = "fp32",
+    cross_attention: str = "auto",
+    seed: int = 0,
+    parity_cells: Path | None = None,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Export a model of a known shape with random weights, for benchmarks; see :func:`export_checkpoint`."""
+    _check_target(bundle)
+    say = progress or (lambda _: None)
+    say(f"drawing random weights of shape {shape}")
+    return _export(random_parts(shape, seed), bundle, precision, cross_attention, parity_cells, bundle.name, say)
+
+
+def _export(
+    parts: Parts, bundle: Path, precision: str, cross: str, cells: Path | None, name: str, say: Progress
+) -> ExportReport:
+    if precision not in ("fp32", "fp16"):
+        raise UsageError(f"precision is {precision!r}; choose fp32 or fp16.")
+    parts = replace(parts, form=_choose_form(parts, cross))
+    with _staging(bundle) as folder, torch.no_grad():
+        for file, text in parts.texts().items():
+            (folder / file).write_text(text, encoding="utf-8")
+        _trace_all(parts, folder, torch.float16 if precision == "fp16" else torch.float32, say)
+        chosen = reference_cells(parts, cells)
+        _keep_reference(parts, chosen, folder, say)
+        manifest = _seal(manifest_of(parts, precision, name), folder)
+        say("checking parity with torch")
+        parity = _parity(parts, folder, chosen)
+        manifest = _seal(replace(manifest, parity=parity), folder)
+    return ExportReport(bundle, manifest)
+
+
+def _choose_form(parts: Parts, cross: str) -> Literal["latent", "materialised"]:
+    if cross in ("latent", "materialised"):
+        return cross  # type: ignore[return-value]
+    if cross != "auto":
+        raise UsageError(f"cross-attention is {cross!r}; choose auto, latent or materialised.")
+    block = parts.first_cross
+    if block is None:
+        return "latent"
+    memory = parts.encoder.config.d_model
+    return "latent" if latent_is_cheaper(block.n_heads, block.n_kv_heads, block.d_head, memory) else "materialised"
+
+
+def _trace_all(parts: Parts, folder: Path, dtype: torch.dtype, say: Progress) -> None:
+    """Trace every graph; in half precision from a rounded copy, so that the reference keeps the original weights."""
+    half = dtype == torch.float16
+    say("tracing the encoder")
+    trace_encoder(EncoderGraph(copy.deepcopy(parts.encoder).half() if half else parts.encoder), folder / names.ENCODER)
+    if parts.decoder is None:
+        return
+    decoder = copy.deepcopy(parts.decoder).half() if half else parts.decoder
+    if half:
+        decoder.restore_tables()
+    say("tracing the decoder")
+    trace_decoder(DecoderGraph(decoder, parts.form).to(dtype), folder / names.DECODER, dtype)
+    if parts.needs_cross_graph:
+        say("tracing the cross-attention projections")
+        trace_cross(CrossGraph(decoder, parts.form), folder / names.CROSS, parts.encoder.config.d_model, dtype)
+    say("computing the prompt's prefix")
+    save_file({k: v.to(dtype) for k, v in compute_prefix(parts.decoder, parts.prompt_ids).items()}, folder / names.PREFIX)
+
+
+def _keep_reference(parts: Parts, cells: ReferenceCells, folder: Path, say: Progress) -> None:
+    say("running the torch model on the reference cells")
+    reference = encoder_reference(parts.encoder, cells.batch)
+    if parts.decoder is not None:
+        reference |= decoder_reference(parts.decoder, parts.prompt_ids, reference, _REFERENCE_TOKENS)
+    save_file(reference, folder / names.REFERENCE)
+
+
+def _parity(parts: Parts, folder: Path, cells: ReferenceCells) -> Parity:
+    parts.release()  # the runtime needs the room
+    opened = open_bundle(folder)
+    parity = measure_parity(opened, OnnxRuntimeCpu(opened), cells.source)
+    require_parity(parity, opened.name)
+    return parity
+
+
+def _seal(manifest: Manifest, folder: Path) -> Manifest:
+    """Write the manifest with the hashes of everything beside it."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != MANIFEST_NAME:
+            files[path.name] = manifest.files.get(path.name) or record(path)
+    tools = {name: version(name) for name in ("torch", "onnx", "onnxscript", "transformers")}
+    sealed = replace(manifest, files=files, versions={**versions(), **tools})
+    (folder / MANIFEST_NAME).write_text(sealed.to_json(), encoding="utf-8")
+    return sealed
+
+
+def _check_target(bundle: Path) -> None:
+    if bundle.exists():
+        raise OutputError(f"{bundle} exists already; choose another name, or remove it first.")
+    if not bundle.resolve().parent.is_dir():
+        raise OutputError(f"the folder {bundle.resolve().parent} does not exist; make it, or choose another place.")
+    if not os.access(bundle.resolve().parent, os.W_OK):
+        raise OutputError(f"the folder {bundle.resolve().parent} cannot be written; choose another place.")
+
+
+@contextmanager
+def _staging(bundle: Path) -> Iterator[Path]:
+    """Build in a temporary folder beside the target and rename it when all is done; leave nothing behind otherwise."""
+    target = bundle.resolve()
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"{target.parent} cannot be written ({error.strerror}); choose another place.") from error
+    try:
+        yield staging
+        staging.chmod(0o755)
+        for path in staging.iterdir():
+            path.chmod(0o644)
+        staging.rename(target)
+    except OSError as error:
+        raise OutputError(f"{target} could not be written ({error.strerror}); free some space or choose another place.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+__all__ = ["CheckpointError", "CrossChoice", "ExportReport", "Precision", "export_checkpoint", "export_random"]
