@@ -1,0 +1,51 @@
+"""Cellscribe: fast inference for single-cell language models.
+
+>>> import cellscribe as cs
+>>> model = cs.load("demo")                      # or a bundle folder
+>>> frame = model.describe(adata)                # one row per cell; adata.obs["cellscribe_description"]
+>>> vectors = model.embed(adata)                 # adata.obsm["X_cellscribe"]
+>>> for piece in model.stream(adata[0]):         # text as it is generated
+...     print(piece.text, end="")
+
+Names are imported when first used, so ``import cellscribe`` is quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cellscribe.engine.errors import CellscribeError
+    from cellscribe.engine.model import Model, load
+    from cellscribe.engine.types import Description, Piece, Sampling
+
+    __version__: str
+
+__all__ = ["CellscribeError", "Description", "Model", "Piece", "Sampling", "__version__", "load"]
+
+_HOME = {
+    "CellscribeError": "cellscribe.engine.errors",
+    "Description": "cellscribe.engine.types",
+    "Model": "cellscribe.engine.model",
+    "Piece": "cellscribe.engine.types",
+    "Sampling": "cellscribe.engine.types",
+    "load": "cellscribe.engine.model",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cellscribe")
+    if name not in _HOME:
+        raise AttributeError(f"module 'cellscribe' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Online: cells in, text, labels and vectors out; no torch."""

@@ -44,6 +44,9 @@ class Subject:
     axis: GeneAxis
 
 
+Asked = tuple[Subject, Array, npt.NDArray[np.bool_]]  # whom, memory [S, d], mask [S]
+
+
 class Writer:
     """Writes texts about memories with the slots of one backend."""
 
@@ -54,7 +57,7 @@ class Writer:
         self.descriptions: dict[int, Description] = {}
         self.attention: dict[int, AttentionRecord] = {}
 
-    def events(self, requests: Iterator[tuple[Subject, Array, npt.NDArray[np.bool_]]], num_genes: int) -> Iterator[TokenEvent]:
+    def events(self, requests: Iterator[Asked], num_genes: int) -> Iterator[TokenEvent]:
         """Run requests (subject, memory [S, d], mask [S]) to the end; S is at most `num_genes`."""
         options, prompt = self._options, self._bundle.manifest.prompt
         plan = SlotPlan(options.num_slots, num_genes, options.max_new_tokens, options.sampling, options.keep_attention)
@@ -82,7 +85,7 @@ class Writer:
         genes = top_genes(event.evidence, subject.axis, self._options.top_genes)
         return Piece(added, token, event.logprob, genes)
 
-    def _register(self, requests: Iterator[tuple[Subject, Array, npt.NDArray[np.bool_]]]) -> Iterator[Request]:
+    def _register(self, requests: Iterator[Asked]) -> Iterator[Request]:
         for subject, memory, mask in requests:
             self._subjects[subject.index] = subject
             yield Request(subject.index, cell_key(subject.cell_id), memory, mask)
@@ -123,7 +126,14 @@ def gene_axes(batch: TokenBatch, tokens: tuple[str, ...]) -> Iterator[GeneAxis]:
 class CellFeed:
     """Tokenises and encodes cells as they are asked for, and keeps their embeddings and failures."""
 
-    def __init__(self, backend: Backend, bundle: Bundle, tokenizer: CellTokenizer, source: CellSource, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        bundle: Bundle,
+        tokenizer: CellTokenizer,
+        source: CellSource,
+        rows: npt.NDArray[np.int64],
+    ) -> None:
         self._backend, self._bundle, self._tokenizer = backend, bundle, tokenizer
         self._rows = rows
         self._index = {int(row): i for i, row in enumerate(rows)}
@@ -131,7 +141,7 @@ class CellFeed:
         self.embeddings = np.full((len(rows), bundle.manifest.encoder.d_model), np.nan, np.float32)
         self.failures: dict[int, Description] = {}
 
-    def __iter__(self) -> Iterator[tuple[Subject, Array, npt.NDArray[np.bool_]]]:
+    def __iter__(self) -> Iterator[Asked]:
         """Yield each usable cell with its memory and mask, in order."""
         for batch in self._tokenizer.batches(rows=self._rows, batch_cells=ENCODE_CELLS):
             for row, why in batch.failures:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer, open_cells
-from cellscribe.engine.describe import CellFeed, DescribeOptions, OnPiece, Progress, Writer
+from cellscribe.engine.describe import Asked, CellFeed, DescribeOptions, OnPiece, Progress, Writer
 from cellscribe.engine.errors import BundleError, InputError, UsageError
 from cellscribe.engine.output.anndata import annotate
 from cellscribe.engine.output.frame import to_frame
@@ -202,6 +202,10 @@ class Model:
             settings=settings,
         )
 
+    def gene_report(self, source: CellSource) -> dict[str, object]:
+        """Say how a source's genes match the bundle's: figures, ``sentence``, and ``warning`` where few do."""
+        return self._tokenizer(source).report.as_dict()
+
     def stream_cell(
         self,
         source: CellSource,
@@ -240,7 +244,15 @@ class Model:
             cell_ids=tuple(str(source.obs_names[row]) for row in rows),
         )
 
-    def _write(self, writer: Writer, requests: Iterator, num_genes: int, total: int, progress: Progress | None, on_piece: OnPiece | None) -> None:  # type: ignore[type-arg]
+    def _write(
+        self,
+        writer: Writer,
+        requests: Iterator[Asked],
+        num_genes: int,
+        total: int,
+        progress: Progress | None,
+        on_piece: OnPiece | None,
+    ) -> None:
         tokens = 0
         for event in writer.events(requests, num_genes):
             tokens += event.token_id is not None
@@ -257,13 +269,15 @@ class Model:
         return Pools.of(column, labels, rows, feed.embeddings, source.n_cells)
 
     def _tokenizer(self, source: CellSource) -> CellTokenizer:
-        return CellTokenizer(
-            self.bundle.manifest.cells, self.bundle.vocabulary, source, seed=self._seed, hvg=self._hvg
-        )
+        return CellTokenizer(self.bundle.manifest.cells, self.bundle.vocabulary, source, seed=self._seed, hvg=self._hvg)
 
-    def _options(self, sampling: Sampling, max_new_tokens: int, batch_size: int, top_genes: int, attention: bool) -> DescribeOptions:
+    def _options(
+        self, sampling: Sampling, max_new_tokens: int, batch_size: int, top_genes: int, attention: bool
+    ) -> DescribeOptions:
         if not self.bundle.describes:
-            raise BundleError(f"the bundle {self.bundle.name} holds an encoder alone; use embed, or choose a bundle with a decoder.")
+            raise BundleError(
+                f"the bundle {self.bundle.name} holds an encoder alone; use embed, or choose a bundle with a decoder."
+            )
         if not 1 <= batch_size <= MAX_SLOTS:
             raise UsageError(f"batch_size is {batch_size}; choose a whole number from 1 to {MAX_SLOTS}.")
         return DescribeOptions(sampling, check_max_new_tokens(max_new_tokens), batch_size, top_genes, attention)

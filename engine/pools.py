@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.base import Array
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.decode.evidence import GeneAxis
-from cellscribe.engine.describe import Subject, failed
+from cellscribe.engine.describe import Asked, Subject, failed
 from cellscribe.engine.types import Description
 
 if TYPE_CHECKING:
@@ -21,7 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pools:
-    """Groups of cells: names [P], vectors float32 [P, d] of length 1 (NaN where no cell was usable), pool_of [n_cells]."""
+    """Groups of cells.
+
+    `names` [P]; `vectors` float32 [P, d] of length 1, NaN where no cell was usable; `pool_of` int64 [n_cells], -1 for
+    a cell without a label.
+    """
 
     column: str
     names: tuple[str, ...]
@@ -60,7 +63,7 @@ class Pools:
         return failed(self.names[index], "none of its cells could be embedded; look at their own failures")
 
 
-def pool_requests(pools: Pools, bundle: Bundle) -> Iterator[tuple[Subject, Array, npt.NDArray[np.bool_]]]:
+def pool_requests(pools: Pools, bundle: Bundle) -> Iterator[Asked]:
     """Yield each pool as a memory of one token, which stands for no single gene."""
     axis = GeneAxis(("<cls>",), np.array([-1]))
     dtype = np.float16 if bundle.manifest.precision == "fp16" else np.float32

@@ -116,7 +116,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """Cross-attention of one text: ``weights`` float32 [layers, heads, tokens, S] over ``genes`` [S] ("<cls>" first)."""
+    """Cross-attention of one text: ``weights`` float32 [layers, heads, tokens, S] over ``genes`` [S]."""
 
     cell_id: str
     genes: tuple[str, ...]
@@ -126,7 +126,5 @@ class AttentionRecord:
 def check_max_new_tokens(value: int) -> int:
     """Return `value`, or raise UsageError when it is out of range."""
     if not MIN_NEW_TOKENS <= value <= MAX_NEW_TOKENS:
-        raise UsageError(
-            f"max_new_tokens is {value}; choose a whole number from {MIN_NEW_TOKENS} to {MAX_NEW_TOKENS}."
-        )
+        raise UsageError(f"max_new_tokens is {value}; choose a whole number from {MIN_NEW_TOKENS} to {MAX_NEW_TOKENS}.")
     return value

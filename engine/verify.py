@@ -1,8 +1,9 @@
-"""Does a bundle do on this machine what the torch model did when it was exported?"""
+"""Checking that a bundle does on this machine what the torch model did when it was exported."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,7 @@ def measure_parity(bundle: Bundle, backend: Backend, source: str) -> Parity:
     theirs, ours = reference["memory"][real].astype(np.float64), encoded.memory[real].astype(np.float64)
     cosine = (theirs * ours).sum(-1) / (np.linalg.norm(theirs, axis=-1) * np.linalg.norm(ours, axis=-1))
     tolerance = TOLERANCES[bundle.manifest.precision]
-    figures: dict[str, float] = {
+    figures: dict[str, Any] = {
         "memory_max_error": float(np.abs(theirs - ours).max()),
         "memory_min_cosine": float(cosine.min()),
         "cell_max_error": float(np.abs(reference["cell"].astype(np.float64) - encoded.cell).max()),
@@ -91,7 +92,7 @@ def measure_parity(bundle: Bundle, backend: Backend, source: str) -> Parity:
     return Parity(len(real), source, **figures, **steps, tolerance=tolerance)
 
 
-def _compare_logits(theirs: npt.NDArray[np.float32], ours: npt.NDArray[np.float32], tolerance: float) -> dict[str, object]:
+def _compare_logits(theirs: npt.NDArray[np.float32], ours: npt.NDArray[np.float32], tolerance: float) -> dict[str, Any]:
     """Compare logits [B, T, V]; where torch's two best are closer than twice the tolerance, either may come first."""
     best = np.sort(theirs, -1)[..., -2:]
     clear = best[..., 1] - best[..., 0] > 2 * tolerance

@@ -54,7 +54,9 @@ class ExportReport:
         parity = self.manifest.parity
         lines = [f"{self.folder}: {self.manifest.family}, {self.manifest.precision}, {size / 1e6:,.1f} MB"]
         if parity:
-            lines.append(f"parity on {parity.cells} cells ({parity.source}): memory within {parity.memory_max_error:.2g}")
+            lines.append(
+                f"parity on {parity.cells} cells ({parity.source}): memory within {parity.memory_max_error:.2g}"
+            )
             if parity.logits_max_error is not None:
                 lines[-1] += (
                     f", logits within {parity.logits_max_error:.2g}, "
@@ -130,16 +132,15 @@ def export_random(
 def _export(
     parts: Parts, bundle: Path, precision: str, cross: str, cells: Path | None, name: str, say: Progress
 ) -> ExportReport:
-    if precision not in ("fp32", "fp16"):
-        raise UsageError(f"precision is {precision!r}; choose fp32 or fp16.")
     parts = replace(parts, form=_choose_form(parts, cross))
+    manifest = manifest_of(parts, precision, name)
     with _staging(bundle) as folder, torch.no_grad():
         for file, text in parts.texts().items():
             (folder / file).write_text(text, encoding="utf-8")
         _trace_all(parts, folder, torch.float16 if precision == "fp16" else torch.float32, say)
         chosen = reference_cells(parts, cells)
         _keep_reference(parts, chosen, folder, say)
-        manifest = _seal(manifest_of(parts, precision, name), folder)
+        manifest = _seal(manifest, folder)
         say("checking parity with torch")
         parity = _parity(parts, folder, chosen)
         manifest = _seal(replace(manifest, parity=parity), folder)
@@ -147,8 +148,8 @@ def _export(
 
 
 def _choose_form(parts: Parts, cross: str) -> Literal["latent", "materialised"]:
-    if cross in ("latent", "materialised"):
-        return cross  # type: ignore[return-value]
+    if cross == "latent" or cross == "materialised":
+        return cross
     if cross != "auto":
         raise UsageError(f"cross-attention is {cross!r}; choose auto, latent or materialised.")
     block = parts.first_cross
@@ -174,7 +175,9 @@ def _trace_all(parts: Parts, folder: Path, dtype: torch.dtype, say: Progress) ->
         say("tracing the cross-attention projections")
         trace_cross(CrossGraph(decoder, parts.form), folder / names.CROSS, parts.encoder.config.d_model, dtype)
     say("computing the prompt's prefix")
-    save_file({k: v.to(dtype) for k, v in compute_prefix(parts.decoder, parts.prompt_ids).items()}, folder / names.PREFIX)
+    save_file(
+        {k: v.to(dtype) for k, v in compute_prefix(parts.decoder, parts.prompt_ids).items()}, folder / names.PREFIX
+    )
 
 
 def _keep_reference(parts: Parts, cells: ReferenceCells, folder: Path, say: Progress) -> None:
@@ -229,7 +232,9 @@ def _staging(bundle: Path) -> Iterator[Path]:
             path.chmod(0o644)
         staging.rename(target)
     except OSError as error:
-        raise OutputError(f"{target} could not be written ({error.strerror}); free some space or choose another place.") from error
+        raise OutputError(
+            f"{target} could not be written ({error.strerror}); free some space or choose another place."
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

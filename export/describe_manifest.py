@@ -5,20 +5,24 @@ from __future__ import annotations
 from typing import Literal
 
 from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape, Manifest, PromptRecord
+from cellscribe.engine.errors import UsageError
 from cellscribe.export.parts import Parts
 
 
-def manifest_of(parts: Parts, precision: Literal["fp32", "fp16"], name: str) -> Manifest:
+def manifest_of(parts: Parts, precision: str, name: str) -> Manifest:
     """Return the manifest, files and parity still to be filled in."""
+    if precision not in ("fp32", "fp16"):
+        raise UsageError(f"precision is {precision!r}; choose fp32 or fp16.")
+    stored: Literal["fp32", "fp16"] = "fp16" if precision == "fp16" else "fp32"
     config = parts.encoder.config
     encoder = EncoderShape(config.d_model, config.n_layers, config.n_heads, config.d_ffn)
     if parts.decoder is None or parts.prompt is None:
-        return Manifest(name, parts.family, ("embed",), precision, encoder, parts.cells, notes=parts.notes)
+        return Manifest(name, parts.family, ("embed",), stored, encoder, parts.cells, notes=parts.notes)
     return Manifest(
         name,
         parts.family,
         ("describe", "embed"),
-        precision,
+        stored,
         encoder,
         parts.cells,
         decoder=_decoder_shape(parts),

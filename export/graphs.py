@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from cellscribe.export.models.cross import LatentCross, MaterialisedCross
 from cellscribe.export.models.lingocell import Cache, LingoDecoder, Step
-from cellscribe.export.models.ops import exporting
 from cellscribe.export.models.scgpt import ScgptEncoder
 
 Form = Literal["latent", "materialised"]
@@ -34,16 +33,20 @@ class CrossGraph(nn.Module):
     def __init__(self, decoder: LingoDecoder, form: Form) -> None:
         super().__init__()
         self.form = form
-        self.blocks = nn.ModuleList(layer.cross for layer in decoder.layers if layer.cross is not None)
+        self.blocks = [layer.cross for layer in decoder.blocks if layer.cross is not None]
+        self.modules_to_trace = nn.ModuleList(self.blocks)
 
     def forward(self, memory: Tensor) -> tuple[Tensor, ...]:
-        """Return keys and values of every cross layer in turn, each [B, K, S, D]; or one normalised memory [B, S, m]."""
+        """Return keys and values [B, K, S, D] of every cross layer in turn; or one normalised memory [B, S, m]."""
         if self.form == "materialised":
             return tuple(part for block in self.blocks for part in block.keys_values(memory))
         wide = memory.float()
         centred = wide - wide.mean(-1, keepdim=True)
         variance = centred.pow(2).mean(-1, keepdim=True)
-        return ((centred * torch.rsqrt(variance + self.blocks[0].memory_norm.eps)).to(memory.dtype),)
+        norm = self.blocks[0].memory_norm
+        if norm is None:
+            raise ValueError("the memory is read as it is: nothing to prepare")
+        return ((centred * torch.rsqrt(variance + norm.eps)).to(memory.dtype),)
 
 
 class DecoderGraph(nn.Module):
@@ -58,7 +61,7 @@ class DecoderGraph(nn.Module):
         super().__init__()
         self.decoder, self.form = decoder, form
         kind = LatentCross if form == "latent" else MaterialisedCross
-        self.crosses = nn.ModuleList(kind(layer.cross) for layer in decoder.layers if layer.cross is not None)
+        self.crosses = nn.ModuleList(kind(layer.cross) for layer in decoder.blocks if layer.cross is not None)
 
     def forward(
         self,
@@ -102,7 +105,7 @@ class DecoderGraph(nn.Module):
         tables = (self.decoder.cos.to(x.dtype), self.decoder.sin.to(x.dtype))
         new_caches: list[Tensor] = []
         weights: list[Tensor] = []
-        for i, layer in enumerate(self.decoder.layers):
+        for i, layer in enumerate(self.decoder.blocks):
             if i == self.decoder.n_lower:
                 x = torch.cat((hidden, x), 1)
             step = lower if i < self.decoder.n_lower else upper
@@ -126,6 +129,3 @@ def _evidence(weights: list[Tensor]) -> tuple[Tensor, Tensor]:
     for layer in weights[1:]:
         total = total + layer.mean(1)
     return total * (1.0 / len(weights)), torch.stack(weights, 1)
-
-
-__all__ = ["CrossGraph", "DecoderGraph", "EncoderGraph", "Form", "exporting"]

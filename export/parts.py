@@ -42,7 +42,7 @@ class Parts:
     @property
     def first_cross(self) -> CrossAttention | None:
         """The first cross-attention block."""
-        layers = self.decoder.layers if self.decoder is not None else []
+        layers = self.decoder.blocks if self.decoder is not None else []
         found: CrossAttention | None = next((layer.cross for layer in layers if layer.cross is not None), None)
         return found
 
@@ -114,7 +114,11 @@ def special_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int | None, tuple[i
     """Return the beginning-of-text id and the end-of-text ids, as the model's configuration gives them."""
     config = read_json(folder / "config.json")
     if (folder / "generation_config.json").is_file():
-        config |= {k: v for k, v in read_json(folder / "generation_config.json").items() if k == "eos_token_id" and v is not None}
+        config |= {
+            k: v
+            for k, v in read_json(folder / "generation_config.json").items()
+            if k == "eos_token_id" and v is not None
+        }
     eos = config.get("eos_token_id")
     if eos is None:
         eos = tokenizer.token_to_id("</s>")
@@ -128,7 +132,8 @@ def _check_vocabulary(tokenizer: Tokenizer, decoder: LingoDecoder, prompt_ids: l
     size = decoder.config.vocab_size
     if tokenizer.get_vocab_size() > size:
         raise CheckpointError(
-            f"{path} has {tokenizer.get_vocab_size()} tokens where the decoder has {size}; take the tokenizer it was trained with."
+            f"{path} has {tokenizer.get_vocab_size()} tokens where the decoder has {size}; "
+            "take the tokenizer it was trained with."
         )
     if len(prompt_ids) < 2:
         raise CheckpointError(f"{path} turns the prompt into {len(prompt_ids)} tokens; give a longer prompt.")
@@ -147,9 +152,11 @@ def _check_genes(genes: tuple[str, ...] | None, tokens: tuple[str, ...], cells: 
     unknown = [g for g in genes if g not in set(tokens)]
     if unknown:
         raise CheckpointError(
-            f"{folder}/lingocell.json: {len(unknown)} input gene(s) are not in the vocabulary, first {unknown[0]}; correct the list."
+            f"{folder}/lingocell.json: {len(unknown)} input gene(s) are not in the vocabulary, first {unknown[0]}; "
+            "correct the list."
         )
     if len(genes) != cells.num_genes and cells.layout == "fixed":
         raise CheckpointError(
-            f"{folder}/lingocell.json lists {len(genes)} input genes where cells.num_genes is {cells.num_genes}; make them equal."
+            f"{folder}/lingocell.json lists {len(genes)} input genes where cells.num_genes is {cells.num_genes}; "
+            "make them equal."
         )

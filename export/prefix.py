@@ -25,7 +25,7 @@ def compute_prefix(decoder: LingoDecoder, token_ids: list[int]) -> dict[str, Ten
     with torch.no_grad():
         x = decoder.embedding(ids)
         tables = (decoder.cos.to(x.dtype), decoder.sin.to(x.dtype))
-        for i, layer in enumerate(decoder.layers[: decoder.n_lower]):
+        for i, layer in enumerate(decoder.blocks[: decoder.n_lower]):
             q, k, v = layer.attention.project(layer.norm1(x), tables, positions)
             mixed = attention(q, k, v, causal) if length else torch.zeros_like(q)
             x = x + layer.attention.out(mixed.transpose(1, 2).reshape(1, length, -1))

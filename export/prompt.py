@@ -35,7 +35,7 @@ class Prompt:
     def from_dict(cls, values: dict[str, Any], where: Path) -> Prompt:
         """Read {"text": ...} or {"system": ..., "user": ...}; an empty mapping gives the default prompt."""
         if set(values) - {"text", "system", "user"} or not all(isinstance(v, str) for v in values.values()):
-            raise CheckpointError(f"{where}: the prompt must be {{\"text\"}} or {{\"system\", \"user\"}}, each a string.")
+            raise CheckpointError(f'{where}: the prompt must be {{"text"}} or {{"system", "user"}}, each a string.')
         if "text" in values:
             return cls(values["text"])
         return cls.chat(**values)

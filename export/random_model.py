@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 
-from cellscribe.engine.cells import gene_symbols
+from cellscribe.engine.cells.gene_names import id_by_symbol
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.errors import UsageError
 from cellscribe.export.models.lingocell import CrossConfig, DecoderConfig, LingoDecoder
@@ -86,8 +86,8 @@ def random_parts(shape: str, seed: int) -> Parts:
         decoder.eval(),
         tokenizer.to_str(),
         prompt,
-        prompt.token_ids(tokenizer, tokenizer.token_to_id("<s>")),
-        (int(tokenizer.token_to_id("</s>")),),
+        prompt.token_ids(tokenizer, SPECIALS.index("<s>")),
+        (SPECIALS.index("</s>"),),
         notes=f"random weights (shape {shape}, seed {seed}): for measuring speed, its texts mean nothing",
     )
 
@@ -97,7 +97,9 @@ def _fill(module: nn.Module, generator: torch.Generator) -> None:
         if name.endswith("head.weight"):
             parameter.data.normal_(std=_HEAD_SPREAD / parameter.shape[0] ** 0.5, generator=generator)
         elif parameter.ndim > 1:
-            parameter.data.normal_(std=parameter.shape[-2] ** -0.5 if "embedding" not in name else 1.0, generator=generator)
+            parameter.data.normal_(
+                std=parameter.shape[-2] ** -0.5 if "embedding" not in name else 1.0, generator=generator
+            )
         else:
             parameter.data.fill_(0.0 if name.endswith("bias") else 1.0)
 
@@ -106,7 +108,7 @@ def _input_genes(count: int) -> tuple[str, ...]:
     """The packaged cells' genes first, so that they and other blood cells match; then others by name."""
     packaged = packaged_genes()
     known = set(packaged)
-    return tuple((*packaged, *(g for g in gene_symbols() if g not in known))[:count])
+    return tuple((*packaged, *(g for g in id_by_symbol() if g not in known))[:count])
 
 
 def random_tokenizer(size: int) -> Tokenizer:

@@ -48,7 +48,7 @@ def _greedy(decoder: LingoDecoder, prompt_ids: list[int], memory: Tensor, mask: 
     """Choose tokens greedily with caches; the graph's module runs in plain torch here."""
     config, batch = decoder.config, len(memory)
     graph = DecoderGraph(decoder, "materialised")
-    attended = [part for layer in decoder.layers if layer.cross is not None for part in layer.cross.keys_values(memory)]
+    attended = [part for layer in decoder.blocks if layer.cross is not None for part in layer.cross.keys_values(memory)]
     capacity = len(prompt_ids) + n_tokens
     caches = [
         torch.zeros(batch, config.n_kv_heads, capacity, config.d_head, dtype=memory.dtype)
@@ -65,5 +65,3 @@ def _greedy(decoder: LingoDecoder, prompt_ids: list[int], memory: Tensor, mask: 
         chosen.append(tokens)
         caches = list(outputs[-2 * config.n_layers :])
     return torch.cat(chosen, 1)
-
-

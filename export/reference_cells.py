@@ -59,7 +59,9 @@ def reference_cells(parts: Parts, cells: Path | None) -> ReferenceCells:
             raise
     else:
         if cells is not None:
-            raise InputError(f"none of the first cells of {path} can be tokenised; give other cells to check parity on.")
+            raise InputError(
+                f"none of the first cells of {path} can be tokenised; give other cells to check parity on."
+            )
     return ReferenceCells(_drawn(parts), "drawn tokens, as the vocabulary does not know the packaged cells' genes")
 
 

@@ -91,7 +91,7 @@ def _example_attended(graph: DecoderGraph, dtype: torch.dtype) -> list[Tensor]:
         return []
     if graph.form == "latent":
         return [torch.zeros(_B, _S, cross.d_memory, dtype=dtype)]
-    block = next(layer.cross for layer in graph.decoder.layers if layer.cross is not None)
+    block = next(layer.cross for layer in graph.decoder.blocks if layer.cross is not None)
     shape = (_B, block.n_kv_heads, _S, block.d_head)
     return [torch.zeros(shape, dtype=dtype) for _ in range(2 * cross.n_layers)]
 

@@ -1,0 +1,1 @@
+"""CUDA kernels behind a plain C ABI, and a NumPy reference for each."""

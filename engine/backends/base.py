@@ -84,7 +84,9 @@ class Slots(Protocol):
 class Backend(Protocol):
     """Runs the graphs of one bundle on one device."""
 
-    device: str
+    @property
+    def device(self) -> str:
+        """Device and provider in words."""
 
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells."""

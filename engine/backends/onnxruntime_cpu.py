@@ -42,7 +42,9 @@ class OnnxRuntimeCpu:
     def decoder(self) -> ort.InferenceSession:
         """The decoder's session, opened when text is first asked for."""
         if not self.bundle.describes:
-            raise BundleError(f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text.")
+            raise BundleError(
+                f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text."
+            )
         return open_session(self.bundle.path(DECODER), self.threads)
 
     @cached_property
@@ -144,7 +146,8 @@ class OnnxRuntimeSlots:
         """Attention weights [L, H, S] while the slot's last token was chosen."""
         if self._attention is None:
             raise ValueError("these slots were opened without keep_attention")
-        return self._attention[slot, :, :, 0]
+        weights: Floats = self._attention[slot, :, :, 0]
+        return weights
 
     def logits(self, count: int) -> Floats:
         """Logits [count, V] that chose the last tokens of the first slots."""
@@ -155,9 +158,7 @@ class OnnxRuntimeSlots:
         self._tokens[: len(tokens), 0] = tokens
 
     def _choose(self, slots: Ints) -> Chosen:
-        tokens, logprobs = choose(
-            self._logits[slots, 0], self._plan.sampling, self._keys[slots], self._lengths[slots]
-        )
+        tokens, logprobs = choose(self._logits[slots, 0], self._plan.sampling, self._keys[slots], self._lengths[slots])
         self._tokens[slots, 0] = tokens
         self._positions[slots, 0] = self._prompt_len + self._lengths[slots]
         self._mask[slots, 0] = self._positions_range <= self._positions[slots]
@@ -183,7 +184,10 @@ class OnnxRuntimeSlots:
         return dict(zip(names, self._backend.cross.run(names, {"raw_memory": memory}), strict=True))
 
     def _run_prompt(self, first: int, stop: int) -> None:
-        """Run the prompt for slots first..stop-1: its known part joins above the lower layers, its last token goes through all."""
+        """Run the prompt for slots first..stop-1.
+
+        All of it but the last token is known below the first cross-attention layer; the last one goes through all.
+        """
         prefix, known, rows = self._backend.prefix, self._prompt_len - 1, slice(first, stop)
         count = stop - first
         for i in range(self._shape.n_lower):

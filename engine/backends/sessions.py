@@ -38,7 +38,9 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many kinds
         first = str(error).split("\n")[0]
-        raise BundleError(f"{path} cannot be loaded by ONNX Runtime {ort.__version__} ({first}); export it anew.") from error
+        raise BundleError(
+            f"{path} cannot be loaded by ONNX Runtime {ort.__version__} ({first}); export it anew."
+        ) from error
 
 
 @dataclass

@@ -48,7 +48,8 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     for name, expected in manifest.files.items():
         if hashes[name] != expected.sha256:
             raise BundleError(
-                f"{folder / name} does not have the hash that the manifest gives; copy the bundle again or export it anew."
+                f"{folder / name} does not have the hash that the manifest gives; "
+                "copy the bundle again or export it anew."
             )
     for name in manifest.files:
         if name.endswith(".onnx"):
@@ -58,7 +59,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 def _check_place(folder: Path, name: str, expected: FileRecord) -> None:
     path = folder / name
     if Path(name).name != name or name in ("", ".", "..", MANIFEST_NAME) or "\\" in name:
-        raise BundleError(f"{folder}: the manifest names {name!r}, which is not a plain file name; do not use this bundle.")
+        raise BundleError(
+            f"{folder}: the manifest names {name!r}, which is not a plain file name; do not use this bundle."
+        )
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise BundleError(f"{path} is a link or not a regular file; copy the bundle with the files themselves.")
     if not path.exists():

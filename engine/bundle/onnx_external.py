@@ -46,7 +46,9 @@ def external_data(path: Path) -> list[ExternalData]:
     try:
         return list(_walk(memoryview(path.read_bytes()), "Model", 0))
     except (IndexError, ValueError) as error:
-        raise BundleError(f"{path} is not a readable ONNX file ({error}); copy the bundle again or export it anew.") from error
+        raise BundleError(
+            f"{path} is not a readable ONNX file ({error}); copy the bundle again or export it anew."
+        ) from error
 
 
 def _walk(data: memoryview, message: str, depth: int) -> Iterator[ExternalData]:

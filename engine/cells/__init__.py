@@ -1,0 +1,31 @@
+"""Cells in: reading them, matching their genes, and turning them into tokens."""
+
+from __future__ import annotations
+
+from cellscribe.engine.cells.binning import bin_bounds, bin_values
+from cellscribe.engine.cells.gene_report import GeneReport
+from cellscribe.engine.cells.genes import GeneMatch, match_genes
+from cellscribe.engine.cells.hvg import choose_hvgs
+from cellscribe.engine.cells.limits import ReadLimits
+from cellscribe.engine.cells.source import CellSource, CsrBlock, open_cells
+from cellscribe.engine.cells.spec import CellInput
+from cellscribe.engine.cells.tokenizer import CellTokenizer, TokenBatch, match_source
+from cellscribe.engine.cells.vocabulary import GeneVocabulary
+
+__all__ = [
+    "CellInput",
+    "CellSource",
+    "CellTokenizer",
+    "CsrBlock",
+    "GeneMatch",
+    "GeneReport",
+    "GeneVocabulary",
+    "ReadLimits",
+    "TokenBatch",
+    "bin_bounds",
+    "bin_values",
+    "choose_hvgs",
+    "match_genes",
+    "match_source",
+    "open_cells",
+]

@@ -17,7 +17,8 @@ TOKEN_STREAM = 0  # the stream of token draws; value binning has a stream of its
 def log_softmax(logits: Floats) -> Floats:
     """Return natural log-probabilities [B, V]."""
     shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    result: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result
 
 
 def choose(logits: Floats, sampling: Sampling, cells: UInt64, positions: Ints) -> tuple[Ints, Floats]:
@@ -42,7 +43,9 @@ def choose(logits: Floats, sampling: Sampling, cells: UInt64, positions: Ints) -
     else:
         draws = uniforms(stream_keys(sampling.seed, cells, TOKEN_STREAM), positions)
         scaled = logits / np.float32(sampling.temperature)
-        tokens = np.array([_top_p(row, sampling.top_p, u) for row, u in zip(scaled, draws, strict=True)], dtype=np.int64)
+        tokens = np.array(
+            [_top_p(row, sampling.top_p, u) for row, u in zip(scaled, draws, strict=True)], dtype=np.int64
+        )
     return tokens, np.take_along_axis(logprobs, tokens[:, None], -1)[:, 0]
 
 

@@ -101,7 +101,9 @@ class Scheduler:
         if chosen is None:
             return
         now = time.perf_counter()
-        for slot, token, logprob in zip(*(a.tolist() for a in (chosen.slots, chosen.token_ids, chosen.logprobs)), strict=True):
+        for slot, token, logprob in zip(
+            *(a.tolist() for a in (chosen.slots, chosen.token_ids, chosen.logprobs)), strict=True
+        ):
             yield self._advance(slot, token, logprob, now)
 
     def _advance(self, slot: int, token: int, logprob: float, now: float) -> TokenEvent:

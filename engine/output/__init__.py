@@ -1,0 +1,1 @@
+"""Results out: data frames, AnnData, files, attention archives and the report page."""

@@ -58,7 +58,9 @@ def read_lingocell(folder: Path, key_map: Path | None = None) -> LingoCellCheckp
     """
     about = w.read_json(folder / "lingocell.json")
     if about.get("version") != 1:
-        raise CheckpointError(f"{folder}/lingocell.json has version {about.get('version')!r}; this release reads version 1.")
+        raise CheckpointError(
+            f"{folder}/lingocell.json has version {about.get('version')!r}; this release reads version 1."
+        )
     parts = _split_by_map(folder, key_map) if key_map else _folder_parts(folder)
     scgpt = read_scgpt(folder / "encoder", parts[0])
     cross = _from_fields(CrossConfig, about.get("cross_attention", {}), folder, "cross_attention")
@@ -69,7 +71,9 @@ def read_lingocell(folder: Path, key_map: Path | None = None) -> LingoCellCheckp
         )
     config = read_llama_config(folder / "decoder")
     if not 0 < cross.n_layers <= config.n_layers:
-        raise CheckpointError(f"{folder}/lingocell.json asks for {cross.n_layers} cross-attention layers of {config.n_layers}.")
+        raise CheckpointError(
+            f"{folder}/lingocell.json asks for {cross.n_layers} cross-attention layers of {config.n_layers}."
+        )
     with torch.device("meta"):
         decoder = LingoDecoder(config, cross)
     state = llama_state(parts[1], config, str(folder / "decoder"))
@@ -103,7 +107,7 @@ def _split_by_map(folder: Path, key_map: Path) -> tuple[w.Weights, w.Weights, w.
     stored: Any = w.read_safetensors(path) if path.suffix == ".safetensors" else w.read_pickled_tensors(path)
     for part in filter(None, str(about.get("state_dict") or "").split(".")):
         if part not in stored:
-            raise CheckpointError(f"{path} has no entry {part}; correct \"state_dict\" in {key_map}.")
+            raise CheckpointError(f'{path} has no entry {part}; correct "state_dict" in {key_map}.')
         stored = stored[part]
     everything = w.as_weights(stored, path)
     head, tail = about["cross_attention"].split("{layer}")
@@ -116,14 +120,16 @@ def _split_by_map(folder: Path, key_map: Path) -> tuple[w.Weights, w.Weights, w.
     decoder = w.strip_prefix(everything, about["decoder"])
     left = [n for n in everything if not n.startswith((about["encoder"], about["decoder"], *about.get("dropped", [])))]
     if left:
-        raise CheckpointError(f"{path} holds {left[0]} under none of the prefixes of {key_map}; name it, or add it to dropped.")
+        raise CheckpointError(
+            f"{path} holds {left[0]} under none of the prefixes of {key_map}; name it, or add it to dropped."
+        )
     return encoder, decoder, cross
 
 
 def cross_state(weights: w.Weights, decoder: LingoDecoder, where: str) -> w.Weights:
     """Translate cross-attention tensors into the decoder's names."""
     taker, state = w.Taker(weights, where), {}
-    for i, layer in enumerate(decoder.layers):
+    for i, layer in enumerate(decoder.blocks):
         if layer.cross is None:
             continue
         for name in layer.cross.state_dict():
@@ -138,7 +144,7 @@ def cross_state(weights: w.Weights, decoder: LingoDecoder, where: str) -> w.Weig
 def save_cross_attention(decoder: LingoDecoder, path: Path) -> None:
     """Write cross_attention.safetensors of a decoder (the inverse of :func:`cross_state`)."""
     tensors: w.Weights = {}
-    for i, layer in enumerate(decoder.layers):
+    for i, layer in enumerate(decoder.blocks):
         if layer.cross is None:
             continue
         for name, value in layer.cross.state_dict().items():
@@ -152,7 +158,9 @@ def _from_fields(kind: type[Any], values: dict[str, Any], folder: Path, section:
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise CheckpointError(f"{folder}/lingocell.json: {section} does not know {unknown[0]}; known are {', '.join(sorted(known))}.")
+        raise CheckpointError(
+            f"{folder}/lingocell.json: {section} does not know {unknown[0]}; known are {', '.join(sorted(known))}."
+        )
     return kind(**values)
 
 

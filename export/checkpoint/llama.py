@@ -28,7 +28,9 @@ def read_llama_config(folder: Path, max_positions: int = 2048) -> DecoderConfig:
     heads = int(config["num_attention_heads"])
     width = int(config["hidden_size"])
     if config.get("head_dim") not in (None, width // heads):
-        raise CheckpointError(f"{path} sets head_dim {config['head_dim']}; only hidden_size / num_attention_heads is known.")
+        raise CheckpointError(
+            f"{path} sets head_dim {config['head_dim']}; only hidden_size / num_attention_heads is known."
+        )
     rope = config.get("rope_parameters") or {}
     return DecoderConfig(
         vocab_size=int(config["vocab_size"]),
@@ -54,7 +56,9 @@ def _refuse_unknown(config: dict[str, Any], path: Path) -> None:
         (kind != "default", f"rope scaling {kind!r}"),
     ):
         if wrong:
-            raise CheckpointError(f"{path} uses {what}, which this decoder does not have; choose a plain Llama checkpoint.")
+            raise CheckpointError(
+                f"{path} uses {what}, which this decoder does not have; choose a plain Llama checkpoint."
+            )
 
 
 def llama_state(weights: Weights, config: DecoderConfig, where: str) -> Weights:

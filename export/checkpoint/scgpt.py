@@ -70,14 +70,18 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
         raise CheckpointError(f"{path} must map every token to one id from 0 on without gaps; take the training file.")
     for special in ("<pad>", "<cls>"):
         if special not in ids:
-            raise CheckpointError(f"{path} has no token {special}; take the vocabulary that the encoder was trained with.")
+            raise CheckpointError(
+                f"{path} has no token {special}; take the vocabulary that the encoder was trained with."
+            )
     return tuple(sorted(ids, key=ids.__getitem__))
 
 
 def _config(args: dict[str, Any], weights: Weights, n_tokens: int, where: str) -> ScgptConfig:
     style = args.get("input_emb_style", "continuous")
     if style not in ("continuous", "category", "scaling"):
-        raise CheckpointError(f"{where}/args.json says input_emb_style {style!r}; continuous, category and scaling are known.")
+        raise CheckpointError(
+            f"{where}/args.json says input_emb_style {style!r}; continuous, category and scaling are known."
+        )
     try:
         sizes = (int(args["embsize"]), int(args["nlayers"]), int(args["nheads"]), int(args["d_hid"]))
     except KeyError as error:

@@ -33,7 +33,9 @@ def read_safetensors(path: Path) -> Weights:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors ({error}); copy it again from its source.") from error
+        raise CheckpointError(
+            f"{path} cannot be read as safetensors ({error}); copy it again from its source."
+        ) from error
 
 
 def read_pickled_tensors(path: Path) -> Any:
@@ -53,7 +55,7 @@ def as_weights(value: Any, path: Path) -> Weights:
     """Check that a loaded object maps names to tensors."""
     if isinstance(value, Mapping) and all(isinstance(v, Tensor) for v in value.values()):
         return dict(value)
-    raise CheckpointError(f"{path} is not a plain state dict; name the entry that is with \"state_dict\" in the key map.")
+    raise CheckpointError(f'{path} is not a plain state dict; name the entry that is with "state_dict" in the key map.')
 
 
 def read_folder_weights(folder: Path, stem: str = "model", pickled_stem: str = "pytorch_model") -> Weights:
@@ -125,6 +127,8 @@ def load_strict(module: nn.Module, state: Weights, where: str) -> None:
             )
     missing = sorted(set(expected) - set(state))
     if missing:
-        raise CheckpointError(f"{where} lacks {len(missing)} tensor(s), first {missing[0]}; the checkpoint is incomplete.")
+        raise CheckpointError(
+            f"{where} lacks {len(missing)} tensor(s), first {missing[0]}; the checkpoint is incomplete."
+        )
     module.load_state_dict(state, assign=True)
     module.requires_grad_(False)

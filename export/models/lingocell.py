@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -126,7 +126,7 @@ class CrossAttention(nn.Module):
         return y if self.gate is None else y * torch.tanh(self.gate)
 
     def forward(self, x: Tensor, memory: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend x [B, T, d] to memory [B, S, m] under an additive bias [B, 1, 1, S] -> [B, T, d], weights [B, H, T, S]."""
+        """Attend x [B, T, d] to memory [B, S, m], bias [B, 1, 1, S] added -> [B, T, d], weights [B, H, T, S]."""
         keys, values = self.keys_values(memory)
         q = self.queries(x)
         scores = (q @ keys.unsqueeze(2).transpose(-1, -2)).float() * self.d_head**-0.5 + bias.unsqueeze(2)
@@ -200,6 +200,11 @@ class LingoDecoder(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     @property
+    def blocks(self) -> list[DecoderLayer]:
+        """The layers, typed."""
+        return cast("list[DecoderLayer]", list(self.layers))
+
+    @property
     def n_lower(self) -> int:
         """Number of layers below the first cross-attention layer."""
         return self.config.n_layers - (self.cross_config.n_layers if self.cross_config else 0)
@@ -234,9 +239,10 @@ class LingoDecoder(nn.Module):
         positions = torch.arange(length, device=tokens.device).expand(batch, length)
         causal = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()[None, None]
         bias = None if memory_mask is None else memory_bias(memory_mask)
-        x, seen = self.embedding(tokens), []
+        x = self.embedding(tokens)
+        seen: list[Tensor] = []
         tables = (self.cos.to(x.dtype), self.sin.to(x.dtype))
-        for layer in self.layers:
+        for layer in self.blocks:
             q, k, v = layer.attention.project(layer.norm1(x), tables, positions)
             mixed = attention(q, k, v, causal).transpose(1, 2).reshape(batch, length, -1)
             x = x + layer.attention.out(mixed)

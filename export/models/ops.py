@@ -89,5 +89,5 @@ def write_cache(cache: Tensor, update: Tensor, start: Tensor) -> Tensor:
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attend q [B, H, T, D] to k, v [B, K, C, D] where the bool mask [B, 1, T or 1, C] is true -> [B, H, T, D]."""
     if exporting():
-        return torch.onnx.ops.attention(q, k, v, mask, softmax_precision=FLOAT)[0]
+        return torch.onnx.ops.attention(q, k, v, mask)[0]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])

@@ -57,7 +57,7 @@ class ContinuousValues(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Map [B, S] to [B, S, d]."""
         x = values.clamp(max=MAX_VALUE).unsqueeze(-1)
-        x = F.relu(x * self.linear1.weight[0] + self.linear1.bias)
+        x = F.relu(self.linear1(x))
         return self.norm(self.linear2(x))
 
 

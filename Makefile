@@ -1,0 +1,39 @@
+# make demo   set up an environment and describe the packaged cells
+# make test   set up an environment with everything the tests need, and run them
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/cellscribe demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@rm -rf build/typecheck && mkdir -p build/typecheck/cellscribe
+	@ln -s $(CURDIR)/cellscribe/* $(CURDIR)/engine $(CURDIR)/export $(CURDIR)/kernels build/typecheck/cellscribe/
+	MYPYPATH=build/typecheck $(BIN)/mypy -p cellscribe
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "cellscribe needs Python 3.11 to 3.13; run make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing cellscribe into $(VENV) (about a minute) ..."
+	@test -f $(VENV)/.dev || $(PIP) .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing cellscribe with its development tools into $(VENV) (a few minutes) ..."
+	@$(PIP) torch
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,52 @@
+"""``cellscribe embed``: cells in, vectors out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellscribe.cli import options
+from cellscribe.cli.guard import guarded
+
+
+@guarded
+def embed(
+    cells: options.CellsArgument,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Result: .h5ad, .parquet, .jsonl or .csv.")
+    ],
+    bundle: options.BundleOption = "demo",
+    layer: options.LayerOption = None,
+    input_: options.InputOption = options.Values.auto,
+    key_added: options.KeyOption = "cellscribe",
+    batch_size: options.BatchOption = 32,
+    limit: options.LimitOption = None,
+    threads: options.ThreadsOption = None,
+    backend: options.BackendOption = options.Backend.auto,
+    quiet: options.QuietOption = False,
+) -> int:
+    """Turn cells into vectors (obsm X_cellscribe in an .h5ad output)."""
+    import time
+
+    from cellscribe.cli.console import notes
+    from cellscribe.cli.progress import progress_bar
+    from cellscribe.cli.work import check_destinations, facts, finish, rows_of
+    from cellscribe.engine.cells import open_cells
+    from cellscribe.engine.model import load
+    from cellscribe.engine.output.fields import check_key
+    from cellscribe.engine.output.files import write_run
+
+    check_key(key_added)
+    check_destinations(cells, output, None, None)
+    with open_cells(cells, layer=layer, values=input_.value) as source:
+        model = load(bundle, threads=threads)
+        notes(facts(model, source), quiet)
+        started = time.perf_counter()
+        with progress_bar("embedding", quiet) as progress:
+            rows = rows_of(source, (), limit)
+            run = model.embed_cells(source, rows=rows, batch_size=batch_size, progress=progress)
+        seconds = time.perf_counter() - started
+    write_run(run, output, cells, key_added)
+    return finish(run, seconds, [output], quiet)

@@ -1,0 +1,52 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+BundleOption = Annotated[
+    str, typer.Option("--bundle", metavar="DIR", help="Bundle folder; 'demo' is the packaged one.")
+]
+CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS.h5ad", help="The cells.", show_default=False)]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="OUT", help="Result: .h5ad, .parquet, .jsonl or .csv.", show_default=False),
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="OUT.html", help="Also write one page with texts and genes.", show_default=False),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; all cores without it.", show_default=False)
+]
+LayerOption = Annotated[
+    str | None,
+    typer.Option("--layer", help="Layer to read instead of X ('raw' for .raw).", show_default=False),
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cells.", show_default=False)]
+KeyOption = Annotated[str, typer.Option("--key-added", help="Name the keys of an .h5ad output are made from.")]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Cells in work at the same time.")]
+
+
+class Values(StrEnum):
+    """What the input holds."""
+
+    auto = "auto"
+    counts = "counts"
+    lognorm = "lognorm"
+
+
+class Backend(StrEnum):
+    """What runs the graphs."""
+
+    auto = "auto"
+    onnxruntime = "onnxruntime"
+
+
+InputOption = Annotated[Values, typer.Option("--input", help="What the values are; auto looks at the whole file.")]
+BackendOption = Annotated[Backend, typer.Option("--backend", help="What runs the graphs.")]

@@ -1,0 +1,155 @@
+"""Cells of an AnnData object, in memory or backed by a file that the caller opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from cellscribe.engine.cells.limits import ReadLimits
+from cellscribe.engine.cells.parts import (
+    Part,
+    Rows,
+    canonical,
+    check_indices,
+    check_pointers,
+    from_dense,
+    sample_rows,
+)
+from cellscribe.engine.cells.tables import VarTable, var_table
+from cellscribe.engine.cells.values import ValueStats, layer_origin
+from cellscribe.engine.errors import InputError
+
+_STATS_CELLS = 2048
+
+
+class MemoryStore:
+    """Cells of an AnnData object; it is only read."""
+
+    name = "the AnnData object"
+
+    def __init__(self, adata: AnnData, limits: ReadLimits) -> None:
+        self.path = Path(adata.filename) if adata.isbacked and adata.filename else None
+        self._adata, self._limits = adata, limits
+        self._matrices: dict[str, Any] = {}
+        self.layers: tuple[str, ...] = tuple(str(key) for key in adata.layers)
+        self.has_x, self.has_raw = adata.X is not None, adata.raw is not None
+        self.obs_columns: tuple[str, ...] = tuple(str(key) for key in adata.obs.columns)
+        self.obs_names = _texts(adata.obs_names, "obs")
+
+    def shape(self, origin: str) -> tuple[int, int]:
+        """Return cells and genes of a matrix."""
+        rows, columns = self._matrix(origin).shape
+        return int(rows), int(columns)
+
+    def layout(self, origin: str) -> str:
+        """Return "csr" or "dense" (columns are turned into rows when a matrix is first read)."""
+        return "csr" if sp.issparse(self._matrix(origin)) else "dense"
+
+    def stats(self, origin: str) -> ValueStats:
+        """Return what values a matrix holds: all of them, or rows spread over a large one."""
+        matrix, stats = self._matrix(origin), ValueStats()
+        stored = matrix.nnz if sp.issparse(matrix) else matrix.shape[0] * matrix.shape[1]
+        is_small = stored <= self._limits.full_check_values
+        rows = np.arange(matrix.shape[0]) if is_small else sample_rows(matrix.shape[0])
+        groups = [rows[start : start + _STATS_CELLS] for start in range(0, len(rows), _STATS_CELLS)]
+        for group, part in zip(groups, self.stream(origin, groups), strict=True):
+            stats.add(part, group)
+        return stats
+
+    def var(self, is_raw: bool) -> VarTable:
+        """Return the names of the genes."""
+        frame: pd.DataFrame = self._adata.raw.var if is_raw else self._adata.var
+        columns = [name for name in frame.columns if isinstance(name, str)]
+        return var_table(_texts(frame.index, "var"), columns, lambda name: frame[name])
+
+    def obs_column(self, name: str) -> pd.Series[Any]:
+        """Return a column of obs."""
+        column: pd.Series[Any] = self._adata.obs[name].reset_index(drop=True)
+        return column
+
+    def stream(self, origin: str, groups: Sequence[Rows]) -> Iterator[Part]:
+        """Yield the rows of every group."""
+        matrix, where = self._matrix(origin), f"{origin} of {self.name}"
+        for rows in groups:
+            if not sp.issparse(matrix):
+                yield from_dense(np.asarray(matrix[rows]), where)
+                continue
+            block = matrix[rows]
+            indptr = block.indptr.astype(np.int64)
+            check_pointers(indptr, len(block.data), matrix.shape[1], where)
+            check_indices(block.indices, matrix.shape[1], where)
+            yield canonical(indptr, block.indices, block.data, where)
+
+    def close(self) -> None:
+        """Let go of matrices that were turned into rows."""
+        self._matrices.clear()
+
+    def _matrix(self, origin: str) -> Any:
+        if origin not in self._matrices:
+            self._matrices[origin] = self._prepared(self._stored(origin), origin)
+        return self._matrices[origin]
+
+    def _stored(self, origin: str) -> Any:
+        if origin == "X":
+            return self._adata.X
+        if origin == "raw.X":
+            return self._adata.raw.X
+        return self._adata.layers[next(key for key in self.layers if layer_origin(key) == origin)]
+
+    def _prepared(self, matrix: Any, origin: str) -> Any:
+        where = f"{origin} of {self.name}"
+        if sp.issparse(matrix):
+            _check_sparse(matrix, where)
+            return matrix if matrix.format == "csr" else sp.csr_matrix(matrix)
+        if isinstance(matrix, np.ndarray):
+            return np.asarray(matrix)
+        if hasattr(matrix, "to_memory") and getattr(matrix, "format", "") == "csc":
+            return sp.csr_matrix(matrix.to_memory())
+        if hasattr(matrix, "to_memory"):
+            return Backed(matrix)
+        if type(matrix).__module__.startswith("h5py"):
+            return Backed(matrix)
+        raise InputError(
+            f"{where} is a {type(matrix).__name__}, which cannot be read; bring it into memory (adata.to_memory())."
+        )
+
+
+class Backed:
+    """Rows of a matrix that anndata reads from its file."""
+
+    def __init__(self, matrix: Any) -> None:
+        self._matrix = matrix
+        self.shape = matrix.shape
+
+    def __getitem__(self, rows: Rows) -> Any:
+        unique, inverse = np.unique(rows, return_inverse=True)
+        is_run = len(unique) > 0 and unique[-1] - unique[0] + 1 == len(unique)
+        block = self._matrix[int(unique[0]) : int(unique[-1]) + 1] if is_run else self._matrix[unique]
+        dense = block.toarray() if sp.issparse(block) else np.asarray(block)
+        return dense[inverse]
+
+
+def _check_sparse(matrix: Any, where: str) -> None:
+    """Refuse broken pointers and indices before scipy computes with them."""
+    if matrix.format not in ("csr", "csc"):
+        return
+    major, minor = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
+    if len(matrix.indptr) != major + 1 or len(matrix.indices) != len(matrix.data):
+        raise InputError(f"{where} is damaged: its parts differ in length; build the matrix again.")
+    check_pointers(matrix.indptr.astype(np.int64), len(matrix.data), max(minor, len(matrix.data)), where)
+    check_indices(matrix.indices, minor, where)
+
+
+def _texts(names: Any, frame: str) -> list[str]:
+    texts = list(names)
+    if not all(isinstance(name, str) for name in texts):
+        raise InputError(
+            f"The index of adata.{frame} holds no names; run adata.{frame}_names = adata.{frame}_names.astype(str)."
+        )
+    return texts

@@ -1,0 +1,246 @@
+"""Cells as the engine sees them: named rows of non-negative numbers over named genes, block by block."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from cellscribe.engine.cells.hdf5_store import FileStore
+from cellscribe.engine.cells.limits import ReadLimits
+from cellscribe.engine.cells.memory_store import MemoryStore
+from cellscribe.engine.cells.parts import Part, Rows, sample_rows
+from cellscribe.engine.cells.tables import VarTable
+from cellscribe.engine.cells.values import ValueChoice, ValueKind, choose_values
+from cellscribe.engine.errors import InputError
+
+_DEFAULT_LIMITS = ReadLimits()
+
+
+@dataclass(frozen=True)
+class CsrBlock:
+    """Some cells: `rows` int64 [B] of the source, `matrix` CSR float32 [B, n_genes], finite, non-negative, no zeros."""
+
+    rows: Rows
+    matrix: sp.csr_matrix
+
+
+def open_cells(
+    cells: str | Path | AnnData,
+    *,
+    layer: str | None = None,
+    values: ValueChoice = "auto",
+    limits: ReadLimits = _DEFAULT_LIMITS,
+) -> CellSource:
+    """Open cells for reading.
+
+    Parameters
+    ----------
+    cells
+        An AnnData object (in memory or backed), or the path of an .h5ad file, which a child process reads.
+    layer
+        Matrix to read: a layer's name, "X" or "raw"; None looks in X, the count layers and raw, counts first.
+    values
+        What the values are; "auto" decides by looking at them.
+    limits
+        Bounds of the reading process.
+
+    Returns
+    -------
+    CellSource
+        A context manager.
+
+    Raises
+    ------
+    InputError
+        When the cells cannot be read or used, in one sentence.
+    UsageError
+        For an unknown `layer` or `values`.
+    """
+    is_object = isinstance(cells, AnnData)
+    store = MemoryStore(cells, limits) if isinstance(cells, AnnData) else FileStore(Path(cells), limits)
+    try:
+        source = CellSource(store, layer, values)
+    except ValueError as error:
+        store.close()
+        raise InputError(f"{store.name} is damaged ({error}); write the file again with anndata.") from error
+    except BaseException:
+        store.close()
+        raise
+    source.is_in_memory = is_object
+    return source
+
+
+class CellSource:
+    """Cells of one matrix of one AnnData object or file; made by :func:`open_cells`.
+
+    Attributes
+    ----------
+    path
+        The file, or None.
+    obs_names, var_names
+        Names of cells [n_cells] and genes [n_genes], object arrays of str.
+    var_ensembl, var_symbols
+        Ensembl ids and symbols of the genes where var has such columns, else None.
+    obs_columns
+        Names of the columns of obs.
+    value_kind, value_origin, value_note
+        "counts" or "lognorm"; where they come from ("X", "layers['counts']", "raw.X"); a sentence about it.
+    notes
+        Sentences worth showing to the user, the value note first.
+    """
+
+    def __init__(self, store: FileStore | MemoryStore, layer: str | None, values: ValueChoice) -> None:
+        self._store = store
+        self.is_in_memory = False
+        self.path: Path | None = store.path
+        self.name = store.name
+        self.obs_columns = store.obs_columns
+        self.obs_names: npt.NDArray[Any] = np.array(store.obs_names, dtype=object)
+        _check_names(store.obs_names, store.name)
+        chosen = choose_values(store, layer, values)
+        self.value_kind: ValueKind = chosen.kind
+        self.value_origin = chosen.origin
+        self.value_note = chosen.note
+        self._var: VarTable = store.var(chosen.origin == "raw.X")
+        self.var_names: npt.NDArray[Any] = np.array(self._var.names, dtype=object)
+        self.var_ensembl, self.var_symbols = self._var.ensembl, self._var.symbols
+        self._check_shape(store.shape(chosen.origin))
+        self.notes: tuple[str, ...] = (chosen.note, *self._layout_note(store.layout(chosen.origin)))
+        self._row_by_name: dict[str, int] | None = None
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.obs_names)
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes of the matrix that is read."""
+        return len(self.var_names)
+
+    def obs_column(self, name: str) -> pd.Series[Any]:
+        """Return a column of obs [n_cells], in file order, indexed by cell name; InputError for an unknown name."""
+        if name not in self.obs_columns:
+            raise InputError(f"{self.name} has no obs column {name!r}{_suggest(name, self.obs_columns)}.")
+        column = self._store.obs_column(name)
+        column.index = pd.Index(self.obs_names)
+        return column
+
+    def rows_of(self, cell_ids: Sequence[str]) -> Rows:
+        """Return the rows int64 [N] of named cells; InputError for an unknown name."""
+        if self._row_by_name is None:
+            self._row_by_name = {name: row for row, name in enumerate(self.obs_names)}
+        for cell_id in cell_ids:
+            if cell_id not in self._row_by_name:
+                near = _suggest(cell_id, tuple(self.obs_names[:20_000]))
+                raise InputError(f"{self.name} has no cell {cell_id!r}{near}.")
+        return np.array([self._row_by_name[cell_id] for cell_id in cell_ids], dtype=np.int64)
+
+    def blocks(self, rows: npt.ArrayLike | None = None, block_cells: int = 1024) -> Iterator[CsrBlock]:
+        """Read cells.
+
+        Parameters
+        ----------
+        rows
+            Rows to read, in the order wanted; None reads all of them.
+        block_cells
+            Cells per block.
+
+        Yields
+        ------
+        CsrBlock
+            Up to `block_cells` cells.
+
+        Raises
+        ------
+        InputError
+            At the first value that is NaN, infinite or negative, naming the cell.
+        """
+        wanted = np.arange(self.n_cells) if rows is None else np.asarray(rows, dtype=np.int64).ravel()
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.n_cells):
+            raise InputError(f"{self.name} has rows 0 to {self.n_cells - 1}; row {int(wanted.max())} was asked for.")
+        groups = [wanted[start : start + block_cells] for start in range(0, len(wanted), block_cells)]
+        for group, part in zip(groups, self._store.stream(self.value_origin, groups), strict=True):
+            self._check_values(part, group)
+            yield CsrBlock(group, _csr(part, self.n_genes))
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change with the shape, the names, and a sample of the values."""
+        digest = hashlib.sha256(f"{self.n_cells} {self.n_genes} {self.value_kind}".encode())
+        for names in (self.obs_names, self.var_names):
+            digest.update("\n".join(names).encode())
+        for block in self.blocks(sample_rows(self.n_cells, n_runs=16, run=4)):
+            for array in (block.matrix.indptr, block.matrix.indices, block.matrix.data):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+    def close(self) -> None:
+        """End the reading process."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_shape(self, shape: tuple[int, int]) -> None:
+        if not self.n_cells or not self.n_genes:
+            raise InputError(f"{self.name} has {self.n_cells} cells and {self.n_genes} genes; give at least one of each.")
+        if shape != (self.n_cells, self.n_genes):
+            raise InputError(
+                f"{self.value_origin} of {self.name} has {shape[0]} x {shape[1]} values for {self.n_cells} cells and "
+                f"{self.n_genes} genes; write the file again with anndata."
+            )
+
+    def _layout_note(self, layout: str) -> tuple[str, ...]:
+        if layout != "csc":
+            return ()
+        return (f"{self.value_origin} is stored by genes (CSC); it is turned into rows once, in a scratch file.",)
+
+    def _check_values(self, part: Part, rows: Rows) -> None:
+        is_good = np.isfinite(part.data) & (part.data >= 0)
+        if is_good.all():
+            return
+        first = int(np.argmin(is_good))
+        cell = self.obs_names[rows[part.row_of[first]]]
+        gene = self.var_names[part.indices[first]]
+        raise InputError(
+            f"{self.value_origin} of {self.name} holds {part.data[first]:g} for gene {gene!r} in cell {cell!r}; "
+            "counts are finite and not negative: remove or mend that cell."
+        )
+
+
+def _csr(part: Part, n_genes: int) -> sp.csr_matrix:
+    matrix = sp.csr_matrix((part.data, part.indices, part.indptr), shape=(part.n_rows, n_genes), copy=False)
+    matrix.has_sorted_indices = True
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def _check_names(names: list[str], where: str) -> None:
+    if len(set(names)) != len(names):
+        seen: set[str] = set()
+        double = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise InputError(f"{where} names two cells {double!r}; run adata.obs_names_make_unique() and write it again.")
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, [str(item) for item in known], n=3, cutoff=0.6)
+    if near:
+        return f"; did you mean {' or '.join(repr(item) for item in near)}?".rstrip("?")
+    shown = ", ".join(str(item) for item in known[:8])
+    return f"; there are: {shown}{', ...' if len(known) > 8 else ''}" if shown else "; it has none"

@@ -1,0 +1,241 @@
+"""Cells as the token batches an encoder takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.cells.feed import Fed, Feeder, first_columns
+from cellscribe.engine.cells.gene_report import GeneReport
+from cellscribe.engine.cells.genes import GeneMatch, match_genes
+from cellscribe.engine.cells.hvg import choose_hvgs
+from cellscribe.engine.cells.source import CellSource, CsrBlock
+from cellscribe.engine.cells.spec import CellInput, HvgFlavor
+from cellscribe.engine.cells.vocabulary import GeneVocabulary
+from cellscribe.engine.errors import BundleError, InputError
+from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
+
+_TIES, _THINNING = 1, 2  # streams of random numbers
+_BLOCK_CELLS = 1024
+_T = TypeVar("_T", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Cells ready for an encoder.
+
+    Parameters
+    ----------
+    rows
+        Rows of the source, int64 [B].
+    cell_ids
+        Their names [B].
+    genes
+        Token ids, int64 [B, S]; "<cls>" first. May be read-only.
+    values
+        Values or digits, float32 [B, S].
+    mask
+        True at real tokens, bool [B, S]. May be read-only.
+    columns
+        Index in the source's var, -1 for "<cls>", padding and genes that the file lacks, int64 [B, S].
+    failures
+        Rows that cannot be fed, and why; they are not among `rows`, so that B may be 0.
+    """
+
+    rows: npt.NDArray[np.int64]
+    cell_ids: tuple[str, ...]
+    genes: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
+    mask: npt.NDArray[np.bool_]
+    columns: npt.NDArray[np.int64]
+    failures: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells B."""
+        return len(self.rows)
+
+
+class CellTokenizer:
+    """Turns cells into token batches; a cell's tokens depend on nothing but the cell, the spec and the seed.
+
+    Parameters
+    ----------
+    spec, vocabulary
+        What the bundle wants of a cell, and the genes it knows.
+    source
+        The cells.
+    seed
+        Key of the draws (tied bins, thinning), together with the cell's name.
+    hvg
+        Genes to feed (tokens, symbols or Ensembl ids) for ``selection="hvg"``; None lets scanpy choose them.
+    hvg_flavor, hvg_min_counts
+        Settings of that choice; the flavour defaults to the spec's.
+
+    Attributes
+    ----------
+    report
+        What became of the file's genes.
+    genes
+        Symbols (tokens) that can be fed, in vocabulary order.
+
+    Raises
+    ------
+    InputError
+        When too few genes match, or the genes cannot be chosen.
+    """
+
+    def __init__(
+        self,
+        spec: CellInput,
+        vocabulary: GeneVocabulary,
+        source: CellSource,
+        *,
+        seed: int = 0,
+        hvg: Sequence[str] | None = None,
+        hvg_flavor: HvgFlavor | None = None,
+        hvg_min_counts: float = 3,
+    ) -> None:
+        self.spec, self.vocabulary, self.source, self.seed = spec, vocabulary, source, seed
+        match = match_source(source, vocabulary, spec)
+        self.report: GeneReport = match.report
+        self.report.check(source.name)
+        flavor = hvg_flavor or spec.hvg_flavor
+        self._tokens = self._fed_tokens(match, hvg, flavor, hvg_min_counts)  # [G], rising
+        slot_of_token = np.full(len(vocabulary.tokens) + 1, -1, dtype=np.int64)
+        slot_of_token[self._tokens] = np.arange(len(self._tokens))
+        slots = slot_of_token[match.token_of_column]  # the last entry serves -1
+        self.genes = tuple(vocabulary.tokens[token] for token in self._tokens)
+        self._feeder = Feeder(spec, source, slots, self._tokens)
+        self._columns = first_columns(slots, len(self._tokens))
+
+    def batches(self, rows: npt.ArrayLike | None = None, batch_cells: int = 32) -> Iterator[TokenBatch]:
+        """Yield the cells of `rows` (None: all), in that order, `batch_cells` at a time."""
+        block_cells = max(1, _BLOCK_CELLS // batch_cells) * batch_cells
+        make = self._fixed if self.spec.layout == "fixed" else self._ragged
+        for block in self.source.blocks(rows, block_cells=block_cells):
+            yield from make(block, batch_cells)
+
+    def _fed_tokens(
+        self, match: GeneMatch, hvg: Sequence[str] | None, flavor: HvgFlavor, min_counts: float
+    ) -> npt.NDArray[np.int64]:
+        found = np.unique(match.token_of_column[match.token_of_column >= 0])
+        if self.spec.selection == "all":
+            return found
+        if self.spec.selection == "list":
+            names: Sequence[str] = _input_genes(self.vocabulary)
+            return np.sort(np.array([self.vocabulary.index[name] for name in names], dtype=np.int64))
+        if hvg is None:
+            names = choose_hvgs(
+                self.source,
+                match.token_of_column,
+                self.vocabulary.tokens,
+                n_top=self.spec.num_genes,
+                flavor=flavor,
+                min_counts=min_counts,
+            )
+            return np.sort(np.array([self.vocabulary.index[name] for name in names], dtype=np.int64))
+        return self._listed(hvg)
+
+    def _listed(self, hvg: Sequence[str]) -> npt.NDArray[np.int64]:
+        tokens = match_genes(hvg, self.vocabulary).token_of_column
+        if (tokens < 0).any():
+            unknown = [name for name, token in zip(hvg, tokens, strict=True) if token < 0]
+            raise InputError(f"The bundle does not know the gene {unknown[0]!r} of the list; remove or rename it.")
+        return np.unique(tokens)
+
+    def _fixed(self, block: CsrBlock, batch_cells: int) -> Iterator[TokenBatch]:
+        fed, names = self._fed(block)
+        S = len(self._tokens) + 1
+        values = np.zeros((len(names), S), dtype=np.float32)
+        values[:, 0] = self.spec.cls_value
+        values.ravel()[fed.row_of * S + fed.slots + 1] = fed.values
+        genes = _repeated(np.concatenate(([self.vocabulary.cls_id], self._tokens)), batch_cells)
+        columns = _repeated(np.concatenate(([-1], self._columns)), batch_cells)
+        mask = _repeated(np.ones(S, dtype=bool), batch_cells)
+        for start in range(0, len(names), batch_cells):
+            batch = slice(start, start + batch_cells)
+            good = np.flatnonzero(fed.lengths[batch]) + start
+            B = len(good)
+            chosen = values[batch] if len(good) == len(names[batch]) else values[good]
+            ids = tuple(names[row] for row in good)
+            failures = self._failures(block, fed, batch)
+            yield TokenBatch(block.rows[good], ids, genes[:B], chosen, mask[:B], columns[:B], failures)
+
+    def _ragged(self, block: CsrBlock, batch_cells: int) -> Iterator[TokenBatch]:
+        fed, names = self._fed(block)
+        fed = self._thinned(fed, names)
+        for start in range(0, len(names), batch_cells):
+            batch = slice(start, start + batch_cells)
+            good = np.flatnonzero(fed.lengths[batch]) + start
+            ids = tuple(names[row] for row in good)
+            yield TokenBatch(block.rows[good], ids, *self._padded(fed, good), self._failures(block, fed, batch))
+
+    def _padded(
+        self, fed: Fed, good: npt.NDArray[np.int64]
+    ) -> tuple[
+        npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.int64]
+    ]:
+        """Lay out cells as [B, S], S the longest of them and "<cls>"."""
+        lengths = fed.lengths[good]
+        mask = np.arange(int(lengths.max(initial=0)) + 1) <= lengths[:, None]  # B S
+        genes = np.full(mask.shape, self.vocabulary.pad_id, dtype=np.int64)
+        values = np.full(mask.shape, self.spec.pad_value, dtype=np.float32)
+        columns = np.full(mask.shape, -1, dtype=np.int64)
+        genes[:, 0], values[:, 0] = self.vocabulary.cls_id, self.spec.cls_value
+        is_gene = mask.copy()
+        is_gene[:, 0] = False
+        entries = np.repeat(fed.indptr[good] - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))
+        slots = fed.slots[entries]
+        genes[is_gene], columns[is_gene] = self._tokens[slots], self._columns[slots]
+        values[is_gene] = fed.values[entries]
+        return genes, values, mask, columns
+
+    def _fed(self, block: CsrBlock) -> tuple[Fed, list[str]]:
+        names: list[str] = self.source.obs_names[block.rows].tolist()
+        return self._feeder.feed(block, stream_keys(self.seed, cell_keys(names), _TIES)), names
+
+    def _thinned(self, fed: Fed, names: list[str]) -> Fed:
+        """Leave `num_genes` genes, by keyed draw, to cells that have more."""
+        most = self.spec.num_genes
+        if not len(fed.lengths) or fed.lengths.max() <= most:
+            return fed
+        keys = np.repeat(stream_keys(self.seed, cell_keys(names), _THINNING), fed.lengths)
+        tokens, rows = self._tokens[fed.slots], fed.row_of
+        order = np.lexsort((tokens, uniforms(keys, tokens), rows))
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order)) - fed.indptr[rows[order]]
+        return fed.keep(rank < most)
+
+    def _failures(self, block: CsrBlock, fed: Fed, batch: slice) -> tuple[tuple[int, str], ...]:
+        lengths = np.diff(block.matrix.indptr)[batch]
+        empty = np.flatnonzero(fed.lengths[batch] == 0)
+        return tuple((int(block.rows[batch][row]), _why(int(lengths[row]))) for row in empty)
+
+
+def match_source(source: CellSource, vocabulary: GeneVocabulary, spec: CellInput) -> GeneMatch:
+    """Match the genes of a source as :class:`CellTokenizer` does, without judging the outcome."""
+    wanted = _input_genes(vocabulary) if spec.selection == "list" else None
+    return match_genes(
+        source.var_names, vocabulary, ensembl=source.var_ensembl, symbols=source.var_symbols, wanted=wanted
+    )
+
+
+def _input_genes(vocabulary: GeneVocabulary) -> tuple[str, ...]:
+    if not vocabulary.input_genes:
+        raise BundleError("This bundle feeds a gene list of its own but its genes.json has none; export it again.")
+    return vocabulary.input_genes
+
+
+def _repeated(row: npt.NDArray[_T], count: int) -> npt.NDArray[_T]:
+    block = np.tile(row, (count, 1))
+    block.flags.writeable = False
+    return block
+
+
+def _why(n_stored: int) -> str:
+    return "it has no counts" if n_stored == 0 else "none of the genes the model reads is expressed in it"

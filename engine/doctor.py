@@ -1,0 +1,162 @@
+"""A look at the machine and at the cells before any work is done."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cellscribe.engine.cells import CellSource, open_cells
+from cellscribe.engine.errors import BundleError
+from cellscribe.engine.model import Model, load
+from cellscribe.engine.output.run import count
+
+PACKAGES = ("cellscribe", "onnxruntime", "onnxruntime-gpu", "anndata", "h5py", "numpy", "scipy", "tokenizers")
+NUM_TRIAL_CELLS, NUM_TRIAL_TOKENS, NUM_TOKENS = 4, 8, 96
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found: labelled facts, and sentences about what to mend or mind."""
+
+    facts: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...] = ()
+
+
+def examine(
+    cells: Path | None = None,
+    bundle: str | Path = "demo",
+    *,
+    layer: str | None = None,
+    values: Literal["auto", "counts", "lognorm"] = "auto",
+    threads: int | None = None,
+) -> Examination:
+    """Look at the machine, the bundle and, where given, a cell file.
+
+    Parameters
+    ----------
+    cells
+        An .h5ad file; None looks at machine and bundle alone.
+    bundle, layer, values, threads
+        As for describing.
+
+    Returns
+    -------
+    Facts in reading order. A bundle that cannot be loaded is a problem without `cells`, and an error with them.
+
+    Raises
+    ------
+    InputError
+        When the cells cannot be used.
+    BundleError
+        When the bundle cannot be loaded and `cells` are given.
+    """
+    facts = list(machine_facts())
+    if cells is None:
+        return _examine_bundle(facts, bundle, threads)
+    with open_cells(cells, layer=layer, values=values) as source:
+        model = load(bundle, threads=threads)
+        facts += [*_bundle_facts(model), *_cell_facts(model, source)]
+        return Examination((*facts, ("time", _expected_time(model, source))), tuple(_doubts(model, source)))
+
+
+def machine_facts() -> Iterator[tuple[str, str]]:
+    """Say what the machine offers: processor, memory, packages, ONNX Runtime's providers."""
+    import onnxruntime
+
+    yield "machine", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    yield "processor", f"{_processor()}, {count(_num_cores(), 'core')} for this process"
+    yield "memory", _memory()
+    yield "providers", ", ".join(onnxruntime.get_available_providers())
+    yield "packages", ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))
+
+
+def _examine_bundle(facts: list[tuple[str, str]], bundle: str | Path, threads: int | None) -> Examination:
+    try:
+        return Examination((*facts, *_bundle_facts(load(bundle, threads=threads))))
+    except BundleError as error:
+        return Examination(tuple(facts), (str(error),))
+
+
+def _bundle_facts(model: Model) -> Iterator[tuple[str, str]]:
+    manifest = model.bundle.manifest
+    num_bytes = sum(record.bytes for record in manifest.files.values())
+    yield "bundle", f"{model.bundle.name} ({manifest.family}, {manifest.precision}), {num_bytes / 1e6:,.1f} MB"
+    yield "device", model.device
+
+
+def _cell_facts(model: Model, source: CellSource) -> Iterator[tuple[str, str]]:
+    yield "cells", f"{source.path}, {count(source.n_cells, 'cell')} × {count(source.n_genes, 'gene')}"
+    yield "values", source.value_note
+    yield "genes", str(model.gene_report(source)["sentence"])
+
+
+def _expected_time(model: Model, source: CellSource) -> str:
+    """Time a few cells, then scale: a token costs the same whichever it is."""
+    rows = np.unique(np.linspace(0, source.n_cells - 1, NUM_TRIAL_CELLS).astype(np.int64))
+    started = time.perf_counter()
+    embedded = model.embed_cells(source, rows=rows)
+    encoding = (time.perf_counter() - started) / len(rows)
+    if not model.bundle.describes:
+        return f"about {duration(encoding * source.n_cells)} to embed all cells"
+    started = time.perf_counter()
+    run = model.describe_cells(source, rows=rows, max_new_tokens=NUM_TRIAL_TOKENS, batch_size=len(rows))
+    if not run.num_tokens:
+        return f"not known; none of {count(len(embedded.rows), 'trial cell')} could be described"
+    writing = max(time.perf_counter() - started - encoding * len(rows), 0.0) / run.num_tokens
+    total = source.n_cells * (encoding + NUM_TOKENS * writing)
+    return f"at most about {duration(total)} for all cells, at {NUM_TOKENS} tokens each"
+
+
+def _doubts(model: Model, source: CellSource) -> Iterator[str]:
+    names = np.asarray(source.obs_names)
+    if len(np.unique(names)) < len(names):
+        yield "some cells share a name; make them unique with adata.obs_names_make_unique()."
+    warning = model.gene_report(source).get("warning")
+    if warning:
+        yield str(warning)
+
+
+def duration(seconds: float) -> str:
+    """Say a time roughly: "40 s", "12 min", "3.5 h", "2.1 days"."""
+    for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            value = seconds / unit
+            return f"{value:.0f} {name}" if value >= 10 else f"{value:.1f} {name}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> str:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+    return f"{sizes['MemAvailable'] / 1e9:.1f} GB free of {sizes['MemTotal'] / 1e9:.1f} GB"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

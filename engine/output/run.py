@@ -1,0 +1,96 @@
+"""What one call of the model made of some cells: the value every output is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.types import AttentionRecord, Description
+
+NUM_NAMED_CELLS = 3  # cells named in a sentence about failures
+
+
+def _no_rows() -> npt.NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The result of describing or embedding cells.
+
+    Parameters
+    ----------
+    rows
+        int64 [N], the input's row of each result; empty for pools.
+    descriptions
+        One per result, in input order; empty when the cells were only embedded.
+    embeddings
+        float32 [N, d], one vector per result, or None.
+    attention
+        The full cross-attention of each text, where it was asked for.
+    gene_report
+        How the input's genes were matched; ``sentence`` says it in words.
+    settings
+        What the result depends on: ``bundle`` (name), ``bundle_hash``, ``precision``, ``backend`` (device and
+        provider in words), ``sampling`` (label), ``seed``, ``max_new_tokens``, ``input`` (the file's name),
+        ``fingerprint``, ``values`` (which values were used) and ``versions``.
+    pooled_by
+        The obs column whose groups were described instead of single cells, or None.
+    pool_of
+        int64 [n_cells] over the whole input: the result that each cell's pool became, -1 for none; pools only.
+    cell_ids
+        Names of the results of a run that only embedded; taken from the descriptions otherwise.
+    """
+
+    rows: npt.NDArray[np.int64] = field(default_factory=_no_rows)
+    descriptions: tuple[Description, ...] = ()
+    embeddings: npt.NDArray[np.float32] | None = None
+    attention: tuple[AttentionRecord, ...] = ()
+    gene_report: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    pooled_by: str | None = None
+    pool_of: npt.NDArray[np.int64] | None = None
+    cell_ids: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Cell ids (or pool names), in input order."""
+        return self.cell_ids or tuple(one.cell_id for one in self.descriptions)
+
+    @property
+    def noun(self) -> str:
+        """What a result stands for: "cell" or "pool"."""
+        return "pool" if self.pooled_by else "cell"
+
+    @property
+    def failed(self) -> tuple[Description, ...]:
+        """The results that have no text, in input order."""
+        return tuple(one for one in self.descriptions if not one.is_ok)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens generated over all results."""
+        return sum(one.num_tokens for one in self.descriptions)
+
+    def failure_sentence(self) -> str:
+        """Say how many results failed, why, and name a few of each; empty when none did."""
+        if not self.failed:
+            return ""
+        reasons: dict[str, list[str]] = {}
+        for one in self.failed:
+            reasons.setdefault(one.status.removeprefix("failed: "), []).append(one.cell_id)
+        details = "; ".join(f"{why} ({_some(names)})" for why, names in reasons.items())
+        return f"{len(self.failed)} of {count(len(self.descriptions), self.noun)} could not be described: {details}."
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 cell", "1,020 cells"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _some(names: list[str]) -> str:
+    shown, hidden = names[:NUM_NAMED_CELLS], len(names) - NUM_NAMED_CELLS
+    return ", ".join(shown) + (f" and {hidden:,} more" if hidden > 0 else "")

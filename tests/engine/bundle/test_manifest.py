@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cellscribe.engine.bundle.manifest import (
+    SCHEMA_VERSION,
+    CrossShape,
+    DecoderShape,
+    EncoderShape,
+    FileRecord,
+    Manifest,
+    Parity,
+    PromptRecord,
+    read_manifest,
+)
+from cellscribe.engine.cells.spec import CellInput
+from cellscribe.engine.errors import BundleError
+
+MANIFEST = Manifest(
+    name="m",
+    family="lingocell",
+    tasks=("describe", "embed"),
+    precision="fp32",
+    encoder=EncoderShape(8, 1, 2, 16),
+    cells=CellInput("fixed", "list", 4),
+    decoder=DecoderShape(20, 8, 2, 1, 2, 1, 4, 16, 64),
+    cross_attention=CrossShape("latent", 1, 2, 2, 4, 8, False),
+    prompt=PromptRecord("hi", (1, 2), (2,)),
+    parity=Parity(2, "real cells", 1e-6, 1.0, 1e-6, 1e-5, 1.0, 32, 0, {"memory_max_error": 1e-3}),
+    files={"a.onnx": FileRecord(3, "ff")},
+    versions={"python": "3.12"},
+)
+
+
+def write(folder: Path, **changes: object) -> Path:
+    raw = json.loads(MANIFEST.to_json())
+    raw.update(changes)
+    (folder / "manifest.json").write_text(json.dumps(raw))
+    return folder
+
+
+def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    assert read_manifest(write(tmp_path)) == MANIFEST
+
+
+def test_an_encoder_alone_has_no_decoder(tmp_path: Path) -> None:
+    alone = read_manifest(write(tmp_path, decoder=None, cross_attention=None, prompt=None))
+    assert alone.decoder is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schema_version": SCHEMA_VERSION + 1}, "upgrade cellscribe"),
+        ({"schema_version": None}, "not the manifest"),
+        ({"precision": "bf16"}, "precision is 'bf16'"),
+        ({"encoder": {"d_model": "x"}}, "encoder.d_model is not int"),
+        ({"encoder": 3}, "manifest.encoder is not dict"),
+        ({"surprise": 1}, "unknown entry surprise"),
+        ({"files": {"a": {"bytes": True, "sha256": ""}}}, "bytes is not int"),
+        ({"tasks": "describe"}, "tasks is not list"),
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(BundleError, match=said):
+        read_manifest(write(tmp_path, **changes))
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    raw = json.loads(MANIFEST.to_json())
+    del raw["family"]
+    (tmp_path / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match="family"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"3"])
+def test_what_is_not_a_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleError):
+        read_manifest(tmp_path)
+
+
+def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a folder"):
+        read_manifest(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=r"no manifest\.json"):
+        read_manifest(tmp_path)
