@@ -123,6 +123,12 @@ def gene_axes(batch: TokenBatch, tokens: tuple[str, ...]) -> Iterator[GeneAxis]:
         yield last[2]
 
 
+def longest_memory(tokenizer: CellTokenizer) -> int:
+    """Return the most tokens that a cell can have, `<cls>` included."""
+    genes = len(tokenizer.genes)
+    return 1 + (genes if tokenizer.spec.layout == "fixed" else min(genes, tokenizer.spec.num_genes))
+
+
 class CellFeed:
     """Tokenises and encodes cells as they are asked for, and keeps their embeddings and failures."""
 

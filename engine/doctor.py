@@ -17,9 +17,10 @@ from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import BundleError
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.run import count
+from cellscribe.engine.types import MIN_NEW_TOKENS
 
 PACKAGES = ("cellscribe", "onnxruntime", "onnxruntime-gpu", "anndata", "h5py", "numpy", "scipy", "tokenizers")
-NUM_TRIAL_CELLS, NUM_TRIAL_TOKENS, NUM_TOKENS = 4, 8, 96
+NUM_TRIAL_CELLS, NUM_TOKENS = 4, 96
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def examine(
     with open_cells(cells, layer=layer, values=values) as source:
         model = load(bundle, threads=threads)
         facts += [*_bundle_facts(model), *_cell_facts(model, source)]
-        return Examination((*facts, ("time", _expected_time(model, source))), tuple(_doubts(model, source)))
+        return Examination((*facts, ("time", _expected_time(model, source))))
 
 
 def machine_facts() -> Iterator[tuple[str, str]]:
@@ -107,21 +108,12 @@ def _expected_time(model: Model, source: CellSource) -> str:
     if not model.bundle.describes:
         return f"about {duration(encoding * source.n_cells)} to embed all cells"
     started = time.perf_counter()
-    run = model.describe_cells(source, rows=rows, max_new_tokens=NUM_TRIAL_TOKENS, batch_size=len(rows))
+    run = model.describe_cells(source, rows=rows, max_new_tokens=MIN_NEW_TOKENS, batch_size=len(rows))
     if not run.num_tokens:
         return f"not known; none of {count(len(embedded.rows), 'trial cell')} could be described"
     writing = max(time.perf_counter() - started - encoding * len(rows), 0.0) / run.num_tokens
     total = source.n_cells * (encoding + NUM_TOKENS * writing)
     return f"at most about {duration(total)} for all cells, at {NUM_TOKENS} tokens each"
-
-
-def _doubts(model: Model, source: CellSource) -> Iterator[str]:
-    names = np.asarray(source.obs_names)
-    if len(np.unique(names)) < len(names):
-        yield "some cells share a name; make them unique with adata.obs_names_make_unique()."
-    warning = model.gene_report(source).get("warning")
-    if warning:
-        yield str(warning)
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer, open_cells
-from cellscribe.engine.describe import Asked, CellFeed, DescribeOptions, OnPiece, Progress, Writer
+from cellscribe.engine.describe import Asked, CellFeed, DescribeOptions, OnPiece, Progress, Writer, longest_memory
 from cellscribe.engine.errors import BundleError, InputError, UsageError
 from cellscribe.engine.output.anndata import annotate
 from cellscribe.engine.output.frame import to_frame
@@ -191,7 +191,7 @@ class Model:
                 pool_of=pools.pool_of,
             )
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, rows)
-        self._write(writer, iter(feed), tokenizer.max_tokens, len(rows), progress, on_piece)
+        self._write(writer, iter(feed), longest_memory(tokenizer), len(rows), progress, on_piece)
         found = {**feed.failures, **writer.descriptions}
         return Run(
             rows=rows,
@@ -220,7 +220,7 @@ class Model:
         tokenizer = self._tokenizer(source)
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, np.array([row], dtype=np.int64))
         writer = Writer(self._backend, self.bundle, options)
-        for event in writer.events(iter(feed), tokenizer.max_tokens):
+        for event in writer.events(iter(feed), longest_memory(tokenizer)):
             if event.token_id is not None:
                 yield writer.piece(event)
         for failure in feed.failures.values():

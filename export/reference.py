@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,9 +22,9 @@ Progress = Callable[[str], None]
 def encoder_reference(encoder: ScgptEncoder, batch: TokenBatch) -> dict[str, Tensor]:
     """Return the inputs (genes, values, mask) and outputs (memory [B, S, d], cell [B, d]) of the encoder."""
     inputs = {
-        "genes": torch.from_numpy(np.ascontiguousarray(batch.genes)),
-        "values": torch.from_numpy(np.ascontiguousarray(batch.values)),
-        "mask": torch.from_numpy(np.ascontiguousarray(batch.mask)),
+        "genes": torch.tensor(batch.genes),
+        "values": torch.tensor(batch.values),
+        "mask": torch.tensor(batch.mask),
     }
     with torch.no_grad():
         memory, cell = encoder(**inputs)

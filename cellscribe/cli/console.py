@@ -36,5 +36,6 @@ def notes(facts: Iterable[tuple[str, str]], quiet: bool) -> None:
     from cellscribe.cli.terminal import facts_table
 
     console = error_console()
+    console.print()
     console.print(facts_table(facts))
     console.print()

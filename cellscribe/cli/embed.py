@@ -42,10 +42,10 @@ def embed(
     check_destinations(cells, output, None, None)
     with open_cells(cells, layer=layer, values=input_.value) as source:
         model = load(bundle, threads=threads)
-        notes(facts(model, source), quiet)
+        rows = rows_of(source, (), limit)
+        notes(facts(model, source, len(rows)), quiet)
         started = time.perf_counter()
         with progress_bar("embedding", quiet) as progress:
-            rows = rows_of(source, (), limit)
             run = model.embed_cells(source, rows=rows, batch_size=batch_size, progress=progress)
         seconds = time.perf_counter() - started
     write_run(run, output, cells, key_added)

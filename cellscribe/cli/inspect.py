@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from cellscribe.cli import options
 from cellscribe.cli.guard import guarded
 
 if TYPE_CHECKING:
@@ -18,13 +16,13 @@ if TYPE_CHECKING:
 
 
 @guarded
-def inspect(bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle folder.")]) -> None:
+def inspect(bundle: options.BundleArgument) -> None:
     """Print what a bundle holds: sizes, precision, prompt, parity, files."""
     from cellscribe.cli.console import output_console
     from cellscribe.cli.terminal import facts_table
     from cellscribe.engine.bundle.manifest import read_manifest
 
-    manifest = read_manifest(bundle)
+    manifest = read_manifest(options.bundle_folder(bundle))
     console = output_console()
     console.print(facts_table(_facts(manifest)))
     console.print()

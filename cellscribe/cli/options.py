@@ -11,6 +11,7 @@ import typer
 BundleOption = Annotated[
     str, typer.Option("--bundle", metavar="DIR", help="Bundle folder; 'demo' is the packaged one.")
 ]
+BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Bundle folder; 'demo' is the packaged one.")]
 CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS.h5ad", help="The cells.", show_default=False)]
 OutOption = Annotated[
     Path | None,
@@ -50,3 +51,12 @@ class Backend(StrEnum):
 
 InputOption = Annotated[Values, typer.Option("--input", help="What the values are; auto looks at the whole file.")]
 BackendOption = Annotated[Backend, typer.Option("--backend", help="What runs the graphs.")]
+
+
+def bundle_folder(name: str) -> Path:
+    """Return the folder of a bundle; "demo" is the packaged one, unless a folder has that name."""
+    if name != "demo" or Path(name).is_dir():
+        return Path(name)
+    from cellscribe.engine.model import packaged_bundle
+
+    return packaged_bundle()

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cellscribe.engine.output.run import count
-from cellscribe.engine.output.text import gene_spans, printable
+from cellscribe.engine.output.text import gene_spans, printable, without_label
 from cellscribe.engine.types import Description, TopGenes
 
 WIDE = 100  # columns from which text and bars stand side by side
@@ -42,7 +42,7 @@ def facts_table(facts: Iterable[tuple[str, str]]) -> RenderableType:
     table.add_column(style=QUIET, no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in facts:
-        table.add_row(label, Text(printable(text)))
+        table.add_row(label, Text(printable(without_label(label, text))))
     return table
 
 

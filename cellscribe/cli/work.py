@@ -76,7 +76,7 @@ def describe_file(job: Job) -> int:
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, job.cell_ids, job.limit)
         model = load(job.bundle, threads=job.threads)
-        notes(facts(model, source, job.sampling.label()), job.is_quiet)
+        notes(facts(model, source, len(rows), job.sampling.label()), job.is_quiet)
         started = time.perf_counter()
         run = _run(job, model, source, rows)
         seconds = time.perf_counter() - started
@@ -91,13 +91,14 @@ def rows_of(source: CellSource, cell_ids: tuple[str, ...], limit: int | None) ->
     return np.asarray(rows, np.int64)[:limit]
 
 
-def facts(model: Model, source: CellSource, sampling: str = "") -> Iterator[tuple[str, str]]:
+def facts(model: Model, source: CellSource, num_rows: int, sampling: str = "") -> Iterator[tuple[str, str]]:
     """Say what is about to run: device, bundle, cells, values, genes."""
     manifest = model.bundle.manifest
     name = source.path.name if source.path is not None else "cells in memory"
     yield "device", model.device
     yield "bundle", f"{model.bundle.name} ({manifest.family}, {manifest.precision}, {model.bundle.hash[:12]})"
-    yield "cells", f"{name}, {count(source.n_cells, 'cell')} × {count(source.n_genes, 'gene')}"
+    chosen = f"; {num_rows:,} of them chosen" if num_rows < source.n_cells else ""
+    yield "cells", f"{name}, {count(source.n_cells, 'cell')} × {count(source.n_genes, 'gene')}{chosen}"
     yield "values", source.value_note
     yield "genes", str(model.gene_report(source)["sentence"])
     if sampling:

@@ -15,8 +15,8 @@ def bin_values(
     """Bin the non-zero values of every row by the row's own quantiles.
 
     The edges of a row are ``numpy.quantile(values, linspace(0, 1, n_bins - 1))`` in float64. A value lies between
-    ``right`` (edges below it) and ``left`` (edges not above it); its digit is ``ceil(u * (right - left) + left)``, as in
-    ``scgpt.preprocess`` (scGPT 0.2.5): drawn from [right + 1, left] where edges tie, fixed elsewhere.
+    ``right`` (edges below it) and ``left`` (edges not above it); its digit is ``ceil(u * (right - left) + left)``, as
+    in ``scgpt.preprocess`` (scGPT 0.2.5): drawn from [right + 1, left] where edges tie, fixed elsewhere.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def bin_bounds(data: Float32, indptr: Int64, n_bins: int) -> tuple[npt.NDArray[n
     if not len(data):
         return np.zeros(0, np.int32), np.zeros(0, np.int32)
     keys = _keys(data, np.repeat(np.arange(len(lengths)), lengths))
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind="stable")  # five times faster here than the default: the rows are in order already
     ranked = keys[order]
     is_new = np.empty(len(ranked), dtype=bool)
     is_new[0] = True
@@ -71,9 +71,7 @@ def _keys(values: Float32, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64
     return bits | (rows.astype(np.uint64) << np.uint64(32))
 
 
-def _edges(
-    ranked: npt.NDArray[np.float64], starts: Int64, lengths: Int64, n_bins: int
-) -> npt.NDArray[np.float64]:
+def _edges(ranked: npt.NDArray[np.float64], starts: Int64, lengths: Int64, n_bins: int) -> npt.NDArray[np.float64]:
     """Quantile edges [rows, n_bins - 1] of non-empty rows of rising values, with numpy's own arithmetic."""
     virtual = np.linspace(0.0, 1.0, n_bins - 1) * (lengths[:, None] - 1)
     low = np.floor(virtual).astype(np.int64)
@@ -81,7 +79,8 @@ def _edges(
     share = virtual - low
     a, b = ranked[starts[:, None] + low], ranked[starts[:, None] + high]
     step = b - a
-    return np.where(share >= 0.5, b - step * (1.0 - share), a + step * share)
+    edges: npt.NDArray[np.float64] = np.where(share >= 0.5, b - step * (1.0 - share), a + step * share)
+    return edges
 
 
 def _float32_around(edges: npt.NDArray[np.float64]) -> tuple[Float32, Float32]:

@@ -81,7 +81,7 @@ class Feeder:
         values = fed.values
         if self._spec.target_sum is not None:
             scale = (totals / self._spec.target_sum).astype(np.float32)
-            values = values / np.repeat(scale, fed.lengths)
+            values = np.divide(values, np.repeat(scale, fed.lengths), dtype=np.float32)
         return np.log1p(values) if self._spec.log1p else values
 
     def _binned(self, fed: Fed, draws: UInt64) -> Fed:

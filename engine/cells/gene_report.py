@@ -43,9 +43,7 @@ class GeneReport:
     @property
     def fraction(self) -> float:
         """Share of genes matched, 0..1."""
-        found, total = (
-            (self.n_wanted_found, self.n_wanted) if self.is_listed else (self.n_matched, self.n_file_genes)
-        )
+        found, total = (self.n_wanted_found, self.n_wanted) if self.is_listed else (self.n_matched, self.n_file_genes)
         return found / total if total else 0.0
 
     @property

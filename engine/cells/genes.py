@@ -70,7 +70,8 @@ def match_genes(
     claimed = {token for token, _ in found if token >= 0}
     n_ambiguous = 0
     for kind in _WEAK:
-        claims = {i: lookup.weak(keys[i], symbols[i] if symbols else None, kind) for i, f in enumerate(found) if f[0] < 0}
+        left = [i for i, (token, _) in enumerate(found) if token < 0]
+        claims = {i: lookup.weak(keys[i], symbols[i] if symbols else None, kind) for i in left}
         rivals = Counter(token for token in claims.values() if token >= 0 and token not in claimed)
         for i, token in claims.items():
             if rivals.get(token) == 1:

@@ -45,7 +45,7 @@ class FileSession:
     def describe(self) -> Message:
         """Cells, layers and columns of the file."""
         if not self.guard.has(self.file, "obs") or not self.guard.has(self.file, "var"):
-            raise InputError(f"{self.name} is HDF5 but has no obs and var, so it is not an .h5ad; write it with anndata.")
+            raise InputError(f"{self.name} has no obs and var, so it is HDF5 but no .h5ad; write it with anndata.")
         self.obs = Table(self.guard, self.file, "obs")
         layers = self.guard.group(self.file, "layers") if self.guard.has(self.file, "layers") else {}
         columns = self.obs.columns()[:_MAX_COLUMNS]
@@ -124,7 +124,6 @@ class FileSession:
         return Table(self.guard, raw[0], "raw.var" if raw[1] == "raw.X" else "var")
 
 
-
 class Answers:
     """The pipe back, and the watch that ends this process when one answer takes too long."""
 
@@ -133,7 +132,7 @@ class Answers:
 
     def arm(self) -> None:
         """Start the watch anew; it needs neither Python nor HDF5 to go off."""
-        faulthandler.dump_traceback_later(self.seconds + 5, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self.seconds + 5, exit=True, file=2)
 
     def tick(self) -> None:
         """Say that work goes on."""

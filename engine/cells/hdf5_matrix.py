@@ -36,8 +36,13 @@ class MatrixReader(Protocol):
     shape: tuple[int, int]
 
     @property
-    def n_stored(self) -> int: ...
-    def run(self, start: int, stop: int) -> Part: ...
+    def n_stored(self) -> int:
+        """Number of stored values."""
+        ...
+
+    def run(self, start: int, stop: int) -> Part:
+        """Return rows `start` to `stop`."""
+        ...
 
 
 def open_matrix(guard: Guard, parent: Any, key: str, tick: Callable[[], None]) -> MatrixReader:
@@ -50,9 +55,11 @@ def open_matrix(guard: Guard, parent: Any, key: str, tick: Callable[[], None]) -
     shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
     if kind not in ("csr_matrix", "csc_matrix") or shape is None or len(shape) != 2:
         raise InputError(f"{where} is stored as {kind}, which cannot be read; store it as a CSR or dense matrix.")
-    parts = [guard.dataset(node, name) for name in ("indptr", "indices", "data")]
+    indptr, indices, data = (guard.dataset(node, name) for name in ("indptr", "indices", "data"))
     size = (int(shape[0]), int(shape[1]))
-    return CsrReader(*parts, size, where) if kind == "csr_matrix" else CscReader(*parts, size, where, tick)
+    if kind == "csr_matrix":
+        return CsrReader(indptr, indices, data, size, where)
+    return CscReader(indptr, indices, data, size, where, tick)
 
 
 def read_rows(reader: MatrixReader, rows: Rows) -> Part:

@@ -137,8 +137,8 @@ class Child:
             if not poll.poll(self.limits.seconds * 1000):
                 self.close()
                 raise InputError(
-                    f"{self.name} kept the reading process busy for {self.limits.seconds:g} s without an answer; it may "
-                    "be damaged or hostile, or raise ReadLimits.seconds for a slow disk."
+                    f"{self.name} kept the reading process busy for {self.limits.seconds:g} s without an answer; it "
+                    "may be damaged or hostile, or raise ReadLimits.seconds for a slow disk."
                 )
             n_read = os.readv(fd, [view])
             if n_read == 0:
@@ -151,8 +151,8 @@ class Child:
         how = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended early (exit code {code})"
         self._waiting.clear()
         return InputError(
-            f"{self.name} cannot be read: the reading process {how}, so the file may be damaged or hostile, or memory is "
-            "short; write the file again from the original data."
+            f"{self.name} cannot be read: the reading process {how}, so the file may be damaged or hostile, or "
+            "memory is short; write the file again from the original data."
         )
 
 

@@ -131,6 +131,6 @@ def _is_number(dataset: h5py.Dataset) -> bool:
 
 def _texts(dataset: h5py.Dataset, name: str) -> list[str]:
     if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
-        raise InputError(f"{name}: {dataset.name} holds {dataset.dtype} where names are expected; write it with anndata.")
+        raise InputError(f"{name}: {dataset.name} holds {dataset.dtype}, where names belong; write it with anndata.")
     texts: list[str] = dataset.asstr()[()].tolist()
     return texts

@@ -31,9 +31,10 @@ def choose_hvgs(
     """Choose highly variable genes among those that the vocabulary knows.
 
     As scGPT's ``Preprocessor`` does: genes below `min_counts` in sum are dropped, then
-    ``scanpy.pp.highly_variable_genes`` chooses: ``seurat_v3`` from counts, ``cell_ranger`` from values that are
-    normalised to 1e4 and logged (their sum is what `min_counts` looks at). Log-normalised sources always take
-    ``cell_ranger``. The genes are given to scanpy in vocabulary order, so the choice does not depend on theirs.
+    ``scanpy.pp.highly_variable_genes`` scores the others: ``seurat_v3`` from counts (ties at the cut-off go to the
+    first in the vocabulary), ``cell_ranger`` from values that are normalised to 1e4 and logged (their sum is what
+    `min_counts` looks at). Log-normalised sources always take ``cell_ranger``. The genes are given to scanpy in
+    vocabulary order, so the choice does not depend on theirs.
 
     Parameters
     ----------
@@ -77,16 +78,21 @@ def choose_hvgs(
 
 def _chosen(scanpy: Any, adata: AnnData, flavor: str, n_top: int, name: str) -> npt.NDArray[np.bool_]:
     if n_top == 0:
-        raise InputError(f"No gene of {name} has enough counts to choose from; give a list of genes, or lower min_counts.")
+        raise InputError(f"No gene of {name} has enough counts to choose from; lower min_counts or give a list.")
     try:
         scanpy.pp.highly_variable_genes(adata, n_top_genes=n_top, flavor=flavor, subset=False)
     except (ValueError, IndexError, ZeroDivisionError) as error:
         reason = " ".join(str(error).split())[:120]
         mend = "choose flavour cell_ranger, raise min_counts" if flavor == "seurat_v3" else "take more cells"
         raise InputError(
-            f"Highly variable genes of {name} cannot be chosen with {flavor} ({reason}); {mend}, or give a list of genes."
+            f"Highly variable genes of {name} cannot be chosen with {flavor} ({reason}); {mend}, or give a list."
         ) from error
-    return np.asarray(adata.var["highly_variable"], dtype=bool)
+    if flavor == "cell_ranger":
+        return np.asarray(adata.var["highly_variable"], dtype=bool)
+    score = -np.asarray(adata.var["variances_norm"], dtype=np.float64)
+    chosen = np.zeros(adata.n_vars, dtype=bool)
+    chosen[np.argsort(score, kind="stable")[:n_top]] = True  # scanpy's own choice among ties differs by machine
+    return chosen
 
 
 def _matrix(

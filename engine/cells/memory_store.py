@@ -49,12 +49,12 @@ class MemoryStore:
 
     def layout(self, origin: str) -> str:
         """Return "csr" or "dense" (columns are turned into rows when a matrix is first read)."""
-        return "csr" if sp.issparse(self._matrix(origin)) else "dense"
+        return "csr" if _is_sparse(self._matrix(origin)) else "dense"
 
     def stats(self, origin: str) -> ValueStats:
         """Return what values a matrix holds: all of them, or rows spread over a large one."""
         matrix, stats = self._matrix(origin), ValueStats()
-        stored = matrix.nnz if sp.issparse(matrix) else matrix.shape[0] * matrix.shape[1]
+        stored = matrix.nnz if _is_sparse(matrix) else matrix.shape[0] * matrix.shape[1]
         is_small = stored <= self._limits.full_check_values
         rows = np.arange(matrix.shape[0]) if is_small else sample_rows(matrix.shape[0])
         groups = [rows[start : start + _STATS_CELLS] for start in range(0, len(rows), _STATS_CELLS)]
@@ -77,10 +77,10 @@ class MemoryStore:
         """Yield the rows of every group."""
         matrix, where = self._matrix(origin), f"{origin} of {self.name}"
         for rows in groups:
-            if not sp.issparse(matrix):
-                yield from_dense(np.asarray(matrix[rows]), where)
-                continue
             block = matrix[rows]
+            if not _is_sparse(block):
+                yield from_dense(np.asarray(block), where)
+                continue
             indptr = block.indptr.astype(np.int64)
             check_pointers(indptr, len(block.data), matrix.shape[1], where)
             check_indices(block.indices, matrix.shape[1], where)
@@ -104,7 +104,7 @@ class MemoryStore:
 
     def _prepared(self, matrix: Any, origin: str) -> Any:
         where = f"{origin} of {self.name}"
-        if sp.issparse(matrix):
+        if _is_sparse(matrix):
             _check_sparse(matrix, where)
             return matrix if matrix.format == "csr" else sp.csr_matrix(matrix)
         if isinstance(matrix, np.ndarray):
@@ -131,8 +131,11 @@ class Backed:
         unique, inverse = np.unique(rows, return_inverse=True)
         is_run = len(unique) > 0 and unique[-1] - unique[0] + 1 == len(unique)
         block = self._matrix[int(unique[0]) : int(unique[-1]) + 1] if is_run else self._matrix[unique]
-        dense = block.toarray() if sp.issparse(block) else np.asarray(block)
-        return dense[inverse]
+        return block[inverse]
+
+
+def _is_sparse(matrix: Any) -> bool:
+    return bool(sp.issparse(matrix))
 
 
 def _check_sparse(matrix: Any, where: str) -> None:

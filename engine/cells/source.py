@@ -199,7 +199,9 @@ class CellSource:
 
     def _check_shape(self, shape: tuple[int, int]) -> None:
         if not self.n_cells or not self.n_genes:
-            raise InputError(f"{self.name} has {self.n_cells} cells and {self.n_genes} genes; give at least one of each.")
+            raise InputError(
+                f"{self.name} has {self.n_cells} cells and {self.n_genes} genes; give one of each at least."
+            )
         if shape != (self.n_cells, self.n_genes):
             raise InputError(
                 f"{self.value_origin} of {self.name} has {shape[0]} x {shape[1]} values for {self.n_cells} cells and "

@@ -17,7 +17,8 @@ _ENSEMBL_COLUMNS = (
     "ensembl_id", "gene_ids", "gene_id", "ensembl", "ensembl_ids", "ensembl_gene_id", "ensemblid", "feature_id",
 )  # fmt: skip
 _SYMBOL_COLUMNS = (
-    "feature_name", "gene_symbols", "gene_symbol", "symbol", "gene_name", "gene_names", "gene_short_name", "hgnc_symbol",
+    "feature_name", "gene_symbols", "gene_symbol", "symbol", "gene_name", "gene_names", "gene_short_name",
+    "hgnc_symbol",
 )  # fmt: skip
 
 
@@ -51,7 +52,8 @@ def series_of(header: dict[str, Any], arrays: Sequence[wire.Array], name: str) -
     if header["kind"] == "categorical":
         categories = pd.Index(texts) if texts is not None else pd.Index(parts[1])
         codes = np.where((parts[0] < 0) | (parts[0] >= len(categories)), -1, parts[0])
-        return pd.Series(pd.Categorical.from_codes(codes, categories=categories.unique()), name=name)
+        labels: Any = categories
+        return pd.Series(pd.Categorical.from_codes(codes, categories=labels), name=name)
     values: pd.Series[Any] = pd.Series(texts if texts is not None else parts[0], name=name)
     if header.get("masked"):
         values = values.astype(object).mask(parts[-1]).infer_objects()

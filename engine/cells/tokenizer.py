@@ -177,9 +177,7 @@ class CellTokenizer:
 
     def _padded(
         self, fed: Fed, good: npt.NDArray[np.int64]
-    ) -> tuple[
-        npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.int64]
-    ]:
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Lay out cells as [B, S], S the longest of them and "<cls>"."""
         lengths = fed.lengths[good]
         mask = np.arange(int(lengths.max(initial=0)) + 1) <= lengths[:, None]  # B S

@@ -54,4 +54,5 @@ def undo_log1p(
     reduce = np.add.reduceat if scale == "totals" else np.minimum.reduceat
     unit = np.repeat(reduce(linear, indptr[filled]), lengths[filled])
     values = linear / unit * (target_sum or 1.0) if scale == "totals" else np.rint(linear / unit)
-    return values.astype(np.float32)
+    done: npt.NDArray[np.float32] = values.astype(np.float32)
+    return done

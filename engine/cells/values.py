@@ -62,17 +62,15 @@ class ValueStats:
 class MatrixStore(Protocol):
     """What the choice of values needs of a store of cells."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def layers(self) -> tuple[str, ...]: ...
-    @property
-    def has_x(self) -> bool: ...
-    @property
-    def has_raw(self) -> bool: ...
-    @property
-    def obs_names(self) -> list[str]: ...
-    def stats(self, origin: str) -> ValueStats: ...
+    name: str
+    layers: tuple[str, ...]
+    has_x: bool
+    has_raw: bool
+    obs_names: list[str]
+
+    def stats(self, origin: str) -> ValueStats:
+        """Return what values a matrix holds."""
+        ...
 
 
 @dataclass(frozen=True)

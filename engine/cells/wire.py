@@ -21,7 +21,7 @@ def encode(header: dict[str, Any], arrays: Sequence[Array] = ()) -> list[bytes |
     flat = [np.ascontiguousarray(array) for array in arrays]
     full = header | {"arrays": [[array.dtype.str, list(array.shape)] for array in flat]}
     text = json.dumps(full).encode()
-    return [struct.pack("<Q", len(text)), text, *(memoryview(a).cast("B") for a in flat if a.size)]
+    return [struct.pack("<Q", len(text)), text, *(a.data.cast("B") for a in flat if a.size)]
 
 
 def decode(read: Callable[[int], bytearray], max_bytes: int) -> tuple[dict[str, Any], list[Array]]:

@@ -9,7 +9,7 @@ from string import Template
 
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.run import Run, count
-from cellscribe.engine.output.text import gene_spans, printable
+from cellscribe.engine.output.text import gene_spans, printable, without_label
 from cellscribe.engine.types import Description
 
 MAX_CELLS = 500
@@ -87,7 +87,9 @@ def _facts(run: Run) -> list[str]:
     if run.pooled_by:
         known["input"] = f"{known.get('input', '')}, pooled by {run.pooled_by}".lstrip(", ")
     return [
-        f"<div><dt>{label}</dt><dd>{_safe(known[name])}</dd></div>" for label, name in _FACTS.items() if known.get(name)
+        f"<div><dt>{label}</dt><dd>{_safe(without_label(label, known[name]))}</dd></div>"
+        for label, name in _FACTS.items()
+        if known.get(name)
     ]
 
 

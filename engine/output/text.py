@@ -14,6 +14,13 @@ def printable(text: object) -> str:
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
+def without_label(label: str, text: object) -> str:
+    """Return `text` without a leading "Label: ", for places that show the label themselves."""
+    whole = str(text)
+    head, _, rest = whole.partition(": ")
+    return rest if rest and head.lower() == label.lower() else whole
+
+
 def gene_spans(text: str, genes: Iterable[str]) -> list[tuple[str, bool]]:
     """Split `text` where it names one of `genes`.
 

@@ -26,7 +26,7 @@ class Sizes:
     encoder_ffn: int = 192
     d_decoder: int = 128
     decoder_layers: int = 4
-    cross_layers: int = 2
+    cross_layers: int = 3
     decoder_heads: int = 4
     kv_heads: int = 2
     decoder_ffn: int = 320
@@ -85,7 +85,7 @@ class DemoModel(nn.Module):
         return logits, attention[:, :, :, -logits.shape[1] :].mean((1, 2)), self.type_head(self.dropout(cell)), self.salience_head(memory)
 
 
-def initialise(model: DemoModel, train: Cells, seed: int) -> None:
+def initialise(model: DemoModel, train: Cells, words: np.ndarray, seed: int) -> None:
     """Start well: gene vectors from a decomposition of the training cells, value kinks spread over the digits."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.encoder.layers.modules():
@@ -105,6 +105,14 @@ def initialise(model: DemoModel, train: Cells, seed: int) -> None:
         z = (train.expression - train.expression.mean(0)) / (train.expression.std(0) + 0.1)
         loadings = np.linalg.svd(z, full_matrices=False)[2][:24].T * np.sqrt(z.shape[1])  # [G, 24]
         table[1 : len(loadings) + 1, :24] = torch.from_numpy(loadings).float()
+        spoken = torch.from_numpy(words > 0)
+        bridge = torch.randn(table.shape[1], sizes_of(model), generator=generator) * table.shape[1] ** -0.5
+        model.decoder.embedding.weight[spoken] = 0.02 * table[torch.from_numpy(words)[spoken]] @ bridge
+
+
+def sizes_of(model: DemoModel) -> int:
+    """Width of the decoder."""
+    return model.decoder.config.d_model
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Plan:
     decay: float = 0.1
     ema: float = 0.998
     thinning: float = 0.5  # the least share of counts kept
-    noise: float = 0.25  # of gene choice
+    noise: float = 0.1  # of gene choice
     teacher: float = 0.4  # share of the soft type target that comes from the out-of-fold linear model
     seed: int = 0
 
@@ -79,7 +79,7 @@ class Course:
             torch.manual_seed(self.plan.seed)
             words = self.encoder.tokenizer.get_vocab_size()
             model = DemoModel(sizes, len(self.cells.genes) + 3, words, len(LABELS), weights.dropout)
-        initialise(model, self.cells, self.plan.seed)
+        initialise(model, self.cells, self.encoder.gene_of, self.plan.seed)
         return model
 
     def epoch(self, number: int) -> list[Batch]:
@@ -163,6 +163,10 @@ def score(course: Course, model: DemoModel, cells: Cells, seed: int = 12345) -> 
     cells = cells.keep_genes(course.cells.genes)
     texts, mass = generate(model, course.encoder, bin_rows(cells.expression, np.random.default_rng(seed)))
     right = np.mean([named_type(t) == label for t, label in zip(texts, cells.labels, strict=True)])
+    ids = gene_ids(len(cells), len(cells.genes))
+    dig = bin_rows(cells.expression, np.random.default_rng(seed))
+    with torch.no_grad():
+        head = model.type_head(model.encoder(ids, with_cls(dig), torch.ones_like(ids, dtype=torch.bool))[1]).argmax(1)
     named = [named_genes(t, cells.genes) for t in texts]
     top = [{cells.genes[g] for g in np.argsort(-row)[:10]} for row in mass]
     expressed = [cells.expression[i, cells.genes.index(g)] > 0 for i, row in enumerate(named) for g in row]
@@ -170,6 +174,7 @@ def score(course: Course, model: DemoModel, cells: Cells, seed: int = 12345) -> 
     states = course.writer.states(cells)
     return {
         "type": float(right),
+        "head": float(np.mean(np.array(LABELS)[head.numpy()] == cells.labels)),
         "named3": float(np.mean([len(set(n) & t) >= 3 for n, t in zip(named, top, strict=True)])),
         "expressed": float(np.mean(expressed)),
         "genes": float(np.mean([len(set(n)) for n in named])),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cellscribe.engine.decode.evidence import named_genes
 from cellscribe.engine.output.running import RunningText
-from cellscribe.engine.output.text import gene_spans, printable
+from cellscribe.engine.output.text import gene_spans, printable, without_label
 from cellscribe.engine.types import Piece, TopGenes
 
 
@@ -52,3 +52,8 @@ def test_a_running_text_sums_its_pieces() -> None:
     assert one.named_genes == ("B",)
     assert one.mean_logprob == -1.0
     assert one.token_ids == (1, 2)
+
+
+def test_a_label_is_not_said_twice() -> None:
+    assert without_label("values", "Values: counts: all.") == "counts: all."
+    assert without_label("genes", "Values: counts.") == "Values: counts."
