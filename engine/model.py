@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer, open_cells
+from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.describe import Asked, CellFeed, DescribeOptions, OnPiece, Progress, Writer, longest_memory
 from cellscribe.engine.errors import BundleError, InputError, UsageError
 from cellscribe.engine.output.anndata import annotate
@@ -67,6 +68,7 @@ class Model:
         top_genes: int = 10,
         pool: str | None = None,
         layer: str | None = None,
+        values: ValueChoice = "auto",
         key_added: str = "cellscribe",
         copy: bool = False,
     ) -> pd.DataFrame:
@@ -87,7 +89,9 @@ class Model:
         pool
             An obs column: one text per group instead of one per cell.
         layer
-            Layer that holds the counts; None looks for them.
+            Matrix to read: a layer's name, "X" or "raw"; None looks for counts, then for log-normalised values.
+        values
+            What the values are, "counts" or "lognorm"; "auto" decides by looking at them.
         key_added
             Prefix of the keys written: obs ``<key>_description`` and others, obsm ``X_<key>``,
             ``<key>_top_genes`` (indices into var), ``<key>_top_gene_weights``, uns ``<key>``.
@@ -105,7 +109,7 @@ class Model:
         UsageError
             For an option out of range.
         """
-        with open_cells(adata, layer=layer) as source:
+        with open_cells(adata, layer=layer, values=values) as source:
             run = self.describe_cells(
                 source,
                 pool=pool,
@@ -119,13 +123,19 @@ class Model:
         return to_frame(run)
 
     def embed(
-        self, adata: AnnData, *, layer: str | None = None, key_added: str = "cellscribe", copy: bool = False
+        self,
+        adata: AnnData,
+        *,
+        layer: str | None = None,
+        values: ValueChoice = "auto",
+        key_added: str = "cellscribe",
+        copy: bool = False,
     ) -> npt.NDArray[np.float32]:
         """Embed cells: float32 [N, d], of length 1 each, also written to ``adata.obsm["X_<key_added>"]``.
 
         A cell that could not be embedded has a row of NaN. Raises InputError when the cells cannot be read.
         """
-        with open_cells(adata, layer=layer) as source:
+        with open_cells(adata, layer=layer, values=values) as source:
             run = self.embed_cells(source)
         if not copy:
             annotate(adata, run, key_added)
@@ -141,9 +151,10 @@ class Model:
         max_new_tokens: int = 96,
         top_genes: int = 10,
         layer: str | None = None,
+        values: ValueChoice = "auto",
     ) -> Iterator[Piece]:
         """Describe one cell token by token; raises InputError unless `adata` holds exactly one."""
-        with open_cells(adata, layer=layer) as source:
+        with open_cells(adata, layer=layer, values=values) as source:
             if source.n_cells != 1:
                 raise InputError(f"stream takes one cell and got {source.n_cells}; slice the data, as in adata[0].")
             yield from self.stream_cell(

@@ -1,4 +1,4 @@
-"""Fixtures for all tests."""
+"""Fixtures that every test may use."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden values and real cells, or a skip where it is absent."""
-    for folder in (os.environ.get("CELLSCRIBE_SHARED", ""), ROOT.parent / "shared", ROOT / "shared"):
-        if folder and (Path(folder) / "fixtures").is_dir():
-            return Path(folder)
-    pytest.skip("needs the golden values: put `shared` beside the repository, or set CELLSCRIBE_SHARED")
+    """Folder of golden values and real cells; the test is skipped where it is absent."""
+    named = os.environ.get("CELLSCRIBE_SHARED")
+    beside = Path(__file__).resolve().parents[1].parent / "shared"
+    folder = Path(named) if named else beside
+    if not (folder / "fixtures").is_dir():
+        pytest.skip("no folder of golden values: set CELLSCRIBE_SHARED or put `shared` beside the repository")
+    return folder
 
 
 def _export(tmp_path_factory: pytest.TempPathFactory, **options: str) -> Path:

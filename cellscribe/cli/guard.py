@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from types import FrameType
 from typing import ParamSpec
@@ -35,9 +36,9 @@ def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
 
 
 def _outcome(call: Callable[[], int | None]) -> int:
-    _raise_on_sigterm()
     try:
-        return call() or 0
+        with _ending_on_sigterm():
+            return call() or 0
     except typer.Exit as exit_:
         return exit_.exit_code
     except BrokenPipeError:
@@ -77,9 +78,18 @@ def print_error(message: str) -> None:
     error_console().print(f"error: {line}", style="bold red", markup=False, soft_wrap=True)
 
 
-def _raise_on_sigterm() -> None:
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that unfinished files are removed."""
+
     def end(_signal: int, _frame: FrameType | None) -> None:
         raise Terminated
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, end)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

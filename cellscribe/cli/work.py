@@ -24,6 +24,7 @@ from cellscribe.engine.output.fields import KEY, check_key
 from cellscribe.engine.output.files import check_output, check_outputs, write_run
 from cellscribe.engine.output.report import write_report
 from cellscribe.engine.output.run import Run, count
+from cellscribe.engine.output.text import printable
 from cellscribe.engine.types import Sampling, check_max_new_tokens
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def finish(run: Run, seconds: float, written: list[Path | None], quiet: bool) ->
             if path is not None:
                 console.print(f"wrote {path}", markup=False, soft_wrap=True)
     if run.failed:
-        console.print(run.failure_sentence(), style="yellow", markup=False, soft_wrap=True)
+        console.print(printable(run.failure_sentence()), style="yellow", markup=False, soft_wrap=True)
     return SOME_FAILED if run.failed else 0
 
 

@@ -133,8 +133,11 @@ class CellSource:
         """Return a column of obs [n_cells], in file order, indexed by cell name; InputError for an unknown name."""
         if name not in self.obs_columns:
             raise InputError(f"{self.name} has no obs column {name!r}{_suggest(name, self.obs_columns)}.")
-        column = self._store.obs_column(name)
-        column.index = pd.Index(self.obs_names)
+        try:
+            column = self._store.obs_column(name)
+            column.index = pd.Index(self.obs_names)
+        except ValueError as error:
+            raise InputError(f"The obs column {name!r} of {self.name} is damaged ({error}); write it again.") from error
         return column
 
     def rows_of(self, cell_ids: Sequence[str]) -> Rows:

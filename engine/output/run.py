@@ -67,8 +67,12 @@ class Run:
 
     @property
     def failed(self) -> tuple[Description, ...]:
-        """The results that have no text, in input order."""
-        return tuple(one for one in self.descriptions if not one.is_ok)
+        """The results that have no text (or, when only embedded, no vector), in input order."""
+        if self.descriptions or self.embeddings is None:
+            return tuple(one for one in self.descriptions if not one.is_ok)
+        lost = np.flatnonzero(np.isnan(self.embeddings).any(axis=1))
+        why = "failed: nothing that the model reads is expressed in it"
+        return tuple(Description(self.names[place], status=why) for place in lost)
 
     @property
     def num_tokens(self) -> int:
@@ -83,7 +87,8 @@ class Run:
         for one in self.failed:
             reasons.setdefault(one.status.removeprefix("failed: "), []).append(one.cell_id)
         details = "; ".join(f"{why} ({_some(names)})" for why, names in reasons.items())
-        return f"{len(self.failed)} of {count(len(self.descriptions), self.noun)} could not be described: {details}."
+        verb = "described" if self.descriptions else "embedded"
+        return f"{len(self.failed):,} of {count(len(self.names), self.noun)} could not be {verb}: {details}."
 
 
 def count(number: int, noun: str) -> str:

@@ -20,16 +20,16 @@ MAX_POSITIONS = 512
 class Sizes:
     """Widths and depths; small enough for a bundle of a few megabytes."""
 
-    d_encoder: int = 96
+    d_encoder: int = 64
     encoder_layers: int = 3
     encoder_heads: int = 4
-    encoder_ffn: int = 192
-    d_decoder: int = 128
+    encoder_ffn: int = 128
+    d_decoder: int = 96
     decoder_layers: int = 4
     cross_layers: int = 3
     decoder_heads: int = 4
     kv_heads: int = 2
-    decoder_ffn: int = 320
+    decoder_ffn: int = 256
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Weights:
     """How much each part of the loss counts, and how hard training is regularised."""
 
     type_token: float = 4.0  # the token that decides the type, against 1 for any other
+    gene_token: float = 3.0
     attention: float = 0.3
     type_head: float = 0.5
     salience: float = 0.5
@@ -141,10 +142,12 @@ def loss_parts(model: DemoModel, batch: Batch, weights: Weights) -> dict[str, Te
     decide = kind >= 0
     typed = -(logits[decide].log_softmax(-1)[:, batch.type_words] * batch.soft[rows[decide]]).sum(-1)
     mass = attention[rows, places, batch.attend[rows, places]].clamp_min(1e-6)
-    n = len(rows)
+    n, attend = len(rows), batch.attend[rows, places]
+    weight = torch.where(attend > 0, weights.gene_token, 1.0)
     return {
-        "text": (plain[~decide].sum() + weights.type_token * typed.sum()) / n,
-        "attention": weights.attention * -mass.log().mean(),
+        "text": ((plain * weight)[~decide].sum() + weights.type_token * typed.sum()) / n,
+        "genes": plain[attend > 0].mean().detach(),
+        "attention": weights.attention * -(mass[attend > 0].log().mean() + mass[attend == 0].log().mean()),
         "types": weights.type_head * F.cross_entropy(types, batch.soft),
         "salience": weights.salience * F.mse_loss(salience, batch.salience),
     }

@@ -31,7 +31,7 @@ class Plan:
     words: int = 1600
     epochs: int = 80
     batch: int = 32
-    rate: float = 1.5e-3
+    rate: float = 2e-3
     decay: float = 0.1
     ema: float = 0.998
     thinning: float = 0.5  # the least share of counts kept

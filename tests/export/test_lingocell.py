@@ -191,10 +191,10 @@ def test_a_published_encoder_exports_alone_and_embeds(shared: Path, tmp_path: Pa
 
     cells = ad.read_h5ad(shared / "fixtures/scgpt_base/e2e_tiefree.h5ad")
     expected = np.load(shared / "fixtures/scgpt_base/e2e_expected.npz")["X_scGPT"]
-    vectors = cs.load(tmp_path / "b").embed(cells)
+    vectors = cs.load(tmp_path / "b").embed(cells, values="counts")
     assert np.abs(vectors - expected).max() < 5e-6
     with pytest.raises(BundleError, match="encoder alone"):
-        cs.load(tmp_path / "b").describe(cells)
+        cs.load(tmp_path / "b").describe(cells, values="counts")
 
 
 def test_a_tokenizer_too_large_for_the_decoder_is_refused(folder: Path, tmp_path: Path) -> None:

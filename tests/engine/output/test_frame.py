@@ -34,5 +34,11 @@ def test_embeddings_alone_become_columns() -> None:
     assert list(frame.loc["y"]) == [3.0, 4.0, 5.0]
 
 
+def test_a_vector_that_is_missing_is_a_failure() -> None:
+    run = Run(rows=np.arange(2), embeddings=np.array([[1, 2], [np.nan, np.nan]], np.float32), cell_ids=("x", "y"))
+    assert [one.cell_id for one in run.failed] == ["y"]
+    assert run.failure_sentence().startswith("1 of 2 cells could not be embedded: ")
+
+
 def test_failures_are_said_in_one_sentence(run: Run) -> None:
     assert run.failure_sentence() == "1 of 3 cells could not be described: all counts are zero (cell-1)."
