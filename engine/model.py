@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from cellscribe.engine.errors import BundleError, InputError, UsageError
 from cellscribe.engine.output.anndata import annotate
 from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.output.run import Run
+from cellscribe.engine.packaged import packaged_bundle, packaged_cells
 from cellscribe.engine.pools import Pools, pool_requests
 from cellscribe.engine.types import Piece, Sampling, check_max_new_tokens
 from cellscribe.engine.versions import versions
@@ -52,6 +54,7 @@ class Model:
             raise UsageError(f"threads is {threads}; choose at least 1.")
         self.bundle, self._seed, self._hvg = bundle, seed, hvg
         self._backend = OnnxRuntimeCpu(bundle, threads)
+        self._matched: tuple[CellSource, CellTokenizer] | None = None
 
     @property
     def device(self) -> str:
@@ -109,7 +112,7 @@ class Model:
         UsageError
             For an option out of range.
         """
-        with open_cells(adata, layer=layer, values=values) as source:
+        with self._opened(adata, layer, values) as source:
             run = self.describe_cells(
                 source,
                 pool=pool,
@@ -135,7 +138,7 @@ class Model:
 
         A cell that could not be embedded has a row of NaN. Raises InputError when the cells cannot be read.
         """
-        with open_cells(adata, layer=layer, values=values) as source:
+        with self._opened(adata, layer, values) as source:
             run = self.embed_cells(source)
         if not copy:
             annotate(adata, run, key_added)
@@ -154,7 +157,7 @@ class Model:
         values: ValueChoice = "auto",
     ) -> Iterator[Piece]:
         """Describe one cell token by token; raises InputError unless `adata` holds exactly one."""
-        with open_cells(adata, layer=layer, values=values) as source:
+        with self._opened(adata, layer, values) as source:
             if source.n_cells != 1:
                 raise InputError(f"stream takes one cell and got {source.n_cells}; slice the data, as in adata[0].")
             yield from self.stream_cell(
@@ -214,7 +217,7 @@ class Model:
         )
 
     def gene_report(self, source: CellSource) -> dict[str, object]:
-        """Say how a source's genes match the bundle's: figures, ``sentence``, and ``warning`` where few do."""
+        """Say how a source's genes match the bundle's: figures, and ``sentence`` in words."""
         return self._tokenizer(source).report.as_dict()
 
     def stream_cell(
@@ -280,7 +283,21 @@ class Model:
         return Pools.of(column, labels, rows, feed.embeddings, source.n_cells)
 
     def _tokenizer(self, source: CellSource) -> CellTokenizer:
-        return CellTokenizer(self.bundle.manifest.cells, self.bundle.vocabulary, source, seed=self._seed, hvg=self._hvg)
+        """Match a source's genes, once: choosing highly variable ones reads all of it."""
+        if self._matched is None or self._matched[0] is not source:
+            manifest = self.bundle.manifest
+            made = CellTokenizer(manifest.cells, self.bundle.vocabulary, source, seed=self._seed, hvg=self._hvg)
+            self._matched = (source, made)
+        return self._matched[1]
+
+    @contextmanager
+    def _opened(self, adata: AnnData, layer: str | None, values: ValueChoice) -> Iterator[CellSource]:
+        """Open a user's object, and hold on to nothing of it afterwards."""
+        try:
+            with open_cells(adata, layer=layer, values=values) as source:
+                yield source
+        finally:
+            self._matched = None
 
     def _options(
         self, sampling: Sampling, max_new_tokens: int, batch_size: int, top_genes: int, attention: bool
@@ -309,13 +326,6 @@ class Model:
         }
 
 
-def packaged_bundle() -> Path:
-    """Return the folder of the demonstration bundle that comes with the package."""
-    import cellscribe
-
-    return Path(str(cellscribe.__file__)).parent / "demo" / "bundle"
-
-
 def load(
     bundle: str | Path = "demo", *, threads: int | None = None, seed: int = 0, hvg: Sequence[str] | None = None
 ) -> Model:
@@ -335,3 +345,6 @@ def load(
     """
     folder = packaged_bundle() if str(bundle) == "demo" and not Path(bundle).is_dir() else Path(bundle)
     return Model(open_bundle(folder), threads=threads, seed=seed, hvg=hvg)
+
+
+__all__ = ["Model", "load", "packaged_bundle", "packaged_cells"]

@@ -44,12 +44,12 @@ SHAPES = {
     ),
     "lingocell-tiny": Shape(
         60,
-        32,
+        64,
         2,
         4,
-        48,
+        96,
         DecoderConfig(600, d_model=64, n_layers=4, n_heads=4, n_kv_heads=2, d_ffn=96, max_positions=768),
-        CrossConfig(n_layers=2, n_heads=4, n_kv_heads=4, d_memory=32, bias=True),
+        CrossConfig(n_layers=2, n_heads=4, n_kv_heads=4, d_memory=64, bias=True),
     ),
 }
 

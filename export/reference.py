@@ -28,7 +28,7 @@ def encoder_reference(encoder: ScgptEncoder, batch: TokenBatch) -> dict[str, Ten
     }
     with torch.no_grad():
         memory, cell = encoder(**inputs)
-    return {**inputs, "memory": memory.contiguous(), "cell": cell.contiguous()}
+    return {**inputs, "memory": memory.contiguous(), "cell": cell.clone()}
 
 
 def decoder_reference(

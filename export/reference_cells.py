@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-import cellscribe
 from cellscribe.engine.cells import CellTokenizer, GeneVocabulary, TokenBatch, open_cells
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.keyed import stream_keys, uniforms
+from cellscribe.engine.packaged import packaged_cells
 from cellscribe.export.parts import Parts
 
 _COUNT = 2
@@ -22,11 +22,6 @@ class ReferenceCells:
 
     batch: TokenBatch
     source: str
-
-
-def packaged_cells() -> Path:
-    """Return the packaged held-out blood cells."""
-    return Path(str(cellscribe.__file__)).parent / "demo" / "cells.h5ad"
 
 
 def packaged_genes() -> tuple[str, ...]:

@@ -163,7 +163,10 @@ def _forced(store: MatrixStore, origins: list[str], seen: dict[str, ValueStats],
             "remove or mend that cell."
         )
     if stats.kind == "negative":
-        raise InputError(f"{where} holds values below zero, so it is scaled or damaged{_way_out(store, origins)}.")
+        cell = store.obs_names[stats.negative_row]
+        raise InputError(
+            f"{where} holds values below zero (cell {cell!r}), so it is scaled or damaged{_way_out(store, origins)}."
+        )
     if stats.n_values == 0:
         return Values(origin, "counts", f"Values: {origin} holds nothing but zeros.")
     if values == "counts":

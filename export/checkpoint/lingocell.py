@@ -66,8 +66,8 @@ def read_lingocell(folder: Path, key_map: Path | None = None) -> LingoCellCheckp
     cross = _from_fields(CrossConfig, about.get("cross_attention", {}), folder, "cross_attention")
     if cross.d_memory != scgpt.encoder.config.d_model:
         raise CheckpointError(
-            f"{folder}/lingocell.json says memory width {cross.d_memory}, the encoder gives {scgpt.encoder.config.d_model}; "
-            "correct cross_attention.d_memory."
+            f"{folder}/lingocell.json says memory width {cross.d_memory}, the encoder gives "
+            f"{scgpt.encoder.config.d_model}; correct cross_attention.d_memory."
         )
     config = read_llama_config(folder / "decoder")
     if not 0 < cross.n_layers <= config.n_layers:

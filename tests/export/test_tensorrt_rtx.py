@@ -78,19 +78,14 @@ def decoder_shapes(known: int) -> Callable[[str, Shape, int], Shape]:
     return shape_of
 
 
-@pytest.mark.parametrize("bundle", ["tiny_bundle", "tiny_bundle_fp16", "tiny_bundle_materialised"])
-def test_one_decoder_graph_builds_for_prompts_and_steps(
-    bundle: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    path = with_fixed_capacity(request.getfixturevalue(bundle) / "decoder.onnx", tmp_path / "decoder.onnx")
+def test_one_decoder_graph_builds_for_prompts_and_steps(tiny_bundle_fp16: Path, tmp_path: Path) -> None:
+    path = with_fixed_capacity(tiny_bundle_fp16 / "decoder.onnx", tmp_path / "decoder.onnx")
     size, complaints = build(path, [decoder_shapes(0), decoder_shapes(PROMPT_LEN - 1)])
     assert size > 10_000
     assert not [line for line in complaints.lines if "unused" in line]
 
 
-@pytest.mark.parametrize("bundle", ["tiny_bundle", "tiny_bundle_fp16"])
-def test_the_encoder_builds(bundle: str, request: pytest.FixtureRequest) -> None:
-    path = request.getfixturevalue(bundle) / "encoder.onnx"
-    size, complaints = build(path, [lambda _, __, batch: (batch, 61)])
+def test_the_encoder_builds(tiny_bundle_fp16: Path) -> None:
+    size, complaints = build(tiny_bundle_fp16 / "encoder.onnx", [lambda _, __, batch: (batch, 61)])
     assert size > 10_000
     assert not [line for line in complaints.lines if "unused" in line]
