@@ -148,8 +148,10 @@ def _export(
 
 
 def _choose_form(parts: Parts, cross: str) -> Literal["latent", "materialised"]:
-    if cross == "latent" or cross == "materialised":
-        return cross
+    if cross == "latent":
+        return "latent"
+    if cross == "materialised":
+        return "materialised"
     if cross != "auto":
         raise UsageError(f"cross-attention is {cross!r}; choose auto, latent or materialised.")
     block = parts.first_cross

@@ -55,7 +55,8 @@ def describe(
     key_added: options.KeyOption = "cellscribe",
     limit: options.LimitOption = None,
     threads: options.ThreadsOption = None,
-    backend: options.BackendOption = options.Backend.auto,
+    genes: options.GenesOption = None,
+    hvg_flavor: options.FlavorOption = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the texts as they are written.")] = False,
     quiet: options.QuietOption = False,
 ) -> int:
@@ -79,6 +80,8 @@ def describe(
         batch_size=1 if stream else batch_size,
         num_top_genes=top_genes,
         threads=threads,
+        genes=genes,
+        hvg_flavor=hvg_flavor.value if hvg_flavor else None,
         is_streamed=stream,
         is_quiet=quiet,
     )

@@ -24,7 +24,8 @@ def embed(
     batch_size: options.BatchOption = 32,
     limit: options.LimitOption = None,
     threads: options.ThreadsOption = None,
-    backend: options.BackendOption = options.Backend.auto,
+    genes: options.GenesOption = None,
+    hvg_flavor: options.FlavorOption = None,
     quiet: options.QuietOption = False,
 ) -> int:
     """Turn cells into vectors (obsm X_cellscribe in an .h5ad output)."""
@@ -32,16 +33,15 @@ def embed(
 
     from cellscribe.cli.console import notes
     from cellscribe.cli.progress import progress_bar
-    from cellscribe.cli.work import check_destinations, facts, finish, rows_of
+    from cellscribe.cli.work import check_destinations, facts, finish, load_for, rows_of
     from cellscribe.engine.cells import open_cells
-    from cellscribe.engine.model import load
     from cellscribe.engine.output.fields import check_key
     from cellscribe.engine.output.files import write_run
 
     check_key(key_added)
     check_destinations(cells, output, None, None)
     with open_cells(cells, layer=layer, values=input_.value) as source:
-        model = load(bundle, threads=threads)
+        model = load_for(bundle, threads, genes, hvg_flavor.value if hvg_flavor else None)
         rows = rows_of(source, (), limit)
         notes(facts(model, source, len(rows)), quiet)
         started = time.perf_counter()

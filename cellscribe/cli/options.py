@@ -42,15 +42,27 @@ class Values(StrEnum):
     lognorm = "lognorm"
 
 
-class Backend(StrEnum):
-    """What runs the graphs."""
+class HvgFlavor(StrEnum):
+    """How highly variable genes are chosen."""
 
-    auto = "auto"
-    onnxruntime = "onnxruntime"
+    seurat_v3 = "seurat_v3"
+    cell_ranger = "cell_ranger"
 
 
 InputOption = Annotated[Values, typer.Option("--input", help="What the values are; auto looks at the whole file.")]
-BackendOption = Annotated[Backend, typer.Option("--backend", help="What runs the graphs.")]
+GenesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--genes",
+        metavar="LIST.txt",
+        help="Genes to feed, one a line, to a bundle that wants highly variable ones.",
+        show_default=False,
+    ),
+]
+FlavorOption = Annotated[
+    HvgFlavor | None,
+    typer.Option("--hvg-flavor", help="How such a bundle chooses genes.", show_default=False),
+]
 
 
 def bundle_folder(name: str) -> Path:

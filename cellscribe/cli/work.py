@@ -18,6 +18,8 @@ from cellscribe.cli.live import StreamView
 from cellscribe.cli.progress import progress_bar, rates
 from cellscribe.cli.terminal import cell_panel
 from cellscribe.engine.cells import CellSource, open_cells
+from cellscribe.engine.cells.hvg import read_gene_list
+from cellscribe.engine.cells.spec import HvgFlavor
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.attention import write_attention
 from cellscribe.engine.output.fields import KEY, check_key
@@ -51,6 +53,8 @@ class Job:
     batch_size: int = 32
     num_top_genes: int = 10
     threads: int | None = None
+    genes: Path | None = None
+    hvg_flavor: HvgFlavor | None = None
     is_streamed: bool = False
     is_quiet: bool = False
 
@@ -76,7 +80,7 @@ def describe_file(job: Job) -> int:
     job.check()
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, job.cell_ids, job.limit)
-        model = load(job.bundle, threads=job.threads)
+        model = load_for(job.bundle, job.threads, job.genes, job.hvg_flavor)
         notes(facts(model, source, len(rows), job.sampling.label()), job.is_quiet)
         started = time.perf_counter()
         run = _run(job, model, source, rows)
@@ -84,6 +88,11 @@ def describe_file(job: Job) -> int:
     _write(job, run)
     _show(job, run)
     return finish(run, seconds, [job.output, job.report, job.save_attn], job.is_quiet)
+
+
+def load_for(bundle: str, threads: int | None, genes: Path | None, flavor: HvgFlavor | None) -> Model:
+    """Load a bundle, with the gene list of a file where one is given."""
+    return load(bundle, threads=threads, hvg=None if genes is None else read_gene_list(genes), hvg_flavor=flavor)
 
 
 def rows_of(source: CellSource, cell_ids: tuple[str, ...], limit: int | None) -> npt.NDArray[np.int64]:

@@ -140,7 +140,8 @@ class OnnxRuntimeSlots:
 
     def evidence(self, slot: int) -> Floats:
         """Attention to each gene [S] while the slot's last token was chosen."""
-        return self._evidence[slot, 0]
+        weights: Floats = self._evidence[slot, 0]
+        return weights
 
     def attention(self, slot: int) -> Floats:
         """Attention weights [L, H, S] while the slot's last token was chosen."""
@@ -151,7 +152,8 @@ class OnnxRuntimeSlots:
 
     def logits(self, count: int) -> Floats:
         """Logits [count, V] that chose the last tokens of the first slots."""
-        return self._logits[:count, 0]
+        last: Floats = self._logits[:count, 0]
+        return last
 
     def force(self, tokens: Ints) -> None:
         """Put other tokens in place of the last chosen ones of the first slots."""

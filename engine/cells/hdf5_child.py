@@ -1,6 +1,6 @@
 """The reading process: opens one file, answers questions about it on its pipes, and ends with them.
 
-Run by :mod:`cellscribe.engine.cells.hdf5_store`; imports numpy and h5py and nothing heavier.
+Run by :mod:`cellscribe.engine.cells.child`; imports numpy and h5py and nothing heavier.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,20 @@ from cellscribe.engine.cells.spec import HvgFlavor
 from cellscribe.engine.errors import InputError, UsageError
 
 MAX_CELLS = 50_000
+
+
+def read_gene_list(path: Path) -> tuple[str, ...]:
+    """Return the genes of a text file, one a line; InputError when there are none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The gene list {path} cannot be read ({error}); give a text file with one gene a line."
+        ) from error
+    genes = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not genes:
+        raise InputError(f"The gene list {path} is empty; give a text file with one gene a line.")
+    return genes
 
 
 def choose_hvgs(

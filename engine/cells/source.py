@@ -150,7 +150,7 @@ class CellSource:
                 raise InputError(f"{self.name} has no cell {cell_id!r}{near}.")
         return np.array([self._row_by_name[cell_id] for cell_id in cell_ids], dtype=np.int64)
 
-    def blocks(self, rows: npt.ArrayLike | None = None, block_cells: int = 1024) -> Iterator[CsrBlock]:
+    def blocks(self, rows: npt.ArrayLike | None = None, block_cells: int = 512) -> Iterator[CsrBlock]:
         """Read cells.
 
         Parameters

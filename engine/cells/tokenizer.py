@@ -20,7 +20,7 @@ from cellscribe.engine.errors import BundleError, InputError
 from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
 
 _TIES, _THINNING = 1, 2  # streams of random numbers
-_BLOCK_CELLS = 1024
+_BLOCK_CELLS = 512
 _T = TypeVar("_T", bound=np.generic)
 
 

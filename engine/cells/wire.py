@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,5 @@ def unpack_text(lengths: Array, blob: Array) -> list[str]:
     if len(lengths) and (lengths.min() < 0 or int(lengths.sum()) != len(blob)):
         raise ValueError("text of the wrong length")
     raw = blob.tobytes()
-    stops = np.cumsum(lengths).tolist()
-    starts = [0, *stops[:-1]]
-    return [raw[start:stop].decode() for start, stop in zip(starts, stops, strict=True)]
+    bounds = [0, *np.cumsum(lengths).tolist()]
+    return [raw[start:stop].decode() for start, stop in pairwise(bounds)]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from cellscribe.export.prompt import Prompt
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from cellscribe.export.prompt import Prompt
 
 PROMPT = Prompt.chat()  # the one LingoCell is trained with; a start token stands before it
 SPECIALS = ["<unk>", "<s>", "</s>"]

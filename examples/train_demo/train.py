@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from binning import bin_rows
-from cells import Cells, choose_genes, folds, load, split
+from cells import Cells, choose_genes, folds
 from network import Batch, DemoModel, Sizes, Weights, initialise, loss_parts
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from texts import TYPES, Writer, named_genes, named_type, programme_genes

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
+
 from cellscribe.engine.cells import CellInput, GeneVocabulary
 
 GENES = ("CD3D", "CD8A", "MS4A1", "NKG7", "LYZ", "GNLY", "CD14", "PPBP", "FCER1A", "CD79A", "CST3", "S100A8")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cellscribe.engine.cells import CellInput, CellTokenizer, GeneVocabulary, match_genes, open_cells
 from cellscribe.engine.cells.gene_names import id_by_symbol, symbol_by_id, write_gene_ids
 from cellscribe.engine.errors import BundleError, InputError
@@ -80,7 +81,7 @@ def test_floor_depends_on_the_selection(cells, vocabulary, fixed):
     spec = CellInput("fixed", "all", 100)
     cells.var_names = [*cells.var_names[:2], *(f"other{i}" for i in range(10))]
     for selection in (spec, fixed):
-        with open_cells(cells) as source, pytest.raises(InputError, match="Only 17%.*gene symbols or Ensembl"):
+        with open_cells(cells) as source, pytest.raises(InputError, match=r"Only 17%.*gene symbols or Ensembl"):
             CellTokenizer(selection, vocabulary, source)
     cells.var_names = ["CD3D", "CD8A", "MS4A1", *(f"other{i}" for i in range(9))]
     with open_cells(cells) as source:

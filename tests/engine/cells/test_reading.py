@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData, read_h5ad
+
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.errors import InputError, UsageError
 
@@ -123,8 +124,8 @@ def test_scaled_values_are_refused_with_the_way_out(cells, tmp_path):
 
 
 def test_contradictions(cells):
+    cells.X[0, 0] = 500
     with pytest.raises(InputError, match="not log-normalised"):
-        cells.X[0, 0] = 500
         open_cells(cells, values="lognorm")
     cells.X = cells.X * np.float32(1.37)
     with pytest.raises(InputError, match="neither counts nor"):
@@ -155,7 +156,7 @@ def test_real_files(shared, name, shape):
 def test_names_that_are_not_there(cells):
     with open_cells(cells) as source:
         np.testing.assert_array_equal(source.rows_of(["cell3", "cell0"]), [3, 0])
-        with pytest.raises(InputError, match="did you mean.*'cell8'"):
+        with pytest.raises(InputError, match=r"did you mean.*'cell8'"):
             source.rows_of(["cel8"])
         with pytest.raises(InputError, match="did you mean 'kind'"):
             source.obs_column("kinds")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from anndata import read_h5ad
+
 from cellscribe.engine.cells import (
     CellInput,
     CellTokenizer,
