@@ -8,8 +8,10 @@ from cellscribe.engine.cells.genes import GeneMatch, match_genes
 from cellscribe.engine.cells.hvg import choose_hvgs
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.source import CellSource, CsrBlock, open_cells
-from cellscribe.engine.cells.spec import CellInput
-from cellscribe.engine.cells.tokenizer import CellTokenizer, TokenBatch, match_source
+from cellscribe.engine.cells.spec import CellInput, HvgFlavor
+from cellscribe.engine.cells.token_batch import TokenBatch
+from cellscribe.engine.cells.tokenizer import CellTokenizer, match_source
+from cellscribe.engine.cells.values import ValueChoice, ValueKind
 from cellscribe.engine.cells.vocabulary import GeneVocabulary
 
 __all__ = [
@@ -20,8 +22,11 @@ __all__ = [
     "GeneMatch",
     "GeneReport",
     "GeneVocabulary",
+    "HvgFlavor",
     "ReadLimits",
     "TokenBatch",
+    "ValueChoice",
+    "ValueKind",
     "bin_bounds",
     "bin_values",
     "choose_hvgs",

@@ -67,18 +67,15 @@ def open_cells(
     UsageError
         For an unknown `layer` or `values`.
     """
-    is_object = isinstance(cells, AnnData)
     store = MemoryStore(cells, limits) if isinstance(cells, AnnData) else FileStore(Path(cells), limits)
     try:
-        source = CellSource(store, layer, values)
+        return CellSource(store, layer, values)
     except ValueError as error:
         store.close()
         raise InputError(f"{store.name} is damaged ({error}); write the file again with anndata.") from error
     except BaseException:
         store.close()
         raise
-    source.is_in_memory = is_object
-    return source
 
 
 class CellSource:
@@ -102,7 +99,6 @@ class CellSource:
 
     def __init__(self, store: FileStore | MemoryStore, layer: str | None, values: ValueChoice) -> None:
         self._store = store
-        self.is_in_memory = False
         self.path: Path | None = store.path
         self.name = store.name
         self.obs_columns = store.obs_columns

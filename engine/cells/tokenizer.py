@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -12,9 +11,10 @@ import numpy.typing as npt
 from cellscribe.engine.cells.feed import Fed, Feeder, first_columns
 from cellscribe.engine.cells.gene_report import GeneReport
 from cellscribe.engine.cells.genes import GeneMatch, match_genes
-from cellscribe.engine.cells.hvg import choose_hvgs
+from cellscribe.engine.cells.hvg import MAX_CELLS, choose_hvgs
 from cellscribe.engine.cells.source import CellSource, CsrBlock
 from cellscribe.engine.cells.spec import CellInput, HvgFlavor
+from cellscribe.engine.cells.token_batch import TokenBatch
 from cellscribe.engine.cells.vocabulary import GeneVocabulary
 from cellscribe.engine.errors import BundleError, InputError
 from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
@@ -22,42 +22,6 @@ from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
 _TIES, _THINNING = 1, 2  # streams of random numbers
 _BLOCK_CELLS = 512
 _T = TypeVar("_T", bound=np.generic)
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """Cells ready for an encoder.
-
-    Parameters
-    ----------
-    rows
-        Rows of the source, int64 [B].
-    cell_ids
-        Their names [B].
-    genes
-        Token ids, int64 [B, S]; "<cls>" first. May be read-only.
-    values
-        Values or digits, float32 [B, S].
-    mask
-        True at real tokens, bool [B, S]. May be read-only.
-    columns
-        Index in the source's var, -1 for "<cls>", padding and genes that the file lacks, int64 [B, S].
-    failures
-        Rows that cannot be fed, and why; they are not among `rows`, so that B may be 0.
-    """
-
-    rows: npt.NDArray[np.int64]
-    cell_ids: tuple[str, ...]
-    genes: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float32]
-    mask: npt.NDArray[np.bool_]
-    columns: npt.NDArray[np.int64]
-    failures: tuple[tuple[int, str], ...] = ()
-
-    @property
-    def n_cells(self) -> int:
-        """Number of cells B."""
-        return len(self.rows)
 
 
 class CellTokenizer:
@@ -82,6 +46,8 @@ class CellTokenizer:
         What became of the file's genes.
     genes
         Symbols (tokens) that can be fed, in vocabulary order.
+    notes
+        Sentences about the choice of genes worth showing to the user.
 
     Raises
     ------
@@ -110,6 +76,7 @@ class CellTokenizer:
         slot_of_token[self._tokens] = np.arange(len(self._tokens))
         slots = slot_of_token[match.token_of_column]  # the last entry serves -1
         self.genes = tuple(vocabulary.tokens[token] for token in self._tokens)
+        self.notes = self._gene_notes(chosen=hvg is None, flavor=flavor)
         self._feeder = Feeder(spec, source, slots, self._tokens)
         self._columns = first_columns(slots, len(self._tokens))
 
@@ -140,6 +107,18 @@ class CellTokenizer:
             )
             return np.sort(np.array([self.vocabulary.index[name] for name in names], dtype=np.int64))
         return self._listed(hvg)
+
+    def _gene_notes(self, *, chosen: bool, flavor: HvgFlavor) -> tuple[str, ...]:
+        if self.spec.selection != "hvg" or not chosen:
+            return ()
+        notes = [f"Genes fed: {len(self.genes):,} highly variable ones, chosen from these cells."]
+        if self.source.value_kind == "lognorm" and flavor != "cell_ranger":
+            notes.append(f"They are chosen with cell_ranger, because {flavor} needs counts.")
+        if self.source.n_cells > MAX_CELLS:
+            notes.append(f"They are chosen on {MAX_CELLS:,} cells spread evenly over the file.")
+        if len(self.genes) < self.spec.num_genes:
+            notes.append(f"The model expects {self.spec.num_genes:,}; the file has no more.")
+        return tuple(notes)
 
     def _listed(self, hvg: Sequence[str]) -> npt.NDArray[np.int64]:
         tokens = match_genes(hvg, self.vocabulary).token_of_column

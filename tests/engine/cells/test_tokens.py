@@ -188,6 +188,11 @@ def test_variable_genes_do_not_depend_on_order(make):
             chosen = CellTokenizer(spec, vocabulary, one).genes
             assert chosen == CellTokenizer(spec, vocabulary, two).genes
             assert len(chosen) == 50
+    with open_cells(logged(cells)) as source:
+        tokenizer = CellTokenizer(CellInput("fixed", "hvg", 400), vocabulary, source)
+    said = " ".join(tokenizer.notes)
+    assert "chosen with cell_ranger, because seurat_v3 needs counts" in said
+    assert "expects 400" in said
 
 
 def test_failing_choice_is_a_sentence(make):
