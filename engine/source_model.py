@@ -217,5 +217,6 @@ class SourceModel:
             "input": source.path.name if source.path else "AnnData in memory",
             "fingerprint": source.fingerprint(),
             "values": source.value_note,
+            "top_genes_of": "raw.var" if source.value_origin.startswith("raw") else "var",
             "versions": versions(),
         }

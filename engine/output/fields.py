@@ -51,7 +51,8 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
     Returns
     -------
     obs: ``<key>_description``, ``_status`` (ok, failed: why, not run), ``_num_tokens``, ``_mean_logprob``,
-    ``_grounding``. obsm: ``X_<key>`` (NaN where not run), ``<key>_top_genes`` (columns of var, -1 for none),
+    ``_grounding``. obsm: ``X_<key>`` (NaN where not run), ``<key>_top_genes`` (columns of var, of raw.var
+    where raw was read: ``uns[<key>]["top_genes_of"]``; -1 for none),
     ``<key>_top_gene_weights`` (0 for none). uns: ``<key>`` with settings and gene report; for pools also
     ``pooled_by``, ``pools`` (a data frame) and ``pool_embeddings``. What a run does not hold is left out.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import anndata as ad
@@ -132,7 +133,7 @@ def test_progress_reaches_the_end(model: cs.Model, cells: ad.AnnData) -> None:
     with open_cells(cells) as source:
         run = model.describe_cells(source, max_new_tokens=TOKENS, progress=lambda *a: seen.append(a))
     assert seen[-1] == (10, 10, run.num_tokens)
-    assert all(a[0] <= b[0] and a[2] <= b[2] for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a[0] <= b[0] and a[2] <= b[2] for a, b in pairwise(seen))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +164,7 @@ def test_a_gene_list_is_refused_by_a_bundle_with_its_own(tiny_bundle: Path) -> N
 def test_the_engine_runs_with_torch_absent(tiny_bundle: Path) -> None:
     script = f"""
 import sys
+from itertools import pairwise
 for name in ("torch", "transformers", "onnx", "onnxscript", "scanpy", "sklearn"):
     sys.modules[name] = None
 import anndata, cellscribe as cs
