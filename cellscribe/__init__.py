@@ -12,7 +12,11 @@ Names are imported when first used, so ``import cellscribe`` is quick.
 
 from __future__ import annotations
 
+from pathlib import Path as _Path
 from typing import TYPE_CHECKING
+
+if not (_Path(__file__).parent / "engine").is_dir():  # in a checkout its subpackages lie beside it, in a wheel inside
+    __path__.append(str(_Path(__file__).parents[1]))
 
 if TYPE_CHECKING:
     from cellscribe.engine.errors import CellscribeError

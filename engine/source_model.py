@@ -137,9 +137,7 @@ class SourceModel:
         for failure in feed.failures.values():
             raise InputError(f"cell {failure.cell_id}: {failure.status.removeprefix('failed: ')}")
 
-    def embed_cells(
-        self, source: CellSource, *, rows: Rows | None = None, batch_size: int = 32, progress: Progress | None = None
-    ) -> Run:
+    def embed_cells(self, source: CellSource, *, rows: Rows | None = None, progress: Progress | None = None) -> Run:
         """Embed cells of an opened source; see :meth:`cellscribe.engine.model.Model.embed`."""
         tokenizer = self._tokenizer(source)
         rows = np.arange(source.n_cells) if rows is None else rows

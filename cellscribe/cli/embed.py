@@ -21,7 +21,6 @@ def embed(
     layer: options.LayerOption = None,
     input_: options.InputOption = options.Values.auto,
     key_added: options.KeyOption = "cellscribe",
-    batch_size: options.BatchOption = 32,
     limit: options.LimitOption = None,
     threads: options.ThreadsOption = None,
     genes: options.GenesOption = None,
@@ -46,7 +45,7 @@ def embed(
         notes(facts(model, source, len(rows)), quiet)
         started = time.perf_counter()
         with progress_bar("embedding", quiet) as progress:
-            run = model.embed_cells(source, rows=rows, batch_size=batch_size, progress=progress)
+            run = model.embed_cells(source, rows=rows, progress=progress)
         seconds = time.perf_counter() - started
     write_run(run, output, cells, key_added)
     return finish(run, seconds, [output], quiet)

@@ -62,9 +62,14 @@ def _can_extend(path: Path) -> bool:
 def _extend(path: Path, run: Run, key_added: str, source: str) -> None:
     with h5py.File(path, "r+") as file:
         obs = file["obs"]
-        n_cells = len(obs[obs.attrs["_index"]])
+        n_cells = _length(obs[obs.attrs["_index"]])
         check_cells(run, n_cells, source)
         _add_fields(file, fields_of(run, n_cells, key_added))
+
+
+def _length(index: h5py.Dataset | h5py.Group) -> int:
+    """Length of a stored index; anndata 0.13 writes it as a group of values and mask."""
+    return len(index["values"]) if isinstance(index, h5py.Group) else len(index)
 
 
 def _add_fields(file: h5py.File, fields: Fields) -> None:

@@ -22,7 +22,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells in rows: log-normalised ``expression`` [N, G] of ``genes`` [G], ``labels`` [N], cell-cycle ``cycle`` [N, 2]."""
+    """Cells in rows: log-normalised ``expression`` [N, G] of ``genes`` [G], ``labels`` [N], ``cycle`` scores [N, 2]."""
 
     names: tuple[str, ...]
     genes: tuple[str, ...]
@@ -97,7 +97,7 @@ def is_nameable(gene: str) -> bool:
 
 
 def specificity(train: Cells) -> dict[str, Floats]:
-    """Score how specific each gene is for each type, [G] per label: standardised difference to all other cells, >= 0."""
+    """Score how specific each gene is for each type, [G] per label: its standardised difference to other cells."""
     spread = train.expression.std(0) + 0.3
     scores = {}
     for label in np.unique(train.labels):

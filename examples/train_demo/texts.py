@@ -33,12 +33,24 @@ PROGRAMMES = {
     "secreting": "MZB1 IGJ SSR3 SSR4 SPCS2 FKBP11 MANF SDF2L1 TRAM1 SEC62",
 }
 STATES = {
-    "cycling": ("in the cell cycle, with DNA replication genes switched on", "proliferating, with replication genes raised"),
+    "cycling": (
+        "in the cell cycle, with DNA replication genes switched on",
+        "proliferating, with replication genes raised",
+    ),
     "cytotoxic": ("armed for cytotoxic killing, with granule genes raised", "in a cytotoxic effector state"),
-    "inflammatory": ("in an inflammatory state, with alarmin genes raised", "inflammatory, with alarmins strongly expressed"),
+    "inflammatory": (
+        "in an inflammatory state, with alarmin genes raised",
+        "inflammatory, with alarmins strongly expressed",
+    ),
     "presenting": ("geared to antigen presentation, with MHC class II genes raised", "active in antigen presentation"),
-    "stimulated": ("recently stimulated, with immediate early genes raised", "stimulated, as immediate early genes show"),
-    "interferon": ("responding to interferon, with interferon-induced genes raised", "in an interferon-responsive state"),
+    "stimulated": (
+        "recently stimulated, with immediate early genes raised",
+        "stimulated, as immediate early genes show",
+    ),
+    "interferon": (
+        "responding to interferon, with interferon-induced genes raised",
+        "in an interferon-responsive state",
+    ),
     "naive": ("in a resting, naive-like state", "naive-like and at rest"),
     "respiring": ("metabolically active, with respiratory chain genes raised", "active in oxidative metabolism"),
     "translating": ("biosynthetically active, with translation genes raised", "active in protein synthesis"),
@@ -51,7 +63,12 @@ OPENINGS = (
     "These transcripts point to a {type} of {tissue}.",
     "The profile identifies a {type} from {tissue}.",
 )
-STATE_FRAMES = ("It is {state}.", "The cell is {state}.", "Functionally, it is {state}.", "The cell appears to be {state}.")
+STATE_FRAMES = (
+    "It is {state}.",
+    "The cell is {state}.",
+    "Functionally, it is {state}.",
+    "The cell appears to be {state}.",
+)
 GENE_FRAMES = (
     "It expresses {genes}.",
     "Its most telling transcripts are {genes}.",

@@ -1,220 +1,141 @@
-"""Train the demonstration model: ``python examples/train_demo/train.py --out out/demo_checkpoint``."""
+"""Train the demonstration model: ``python examples/train_demo/train.py --out out/demo_checkpoint``.
+
+``--fold K`` trains on four fifths of the training cells and judges the rest: that is how settings are chosen. Without
+it all training cells are used. The held-out cells take no part in either. A run that was stopped goes on where it was.
+"""
 
 from __future__ import annotations
 
-import time
+import argparse
+import json
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
-from binning import bin_rows
-from cells import Cells, choose_genes, folds
-from network import Batch, DemoModel, Sizes, Weights, initialise, loss_parts
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
-from texts import TYPES, Writer, named_genes, named_type, programme_genes
-from tokens import END, Encoder, train_tokenizer
-from torch import Tensor
-
-LABELS = list(TYPES)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One training run."""
-
-    genes: int = 256
-    words: int = 1600
-    epochs: int = 80
-    batch: int = 32
-    rate: float = 2e-3
-    decay: float = 0.1
-    ema: float = 0.998
-    thinning: float = 0.5  # the least share of counts kept
-    noise: float = 0.1  # of gene choice
-    teacher: float = 0.4  # share of the soft type target that comes from the out-of-fold linear model
-    seed: int = 0
+from cells import Cells, folds, load, split
+from course import Course, Plan
+from generate import score
+from network import DemoModel, Sizes, Weights, loss_parts
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from save import save
 
 
 @dataclass
-class Course:
-    """Everything drawn from the training cells."""
+class Trainer:
+    """The model in training, its running average, and how far they are."""
 
-    cells: Cells
-    writer: Writer
-    encoder: Encoder
-    states: list[str]
-    soft: Tensor  # [N, types]
-    plan: Plan
+    course: Course
+    weights: Weights
+    model: DemoModel
+    average: DemoModel
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    epoch: int = 0
+    step: int = 0
 
     @classmethod
-    def of(cls, cells: Cells, plan: Plan) -> Course:
-        """Choose genes, fit the writer and the tokenizer, and soften the labels; sees nothing but `cells`."""
-        model = LogisticRegression(C=0.03, max_iter=500)
-        guess = cross_val_predict(model, cells.expression, cells.labels, cv=list(folds(cells)), method="predict_proba")
-        truth = np.array(LABELS)[None] == cells.labels[:, None]
-        order = np.argsort(np.argsort(LABELS))
-        soft = (1 - plan.teacher) * truth + plan.teacher * guess[:, order]
-        cells = cells.keep_genes(choose_genes(cells, plan.genes, programme_genes()))
-        writer = Writer.fit(cells)
-        states = writer.states(cells)
-        rng = np.random.default_rng(plan.seed)
-        texts = [
-            writer.write(label, state, x, rng)
-            for _ in range(8)
-            for label, state, x in zip(cells.labels, states, cells.expression, strict=True)
+    def start(cls, course: Course, sizes: Sizes, weights: Weights) -> Trainer:
+        """Initialise everything for the first epoch."""
+        plan, model, average = course.plan, course.model(sizes, weights), course.model(sizes, weights)
+        model.prepare(len(course.encoder.prompt))
+        groups = [
+            {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": plan.decay},
+            {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        nameable = [g for g, yes in zip(cells.genes, writer.nameable, strict=True) if yes]
-        tokenizer = train_tokenizer(texts, nameable, plan.words)
-        encoder = Encoder.of(tokenizer, cells.genes, writer.nameable, list(TYPES.values()))
-        return cls(cells, writer, encoder, states, torch.from_numpy(soft).float(), plan)
+        optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98))
+        steps = plan.epochs * course.batches_per_epoch
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, steps, pct_start=0.1)
+        return cls(course, weights, model, average, optimiser, schedule)
 
-    def model(self, sizes: Sizes, weights: Weights) -> DemoModel:
-        """Build and initialise the model for these cells."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.plan.seed)
-            words = self.encoder.tokenizer.get_vocab_size()
-            model = DemoModel(sizes, len(self.cells.genes) + 3, words, len(LABELS), weights.dropout)
-        initialise(model, self.cells, self.encoder.gene_of, self.plan.seed)
-        return model
-
-    def epoch(self, number: int) -> list[Batch]:
-        """Draw an epoch: thinned cells, fresh digits, fresh texts; a pure function of seed and number."""
-        rng = np.random.default_rng([self.plan.seed, number])
-        expression = self.cells.thinned(rng, self.plan.thinning)
-        digits = bin_rows(expression, rng)
-        order = rng.permutation(len(self.cells))
-        return [
-            self._batch(rows, expression, digits, rng)
-            for rows in np.array_split(order, -(-len(order) // self.plan.batch))
-        ]
-
-    def _batch(self, rows: np.ndarray, expression: np.ndarray, digits: np.ndarray, rng: np.random.Generator) -> Batch:
-        labels = self.cells.labels[rows]
-        texts = [
-            self.writer.write(label, self.states[i], expression[i], rng, self.plan.noise)
-            for i, label in zip(rows, labels, strict=True)
-        ]
-        tokens, lengths = self.encoder.batch(texts)
-        first = len(self.encoder.prompt)
-        nxt = tokens[:, first:]
-        wanted = np.arange(nxt.shape[1])[None] < lengths[:, None] - first
-        salience = np.stack([self._salience(expression[i]) for i in rows])
-        as_tensor = torch.from_numpy
-        return Batch(
-            gene_ids(len(rows), len(self.cells.genes)),
-            with_cls(digits[rows]),
-            as_tensor(tokens[:, :-1]),
-            as_tensor(nxt),
-            as_tensor(wanted),
-            as_tensor(self.encoder.gene_of[nxt]),
-            as_tensor(np.where(wanted, self.encoder.label_of[nxt], -1)),
-            self.soft[rows],
-            as_tensor(salience).float(),
-            torch.tensor([int(np.flatnonzero(self.encoder.label_of == i)[0]) for i in range(len(LABELS))]),
-        )
-
-    def _salience(self, values: np.ndarray) -> np.ndarray:
-        """How telling each memory token is for each type, [S, types]."""
-        score = np.stack([self.writer.telling_genes(label, values) for label in LABELS], 1)
-        return np.concatenate([np.zeros((1, len(LABELS))), np.sqrt(score)])
-
-
-def gene_ids(batch: int, genes: int) -> Tensor:
-    """Return the token ids [B, S]: `<cls>` is 0, genes follow in vocabulary order."""
-    return torch.arange(genes + 1).expand(batch, -1)
-
-
-def with_cls(digits: np.ndarray) -> Tensor:
-    """Put the `<cls>` value 0 before the digits."""
-    return torch.nn.functional.pad(torch.from_numpy(digits).float(), (1, 0))
-
-
-@torch.no_grad()
-def generate(model: DemoModel, encoder: Encoder, digits: np.ndarray, limit: int = 64) -> tuple[list[str], np.ndarray]:
-    """Write greedily about cells; return texts and each gene's attention summed over the tokens [N, G]."""
-    model.eval()
-    values = with_cls(digits)
-    ids = gene_ids(*digits.shape)
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    memory, _ = model.encoder(ids, values, mask)
-    tokens = torch.from_numpy(encoder.prompt).expand(len(ids), -1)
-    done = torch.zeros(len(ids), dtype=torch.bool)
-    for _ in range(limit):
-        nxt = model.decoder.forward_train(tokens, memory, mask)[0][:, -1].argmax(-1)
-        nxt = torch.where(done, END, nxt)
-        tokens, done = torch.cat([tokens, nxt[:, None]], 1), done | (nxt == END)
-        if done.all():
-            break
-    attention = model.decoder.forward_train(tokens[:, :-1], memory, mask, return_attention=True)[1].mean((1, 2))
-    first = len(encoder.prompt)
-    made = (tokens[:, first:] != END).float()  # [B, T]
-    mass = (attention[:, first - 1 :] * made[..., None]).sum(1)[:, 1:]
-    texts = [encoder.tokenizer.decode(row[first:].tolist()).strip() for row in tokens]
-    return texts, mass.numpy()
-
-
-def score(course: Course, model: DemoModel, cells: Cells, seed: int = 12345) -> tuple[dict[str, float], list[str]]:
-    """Judge greedy texts about cells that were not trained on."""
-    cells = cells.keep_genes(course.cells.genes)
-    texts, mass = generate(model, course.encoder, bin_rows(cells.expression, np.random.default_rng(seed)))
-    right = np.mean([named_type(t) == label for t, label in zip(texts, cells.labels, strict=True)])
-    ids = gene_ids(len(cells), len(cells.genes))
-    dig = bin_rows(cells.expression, np.random.default_rng(seed))
-    with torch.no_grad():
-        head = model.type_head(model.encoder(ids, with_cls(dig), torch.ones_like(ids, dtype=torch.bool))[1]).argmax(1)
-    named = [named_genes(t, cells.genes) for t in texts]
-    top = [{cells.genes[g] for g in np.argsort(-row)[:10]} for row in mass]
-    expressed = [cells.expression[i, cells.genes.index(g)] > 0 for i, row in enumerate(named) for g in row]
-    from texts import named_state
-    states = course.writer.states(cells)
-    return {
-        "type": float(right),
-        "head": float(np.mean(np.array(LABELS)[head.numpy()] == cells.labels)),
-        "named3": float(np.mean([len(set(n) & t) >= 3 for n, t in zip(named, top, strict=True)])),
-        "expressed": float(np.mean(expressed)),
-        "genes": float(np.mean([len(set(n)) for n in named])),
-        "repeat": float(np.mean([len(set(n)) < len(n) for n in named])),
-        "state": float(np.mean([named_state(t) == s for t, s in zip(texts, states, strict=True)])),
-    }, texts
-
-
-def train(course: Course, sizes: Sizes, weights: Weights, watch: Cells | None, every: int = 20) -> DemoModel:
-    plan = course.plan
-    model = course.model(sizes, weights)
-    model.prepare(len(course.encoder.prompt))
-    average = course.model(sizes, weights)
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    rest = [p for p in model.parameters() if p.dim() <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": plan.decay}, {"params": rest, "weight_decay": 0.0}], lr=plan.rate, betas=(0.9, 0.98)
-    )
-    steps = plan.epochs * len(course.epoch(0))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, steps, pct_start=0.1)
-    started, step = time.time(), 0
-    for epoch in range(plan.epochs):
-        torch.manual_seed(plan.seed * 100_003 + epoch)
-        model.train()
+    def run_epoch(self) -> dict[str, float]:
+        """Train over all cells once; a pure function of the state, the seed and the epoch's number."""
+        torch.manual_seed(self.course.plan.seed * 100_003 + self.epoch)  # dropout
+        self.model.train()
         total: Counter[str] = Counter()
-        batches = course.epoch(epoch)
+        batches, words = self.course.epoch(self.epoch), self.course.words
         for batch in batches:
-            parts = loss_parts(model, batch, weights)
-            loss = sum(parts.values())
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-            step += 1
-            keep = min(plan.ema, (1 + step) / (10 + step))
-            with torch.no_grad():
-                for a, p in zip(average.parameters(), model.parameters(), strict=True):
-                    a.lerp_(p, 1 - keep)
-            total.update({k: float(v) / len(batches) for k, v in parts.items()})
-        line = " ".join(f"{k} {v:.3f}" for k, v in total.items())
-        if epoch % 5 == 4:
-            print(f"{epoch + 1} {time.time() - started:.0f}s {line}", flush=True)
-        if watch is not None and (epoch + 1) % every == 0:
-            print("   ", {k: round(v, 3) for k, v in score(course, average, watch)[0].items()}, flush=True)
-    return average
+            parts = loss_parts(self.model, batch, words, self.weights)
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.stack(list(parts.values())).sum().backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimiser.step()
+            self.schedule.step()
+            self._average()
+            total.update({name: value.item() / len(batches) for name, value in parts.items()})
+        self.epoch += 1
+        return dict(total)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        self.step += 1
+        keep = min(self.course.plan.ema, (1 + self.step) / (10 + self.step))
+        for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(now, 1 - keep)
+
+    def store(self, path: Path) -> None:
+        """Write the state, so that a stopped run can go on."""
+        beside = path.with_suffix(".part")
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser", "schedule")}
+        torch.save({**parts, "epoch": self.epoch, "step": self.step, "plan": repr(self.course.plan)}, beside)
+        beside.replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a stored state, if there is one of the same plan."""
+        stored = torch.load(path, weights_only=True) if path.exists() else {}
+        if stored.get("plan") != repr(self.course.plan):
+            return
+        for name in ("model", "average", "optimiser", "schedule"):
+            getattr(self, name).load_state_dict(stored[name])
+        self.epoch, self.step = stored["epoch"], stored["step"]
+
+
+def train(trainer: Trainer, state: Path) -> DemoModel:
+    """Train to the end of the plan and return the averaged model."""
+    trainer.resume(state)
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+    )
+    with Progress(*columns) as progress:
+        plan = trainer.course.plan
+        bar = progress.add_task("train", total=plan.epochs, completed=trainer.epoch, loss="")
+        while trainer.epoch < plan.epochs:
+            losses = trainer.run_epoch()
+            trainer.store(state)
+            line = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            progress.update(bar, completed=trainer.epoch, loss=line)
+            if not progress.console.is_terminal and trainer.epoch % 5 == 0:
+                progress.console.print(f"{trainer.epoch}: {line}")
+    return trainer.average
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/demo_checkpoint"))
+    parser.add_argument("--fold", type=int, choices=range(5), help="train without this fold and judge it")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="change the plan, as in epochs=20")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    changes = {name: json.loads(value) for name, value in (pair.split("=") for pair in options.set)}
+    cells = load()
+    cells = cells.take(split(cells)[0])
+    check: Cells | None = None
+    if options.fold is not None:
+        fit, rest = list(folds(cells))[options.fold]
+        cells, check = cells.take(fit), cells.take(rest)
+    course = Course.of(cells, Plan(**changes))
+    options.out.mkdir(parents=True, exist_ok=True)
+    model = train(Trainer.start(course, Sizes(), Weights()), options.out / "training.pt")
+    save(options.out, model.encoder, model.decoder, course.encoder.tokenizer, course.cells.genes)
+    if check is not None:
+        figures, texts = score(course, model, check)
+        print(*texts[:5], json.dumps(figures, indent=1), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
