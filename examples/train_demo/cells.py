@@ -47,7 +47,8 @@ class Cells:
     def unit(self) -> Floats:
         """What one count adds to expm1(expression), [N, 1]: the smallest non-zero value of the cell is one count."""
         smallest = np.where(self.expression > 0, self.expression, np.inf).min(1, keepdims=True)
-        return np.expm1(smallest)
+        unit: Floats = np.expm1(smallest)
+        return unit
 
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -57,7 +58,8 @@ class Cells:
     def thinned(self, rng: np.random.Generator, lowest: float) -> Floats:
         """Return the expression [N, G] of the same cells sequenced less deeply: binomial thinning of the counts."""
         keep = rng.uniform(lowest, 1.0, (len(self), 1))
-        return np.log1p(rng.binomial(self.counts, keep) * self.unit).astype(np.float32)
+        values: Floats = np.log1p(rng.binomial(self.counts, keep) * self.unit).astype(np.float32)
+        return values
 
 
 def load() -> Cells:

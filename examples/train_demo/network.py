@@ -50,7 +50,7 @@ class Weights:
 
 
 class DemoModel(nn.Module):
-    """Encoder and decoder, with two heads that only training uses."""
+    """Encoder and decoder, with three heads that only training uses."""
 
     def __init__(self, sizes: Sizes, n_tokens: int, n_words: int, n_types: int, n_states: int, dropout: float) -> None:
         super().__init__()
