@@ -135,7 +135,8 @@ def soft_labels(cells: Cells, teacher: float) -> npt.NDArray[np.float64]:
     )
     truth = np.array(LABELS)[None] == cells.labels[:, None]
     columns = np.argsort(np.argsort(LABELS))  # the linear model sorts its labels
-    return (1 - teacher) * truth + teacher * guess[:, columns]
+    mixed: npt.NDArray[np.float64] = (1 - teacher) * truth + teacher * guess[:, columns]
+    return mixed
 
 
 def gene_ids(batch: int, genes: int) -> Tensor:

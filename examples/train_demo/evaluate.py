@@ -50,9 +50,16 @@ def measure(bundle: str, packaged: ad.AnnData) -> dict[str, Any]:
         "cells_per_second": len(frame) / seconds,
         "confusion": confusion(held_out.labels, np.array(named)),
         "logistic_regression_confusion": confusion(held_out.labels, guesses),
-        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "device": "CPU"},
+        "hardware": {"cpu": cpu_name(), "cores": os.cpu_count(), "device": "CPU"},
         "versions": versions(),
     }
+
+
+def cpu_name() -> str:
+    """Return the processor's name where the system gives it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def judge_genes(frame: pd.DataFrame, cells: Cells) -> dict[str, float]:

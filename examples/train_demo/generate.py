@@ -43,7 +43,8 @@ def generate(model: DemoModel, encoder: Encoder, digits: Floats, limit: int = 64
 def _attention(model: DemoModel, tokens: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
     attention = model.decoder.forward_train(tokens, memory, mask, return_attention=True)[1]
     assert attention is not None
-    return attention.mean((1, 2))
+    mean: Tensor = attention.mean((1, 2))
+    return mean
 
 
 def score(course: Course, model: DemoModel, cells: Cells, seed: int = 12345) -> tuple[dict[str, float], list[str]]:

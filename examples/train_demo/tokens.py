@@ -62,8 +62,9 @@ class Encoder:
         """
         size = tokenizer.get_vocab_size()
         gene_of, label_of = np.zeros(size, np.int64), np.full(size, -1, np.int64)
-        for place in np.flatnonzero(nameable):
-            gene_of[_single(tokenizer, genes[place])] = place + 1
+        for place, gene in enumerate(genes):
+            if nameable[place]:
+                gene_of[_single(tokenizer, gene)] = place + 1
         for place, name in enumerate(type_names):
             label_of[_single(tokenizer, name.split()[0])] = place
         if (label_of >= 0).sum() != len(type_names):

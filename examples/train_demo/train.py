@@ -17,6 +17,7 @@ from cells import Cells, folds, load, split
 from course import Course, Plan
 from generate import score
 from network import DemoModel, Sizes, Weights, loss_parts
+from pools import PoolPlan, teach_pools
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from save import save
 
@@ -73,17 +74,23 @@ class Trainer:
         for mean, now in zip(self.average.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
 
+    @property
+    def identity(self) -> str:
+        """Say what is being trained, so that another training is never taken up by mistake."""
+        shapes = sum(p.numel() for p in self.model.parameters())
+        return f"{self.course.plan} {self.weights} {shapes} {' '.join(self.course.cells.names)}"
+
     def store(self, path: Path) -> None:
         """Write the state, so that a stopped run can go on."""
         beside = path.with_suffix(".part")
         parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser", "schedule")}
-        torch.save({**parts, "epoch": self.epoch, "step": self.step, "plan": repr(self.course.plan)}, beside)
+        torch.save({**parts, "epoch": self.epoch, "step": self.step, "identity": self.identity}, beside)
         beside.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from a stored state, if there is one of the same plan."""
+        """Go on from a stored state, if there is one of the same training."""
         stored = torch.load(path, weights_only=True) if path.exists() else {}
-        if stored.get("plan") != repr(self.course.plan):
+        if stored.get("identity") != self.identity:
             return
         for name in ("model", "average", "optimiser", "schedule"):
             getattr(self, name).load_state_dict(stored[name])
@@ -130,7 +137,11 @@ def main() -> None:
         cells, check = cells.take(fit), cells.take(rest)
     course = Course.of(cells, Plan(**changes))
     options.out.mkdir(parents=True, exist_ok=True)
-    model = train(Trainer.start(course, Sizes(), Weights()), options.out / "training.pt")
+    trainer = Trainer.start(course, Sizes(), Weights())
+    model = train(trainer, options.out / "training.pt")
+    trainer.model.load_state_dict(model.state_dict())
+    teach_pools(course, trainer.model, trainer.weights, PoolPlan())
+    model.load_state_dict(trainer.model.state_dict())
     save(options.out, model.encoder, model.decoder, course.encoder.tokenizer, course.cells.genes)
     if check is not None:
         figures, texts = score(course, model, check)
