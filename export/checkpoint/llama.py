@@ -9,6 +9,17 @@ from cellscribe.engine.errors import CheckpointError
 from cellscribe.export.checkpoint.weights import Taker, Weights, read_json
 from cellscribe.export.models.lingocell import DecoderConfig
 
+# Our names -> those of LlamaForCausalLM, within a layer.
+LINEARS = {
+    "attention.q": "self_attn.q_proj",
+    "attention.k": "self_attn.k_proj",
+    "attention.v": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+    "feed_forward.gate": "mlp.gate_proj",
+    "feed_forward.up": "mlp.up_proj",
+    "feed_forward.down": "mlp.down_proj",
+}
+NORMS = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm"}
 DROPPED = ("model.rotary_emb.", "rotary_emb.")
 
 
@@ -69,21 +80,12 @@ def llama_state(weights: Weights, config: DecoderConfig, where: str) -> Weights:
         "embedding.weight": taker.take(f"{prefix}embed_tokens.weight"),
         "norm.weight": taker.take(f"{prefix}norm.weight"),
     }
-    names = {
-        "attention.q": "self_attn.q_proj",
-        "attention.k": "self_attn.k_proj",
-        "attention.v": "self_attn.v_proj",
-        "attention.out": "self_attn.o_proj",
-        "feed_forward.gate": "mlp.gate_proj",
-        "feed_forward.up": "mlp.up_proj",
-        "feed_forward.down": "mlp.down_proj",
-    }
     for i in range(config.n_layers):
         source = f"{prefix}layers.{i}."
-        for ours, theirs in names.items():
+        for ours, theirs in LINEARS.items():
             state[f"layers.{i}.{ours}.weight"] = taker.take_linear(f"{source}{theirs}.weight")
-        state[f"layers.{i}.norm1.weight"] = taker.take(f"{source}input_layernorm.weight")
-        state[f"layers.{i}.norm2.weight"] = taker.take(f"{source}post_attention_layernorm.weight")
+        for ours, theirs in NORMS.items():
+            state[f"layers.{i}.{ours}.weight"] = taker.take(f"{source}{theirs}.weight")
     dropped = list(DROPPED) + [f"{prefix}layers.{i}.self_attn.rotary_emb." for i in range(config.n_layers)]
     if config.tie_embeddings:
         dropped.append("lm_head.")

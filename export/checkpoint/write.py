@@ -8,20 +8,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from cellscribe.export.checkpoint.llama import LINEARS, NORMS
 from cellscribe.export.checkpoint.weights import Weights
 from cellscribe.export.models.lingocell import LingoDecoder
 from cellscribe.export.models.scgpt import ScgptEncoder
-
-_LLAMA = {
-    "attention.q": "self_attn.q_proj",
-    "attention.k": "self_attn.k_proj",
-    "attention.v": "self_attn.v_proj",
-    "attention.out": "self_attn.o_proj",
-    "feed_forward.gate": "mlp.gate_proj",
-    "feed_forward.up": "mlp.up_proj",
-    "feed_forward.down": "mlp.down_proj",
-}
-_LLAMA_NORMS = {"norm1": "input_layernorm", "norm2": "post_attention_layernorm"}
 
 
 def write_scgpt(folder: Path, encoder: ScgptEncoder, tokens: tuple[str, ...]) -> None:
@@ -95,10 +85,10 @@ def _llama_state(decoder: LingoDecoder) -> Weights:
     if decoder.head is not None:
         state["lm_head.weight"] = decoder.head.weight.data.t().contiguous()
     for i, layer in enumerate(decoder.blocks):
-        for ours, theirs in _LLAMA.items():
+        for ours, theirs in LINEARS.items():
             part, name = ours.split(".")
             weight = getattr(getattr(layer, part), name).weight.data
             state[f"model.layers.{i}.{theirs}.weight"] = weight.t().contiguous()
-        for ours, theirs in _LLAMA_NORMS.items():
+        for ours, theirs in NORMS.items():
             state[f"model.layers.{i}.{theirs}.weight"] = getattr(layer, ours).weight.data
     return state
