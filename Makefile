@@ -21,8 +21,8 @@ check: $(VENV)/.dev
 	MYPYPATH=build/typecheck $(BIN)/mypy -p cellscribe
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "cellscribe needs Python 3.11 to 3.13; run make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "cellscribe needs Python 3.11 to 3.13; run make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing cellscribe into $(VENV) (about a minute) ..."
