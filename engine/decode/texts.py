@@ -10,9 +10,9 @@ _INCOMPLETE = "\ufffd"  # bytes of a character whose rest is still to come
 
 
 def decode(tokenizer: Tokenizer, token_ids: Sequence[int]) -> str:
-    """Return the text of token ids, special tokens left out."""
+    """Return the text of token ids, without special tokens and without a character that was cut off at the end."""
     text: str = tokenizer.decode(list(token_ids), skip_special_tokens=True)
-    return text.strip()
+    return text.strip().rstrip(_INCOMPLETE).strip()
 
 
 class GrowingText:
