@@ -82,8 +82,9 @@ class Writer:
         subject, token = self.subject(event), event.token_id if event.token_id is not None else -1
         growing = self._growing.setdefault(subject.index, GrowingText(self._bundle.tokenizer))
         added = growing.add(token) if token >= 0 else ""
-        genes = top_genes(event.evidence, subject.axis, self._options.top_genes)
-        return Piece(added, token, event.logprob, genes)
+        count = self._options.top_genes
+        genes = top_genes(event.evidence, subject.axis, count)
+        return Piece(added, token, event.logprob, genes, top_genes(event.text.evidence, subject.axis, count))
 
     def _register(self, requests: Iterator[Asked]) -> Iterator[Request]:
         for subject, memory, mask in requests:
@@ -105,7 +106,7 @@ class Writer:
             named_genes=named_genes(written, genes.symbols),
         )
         if self._options.keep_attention and text.attention:
-            weights = np.stack(text.attention, 2)  # [L, H, T, S]
+            weights = np.stack(text.attention, 2).astype(np.float16)  # [L, H, T, S]; there may be many
             self.attention[subject.index] = AttentionRecord(subject.cell_id, subject.axis.symbols, weights)
 
 

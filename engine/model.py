@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from anndata import AnnData
 
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
@@ -23,7 +24,6 @@ from cellscribe.engine.types import Piece, Sampling
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
 
 
 class Model(SourceModel):
@@ -135,6 +135,11 @@ class Model(SourceModel):
     @contextmanager
     def _opened(self, adata: AnnData, layer: str | None, values: ValueChoice) -> Iterator[CellSource]:
         """Open a user's object, and hold on to nothing of it afterwards."""
+        if not isinstance(adata, AnnData):
+            raise InputError(
+                f"the cells are {type(adata).__name__}, not AnnData; read a file with anndata.read_h5ad, "
+                "or give it to `cellscribe describe`."
+            )
         try:
             with open_cells(adata, layer=layer, values=values) as source:
                 yield source

@@ -83,7 +83,7 @@ class SourceModel:
         sampling = sampling or Sampling()
         options = self._options(sampling, max_new_tokens, batch_size, top_genes, attention)
         tokenizer = self._tokenizer(source)
-        rows = np.arange(source.n_cells) if rows is None else rows
+        rows = _chosen(source, rows)
         settings = self._settings(source, sampling.label(), sampling.seed, max_new_tokens)
         report = tokenizer.report.as_dict()
         writer = Writer(self._backend, self.bundle, options)
@@ -140,7 +140,7 @@ class SourceModel:
     def embed_cells(self, source: CellSource, *, rows: Rows | None = None, progress: Progress | None = None) -> Run:
         """Embed cells of an opened source; see :meth:`cellscribe.engine.model.Model.embed`."""
         tokenizer = self._tokenizer(source)
-        rows = np.arange(source.n_cells) if rows is None else rows
+        rows = _chosen(source, rows)
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, rows)
         for done, _ in enumerate(feed, start=1):
             if progress:
@@ -211,6 +211,7 @@ class SourceModel:
             "backend": self.device,
             "sampling": sampling,
             "seed": seed,
+            "tie_seed": self._seed,
             "max_new_tokens": max_new_tokens,
             "input": source.path.name if source.path else "AnnData in memory",
             "fingerprint": source.fingerprint(),
@@ -218,3 +219,10 @@ class SourceModel:
             "top_genes_of": "raw.var" if source.value_origin.startswith("raw") else "var",
             "versions": versions(),
         }
+
+
+def _chosen(source: CellSource, rows: Rows | None) -> Rows:
+    """Return the rows to work on: each once, in the order given; all of them for None."""
+    if rows is None:
+        return np.arange(source.n_cells)
+    return np.array(list(dict.fromkeys(np.asarray(rows).tolist())), dtype=np.int64)

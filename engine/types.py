@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cellscribe.engine.errors import UsageError
 
 MIN_NEW_TOKENS, MAX_NEW_TOKENS = 32, 256
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 10.0
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,17 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
+            raise UsageError(f"seed is {self.seed!r}; choose a whole number from 0 to 2**63 - 1.")
         if not 0.0 < self.top_p <= 1.0:
             raise UsageError(f"top_p is {self.top_p:g}; choose a value above 0 and at most 1.")
-        if not 0.0 <= self.temperature <= 10.0:
-            raise UsageError(f"temperature is {self.temperature:g}; choose a value from 0 (greedy) to 10.")
+        if self.temperature != 0.0 and not MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
+            raise UsageError(
+                f"temperature is {self.temperature:g}; "
+                f"choose 0 (greedy), or a value from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}."
+            )
+        if self.is_greedy and self.top_p < 1.0:
+            raise UsageError(f"top_p {self.top_p:g} has no effect on greedy sampling; give a temperature, as in 0.7.")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed is {self.seed}; choose a whole number from 0 to 2**63 - 1.")
 
@@ -106,21 +114,25 @@ class Description:
 
 @dataclass(frozen=True)
 class Piece:
-    """One generated token as it appears: the text it adds and the genes attended to while it was chosen."""
+    """One generated token as it appears: the text it adds and the genes attended to while it was chosen.
+
+    ``running_genes`` are the top genes of the text so far; after the last token they are those of the description.
+    """
 
     text: str
     token_id: int
     logprob: float
     top_genes: TopGenes
+    running_genes: TopGenes = field(default_factory=TopGenes)
 
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """Cross-attention of one text: ``weights`` float32 [layers, heads, tokens, S] over ``genes`` [S]."""
+    """Cross-attention of one text: ``weights`` float16 [layers, heads, tokens, S] over ``genes`` [S]."""
 
     cell_id: str
     genes: tuple[str, ...]
-    weights: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float16]
 
 
 def check_max_new_tokens(value: int) -> int:

@@ -38,7 +38,7 @@ Precision = Literal["fp32", "fp16"]
 CrossChoice = Literal["auto", "latent", "materialised"]
 Progress = Callable[[str], None]
 
-_REFERENCE_TOKENS = 16
+_REFERENCE_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,9 @@ class ExportReport:
                 f"parity on {parity.cells} cells ({parity.source}): memory within {parity.memory_max_error:.2g}"
             )
             if parity.logits_max_error is not None:
-                lines[-1] += (
-                    f", logits within {parity.logits_max_error:.2g}, "
-                    f"{parity.greedy_agreement:.1%} of {parity.tokens} greedy tokens equal"
-                )
+                lines[-1] += f", logits within {parity.logits_max_error:.2g}"
+            if parity.greedy_agreement is not None:
+                lines[-1] += f", {parity.greedy_agreement:.1%} of {parity.tokens} greedy tokens equal"
         return lines
 
 
@@ -229,16 +228,19 @@ def _staging(bundle: Path) -> Iterator[Path]:
         raise OutputError(f"{target.parent} cannot be written ({error.strerror}); choose another place.") from error
     try:
         yield staging
+        _publish(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, target: Path) -> None:
+    try:
         staging.chmod(0o755)
         for path in staging.iterdir():
             path.chmod(0o644)
         staging.rename(target)
     except OSError as error:
-        raise OutputError(
-            f"{target} could not be written ({error.strerror}); free some space or choose another place."
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        raise OutputError(f"{target} could not be written ({error.strerror}); choose another place.") from error
 
 
 __all__ = ["CheckpointError", "CrossChoice", "ExportReport", "Precision", "export_checkpoint", "export_random"]

@@ -13,7 +13,7 @@ from cellscribe.engine.keyed import stream_keys, uniforms
 from cellscribe.engine.packaged import packaged_cells
 from cellscribe.export.parts import Parts
 
-_COUNT = 2
+_COUNT = 4
 
 
 @dataclass(frozen=True)

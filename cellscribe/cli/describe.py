@@ -38,7 +38,9 @@ def describe(
         float | None, typer.Option("--temperature", help="Temperature, with --sampling top-p; 0.7 without it.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest text, in tokens.")] = 96,
-    seed: Annotated[int, typer.Option("--seed", help="Key of all random numbers.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Key of all random numbers: sampling, and ties between bins.")
+    ] = 0,
     batch_size: options.BatchOption = 32,
     top_genes: Annotated[int, typer.Option("--top-genes", min=0, help="Genes to list per text.")] = 10,
     pool: Annotated[

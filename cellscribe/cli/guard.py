@@ -45,11 +45,21 @@ def _outcome(call: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except BaseException as error:
-        message, code = explain(error)
+        message, code = explain(_cause(error))
         if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
             traceback.print_exception(error)
         print_error(message)
         return code
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the signal behind an error, if there is one: an import that it interrupts raises its own."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, KeyboardInterrupt):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return error
 
 
 def explain(error: BaseException) -> tuple[str, int]:

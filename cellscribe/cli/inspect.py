@@ -74,7 +74,7 @@ def _files(manifest: Manifest) -> RenderableType:
     table = Table(box=SIMPLE_HEAD, header_style="dim", pad_edge=False)
     table.add_column("file")
     table.add_column("size", justify="right")
-    table.add_column("sha256", style="dim")
+    table.add_column("sha256, unchecked", style="dim")
     for name, record in sorted(manifest.files.items()):
         table.add_row(Text(printable(name)), size(record.bytes), printable(record.sha256[:16]))
     table.add_row("", size(sum(record.bytes for record in manifest.files.values())), "in all")

@@ -21,12 +21,10 @@ class StreamView:
     ----------
     console
         Where the texts go.
-    num_top_genes
-        How many genes the running list keeps.
     """
 
-    def __init__(self, console: Console, num_top_genes: int = 10) -> None:
-        self._console, self._num_top_genes = console, num_top_genes
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._current: RunningText | None = None
         self._live: Live | None = None
 
@@ -51,7 +49,7 @@ class StreamView:
             self._write(printable(piece.text))
 
     def _begin(self, cell_id: str) -> None:
-        self._current = RunningText(cell_id, self._num_top_genes)
+        self._current = RunningText(cell_id)
         if self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=12)
             self._live.start()

@@ -80,7 +80,7 @@ def describe_file(job: Job) -> int:
     job.check()
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, job.cell_ids, job.limit)
-        model = load_for(job.bundle, job.threads, job.genes, job.hvg_flavor)
+        model = load_for(job.bundle, job.threads, job.genes, job.hvg_flavor, job.sampling.seed)
         notes(facts(model, source, len(rows), job.sampling.label()), job.is_quiet)
         started = time.perf_counter()
         run = _run(job, model, source, rows)
@@ -90,14 +90,16 @@ def describe_file(job: Job) -> int:
     return finish(run, seconds, [job.output, job.report, job.save_attn], job.is_quiet)
 
 
-def load_for(bundle: str, threads: int | None, genes: Path | None, flavor: HvgFlavor | None) -> Model:
+def load_for(bundle: str, threads: int | None, genes: Path | None, flavor: HvgFlavor | None, seed: int = 0) -> Model:
     """Load a bundle, with the gene list of a file where one is given."""
-    return load(bundle, threads=threads, hvg=None if genes is None else read_gene_list(genes), hvg_flavor=flavor)
+    return load(
+        bundle, threads=threads, seed=seed, hvg=None if genes is None else read_gene_list(genes), hvg_flavor=flavor
+    )
 
 
 def rows_of(source: CellSource, cell_ids: tuple[str, ...], limit: int | None) -> npt.NDArray[np.int64]:
     """Return the rows that ids and limit leave, int64 [N]; all of them without either."""
-    rows = source.rows_of(cell_ids) if cell_ids else np.arange(source.n_cells, dtype=np.int64)
+    rows = source.rows_of(tuple(dict.fromkeys(cell_ids))) if cell_ids else np.arange(source.n_cells, dtype=np.int64)
     return np.asarray(rows, np.int64)[:limit]
 
 
@@ -150,7 +152,7 @@ def _run(job: Job, model: Model, source: CellSource, rows: npt.NDArray[np.int64]
 @contextmanager
 def _watching(job: Job) -> Iterator[tuple[Progress | None, OnPiece | None]]:
     if job.is_streamed:
-        with StreamView(output_console(), job.num_top_genes) as view:
+        with StreamView(output_console()) as view:
             yield None, view.on_piece
     else:
         with progress_bar("describing", job.is_quiet) as progress:

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from cellscribe.engine.backends.base import Admission, Array, Chosen, Encoded, Floats, Ints, SlotPlan
+from cellscribe.engine.backends.contract import attended_shapes, check_decoder, check_encoder, check_length
 from cellscribe.engine.backends.sessions import BoundRun, default_threads, open_session
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PREFIX, Bundle
 from cellscribe.engine.cells import TokenBatch
@@ -31,6 +32,7 @@ class OnnxRuntimeCpu:
         self.threads = threads or default_threads()
         self.dtype = np.dtype(np.float16 if bundle.manifest.precision == "fp16" else np.float32)
         self._encoder = open_session(bundle.path(ENCODER), self.threads)
+        check_encoder(bundle, self._encoder)
 
     @property
     def device(self) -> str:
@@ -45,7 +47,9 @@ class OnnxRuntimeCpu:
             raise BundleError(
                 f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text."
             )
-        return open_session(self.bundle.path(DECODER), self.threads)
+        session = open_session(self.bundle.path(DECODER), self.threads)
+        check_decoder(self.bundle, session, self.prefix)
+        return session
 
     @cached_property
     def cross(self) -> ort.InferenceSession:
@@ -73,6 +77,8 @@ class OnnxRuntimeCpu:
 
     def open_slots(self, plan: SlotPlan) -> OnnxRuntimeSlots:
         """Allocate the slots of a run."""
+        check_length(self.bundle, plan.max_new_tokens)
+        _ = self.decoder  # checks the manifest's sizes, which the slots are made from
         return OnnxRuntimeSlots(self, plan)
 
 
@@ -99,12 +105,11 @@ class OnnxRuntimeSlots:
             for i in range(shape.n_layers)
             for part in ("key", "value")
         }
-        if cross.form == "latent":
-            self._attended: dict[str, Array] = {"memory": np.zeros((rows, genes, cross.d_memory), dtype)}
-        else:
-            each = (rows, cross.n_kv_heads, genes, cross.d_head)
-            names = [f"cross_{part}.{i}" for i in range(cross.n_layers) for part in ("key", "value")]
-            self._attended = {name: np.zeros(each, dtype) for name in names}
+        varying = (rows, genes)  # in this order in every shape
+        self._attended: dict[str, Array] = {}
+        for name, sizes in attended_shapes(cross).items():
+            axes = iter(varying)
+            self._attended[name] = np.zeros([next(axes) if s is None else s for s in sizes], dtype)
         self._memory_mask = np.zeros((rows, genes), bool)
         self._tokens = np.zeros((rows, 1), np.int64)
         self._positions = np.zeros((rows, 1), np.int64)

@@ -93,7 +93,7 @@ class Guard:
         if declared > self.limits.free_bytes and declared > limit * stored:
             raise InputError(
                 f"{self.name}: {path} declares {declared:,} bytes but stores {stored:,}, so it is damaged or hostile; "
-                "write it again, or raise ReadLimits.max_expansion if it is yours."
+                "write it again from the original data with adata.write_h5ad."
             )
 
 

@@ -97,7 +97,7 @@ def _check_path(path: Path) -> None:
     if not path.exists():
         raise InputError(f"There is no file {path}; check the name.")
     if path.is_dir():
-        raise InputError(f"{path} is a folder, not an .h5ad file; write a zarr store with adata.write_h5ad first.")
+        raise InputError(f"{path} is a folder, not an .h5ad file; read it and save it with adata.write_h5ad.")
     if not path.is_file():
         raise InputError(f"{path} is not a regular file; name an .h5ad file.")
     try:

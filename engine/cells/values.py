@@ -179,7 +179,7 @@ def _forced(store: MatrixStore, origins: list[str], seen: dict[str, ValueStats],
         raise InputError(f"{where} reaches {stats.maximum:g}, so it is not log-normalised; ask for counts instead.")
     raise InputError(
         f"{where} holds fractions up to {stats.maximum:g}, neither counts nor log-normalised"
-        f"{_way_out(store, origins)}, or say counts if they are counts."
+        f"{_way_out(store, origins)}, or pass values='counts' (--input counts) if they are counts."
     )
 
 

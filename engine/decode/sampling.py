@@ -42,7 +42,7 @@ def choose(logits: Floats, sampling: Sampling, cells: UInt64, positions: Ints) -
         tokens = logits.argmax(-1)  # the lowest id among equals
     else:
         draws = uniforms(stream_keys(sampling.seed, cells, TOKEN_STREAM), positions)
-        scaled = logits / np.float32(sampling.temperature)
+        scaled = (logits - logits.max(-1, keepdims=True)) / np.float32(sampling.temperature)
         tokens = np.array(
             [_top_p(row, sampling.top_p, u) for row, u in zip(scaled, draws, strict=True)], dtype=np.int64
         )

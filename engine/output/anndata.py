@@ -31,6 +31,9 @@ def annotate(adata: AnnData, run: Run, key_added: str = KEY) -> None:
     """
     check_cells(run, adata.n_obs, "the AnnData object")
     fields = fields_of(run, adata.n_obs, key_added)
+    for name in fields.stale:
+        if name in adata.obsm:
+            del adata.obsm[name]
     for name, column in fields.obs.items():
         dtype = object if name.endswith("_description") else None
         adata.obs[name] = pd.Series(column, index=adata.obs_names, dtype=dtype)

@@ -22,11 +22,15 @@ _BLANK = Description(cell_id="", status=NOT_RUN)
 
 @dataclass(frozen=True)
 class Fields:
-    """Columns [n_cells] for obs, arrays [n_cells, ...] for obsm, and the entries of uns."""
+    """Columns [n_cells] for obs, arrays [n_cells, ...] for obsm, and the entries of uns.
+
+    `stale` names arrays of obsm that would stand for earlier texts and must go.
+    """
 
     obs: dict[str, npt.NDArray[np.generic] | pd.Categorical]
     obsm: dict[str, npt.NDArray[np.generic]]
     uns: dict[str, object]
+    stale: tuple[str, ...] = ()
 
 
 def check_key(key_added: str) -> str:
@@ -51,10 +55,10 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
     Returns
     -------
     obs: ``<key>_description``, ``_status`` (ok, failed: why, not run), ``_num_tokens``, ``_mean_logprob``,
-    ``_grounding``. obsm: ``X_<key>`` (NaN where not run), ``<key>_top_genes`` (columns of var, of raw.var
-    where raw was read: ``uns[<key>]["top_genes_of"]``; -1 for none),
-    ``<key>_top_gene_weights`` (0 for none). uns: ``<key>`` with settings and gene report; for pools also
-    ``pooled_by``, ``pools`` (a data frame) and ``pool_embeddings``. What a run does not hold is left out.
+    ``_grounding``. obsm: ``X_<key>`` (NaN where not run), ``<key>_top_genes`` (columns of var, or of raw.var where raw
+    was read: ``uns[<key>]["top_genes_of"]``; -1 for none), ``<key>_top_gene_weights`` (0 for none). uns: ``<key>``
+    with settings and gene report, or ``<key>_embedding`` of a run that only embedded; for pools also ``pooled_by``,
+    ``pools`` (a data frame) and ``pool_embeddings``. What a run does not hold is left out.
 
     Raises
     ------
@@ -68,7 +72,9 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
     obsm = _top_genes(per_cell, key)
     if run.embeddings is not None and not run.pooled_by:
         obsm[f"X_{key}"] = _spread(run.embeddings, result_of)
-    return Fields(obs, obsm, {key: _uns(run)})
+    genes = (f"{key}_top_genes", f"{key}_top_gene_weights")
+    stale = tuple(name for name in genes if run.descriptions and name not in obsm)
+    return Fields(obs, obsm, {key if run.descriptions else f"{key}_embedding": _uns(run)}, stale)
 
 
 def _result_of(run: Run, n_cells: int) -> npt.NDArray[np.int64]:

@@ -75,6 +75,9 @@ def _length(index: h5py.Dataset | h5py.Group) -> int:
 def _add_fields(file: h5py.File, fields: Fields) -> None:
     for name, column in fields.obs.items():
         _write(file["obs"], name, column)
+    for name in fields.stale:
+        if name in file.get("obsm", {}):
+            del file["obsm"][name]
     for parent, entries in (("obsm", fields.obsm), ("uns", fields.uns)):
         if parent not in file:
             anndata_io.write_elem(file, parent, {})

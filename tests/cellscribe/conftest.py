@@ -81,7 +81,7 @@ class FakeModel:
         for name in names:
             for place, word in enumerate(WORDS):
                 if options.get("on_piece"):
-                    options["on_piece"](name, Piece(word, place, -0.5, top))
+                    options["on_piece"](name, Piece(word, place, -0.5, top, top))
         done = tuple(self._one(name, top) for name in names)
         if options.get("progress"):
             options["progress"](len(done), len(done), 7 * len(done))

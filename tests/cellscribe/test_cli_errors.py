@@ -197,7 +197,7 @@ def test_the_public_names_are_there() -> None:
     import cellscribe
 
     assert {"load", "Sampling", "Model", "Description", "Piece", "CellscribeError"} <= set(dir(cellscribe))
-    assert cellscribe.Sampling(top_p=0.9).top_p == 0.9
+    assert cellscribe.Sampling(top_p=0.9, temperature=0.7).top_p == 0.9
     assert cellscribe.__version__
     with pytest.raises(AttributeError, match="nonsense"):
         cellscribe.nonsense  # noqa: B018

@@ -11,12 +11,15 @@ from cellscribe.engine.types import Description, Sampling, TopGenes, check_max_n
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"top_p": 0.0}, "top_p"),
-        ({"top_p": 1.5}, "top_p"),
-        ({"top_p": float("nan")}, "top_p"),
+        ({"top_p": 0.0, "temperature": 1.0}, "top_p"),
+        ({"top_p": 1.5, "temperature": 1.0}, "top_p"),
+        ({"top_p": float("nan"), "temperature": 1.0}, "top_p"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),
         ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"temperature": 1e-40}, "temperature"),
+        ({"top_p": 0.9}, "no effect on greedy"),
     ],
 )
 def test_sampling_out_of_range_is_refused(values: dict[str, float], named: str) -> None:

@@ -41,10 +41,10 @@ def test_control_characters_are_replaced() -> None:
     assert printable("a\x1b[2Jb\r\x07\u202ec\n\td") == "a\ufffd[2Jb\ufffd\ufffd\ufffdc\n\td"
 
 
-def test_a_running_text_sums_its_pieces() -> None:
-    running = RunningText("cell", num_top_genes=2)
-    running.add(Piece(" High", 1, -0.5, TopGenes(("A", "B"), (0.6, 0.2), (0, 1))))
-    running.add(Piece(" B.", 2, -1.5, TopGenes(("B", "C"), (0.8, 0.1), (1, 2))))
+def test_a_running_text_ends_as_its_last_piece_says() -> None:
+    running = RunningText("cell")
+    running.add(Piece(" High", 1, -0.5, TopGenes(("A",), (1.0,), (0,)), TopGenes(("A",), (1.0,), (0,))))
+    running.add(Piece(" B.", 2, -1.5, TopGenes(("B",), (0.9,), (1,)), TopGenes(("B", "A"), (0.5, 0.3), (1, 0))))
     one = running.description()
     assert one.text == "High B."
     assert one.top_genes.symbols == ("B", "A")
