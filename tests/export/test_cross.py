@@ -5,9 +5,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the export extra is not installed")
 
-from cellscribe.export.models.cross import LatentCross, MaterialisedCross  # noqa: E402
-from cellscribe.export.models.lingocell import CrossAttention, CrossConfig, DecoderConfig  # noqa: E402
-from cellscribe.kernels.reference.latent_cross_attention import latent_cross_attention  # noqa: E402
+from cellscribe.export.models.cross import LatentCross, MaterialisedCross, latent_is_cheaper
+from cellscribe.export.models.lingocell import CrossAttention, CrossConfig, DecoderConfig
+from cellscribe.kernels.reference.latent_cross_attention import latent_cross_attention
 
 DECODER = DecoderConfig(10, d_model=24, n_layers=2, n_heads=4, n_kv_heads=2, d_ffn=8)
 
@@ -69,3 +69,10 @@ def test_an_empty_slot_gives_zeros() -> None:
     mixed, weights = latent_cross_attention(np.ones((1, 2, 3)), np.full((1, 4, 3), np.nan), np.array([0]))
     assert not mixed.any()
     assert not weights.any()
+
+
+@pytest.mark.parametrize(
+    ("n_kv_heads", "d_memory", "latent"), [(32, 512, True), (4, 512, False), (32, 4096, False), (32, 64, True)]
+)
+def test_the_form_is_chosen_by_cost(n_kv_heads: int, d_memory: int, latent: bool) -> None:
+    assert latent_is_cheaper(32, n_kv_heads, 64, d_memory) is latent
