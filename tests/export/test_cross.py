@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch", reason="the export extra is not installed")
+import torch
 
 from cellscribe.export.models.cross import LatentCross, MaterialisedCross, latent_is_cheaper
 from cellscribe.export.models.lingocell import CrossAttention, CrossConfig, DecoderConfig
