@@ -88,9 +88,9 @@ class SourceModel:
         report = tokenizer.report.as_dict()
         writer = Writer(self._backend, self.bundle, options)
         if pool is not None:
-            pools = self._pools(source, tokenizer, rows, pool)
+            pools = self._pools(source, tokenizer, rows, pool, progress)
             total = len(pools.names)
-            self._write(writer, pool_requests(pools, self.bundle), 1, total, progress, on_piece)
+            self._write(writer, pool_requests(pools, self.bundle), 1, total, _after(len(rows), progress), on_piece)
             done = tuple(writer.descriptions.get(i) or pools.failed(i) for i in range(total))
             return Run(
                 descriptions=done,
@@ -170,11 +170,14 @@ class SourceModel:
             if progress:
                 progress(len(writer.descriptions), total, tokens)
 
-    def _pools(self, source: CellSource, tokenizer: CellTokenizer, rows: Rows, column: str) -> Pools:
+    def _pools(
+        self, source: CellSource, tokenizer: CellTokenizer, rows: Rows, column: str, progress: Progress | None
+    ) -> Pools:
         labels = source.obs_column(column)
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, rows)
-        for _ in feed:
-            pass
+        for done, _ in enumerate(feed, start=1):
+            if progress:
+                progress(done, len(rows), 0)
         return Pools.of(column, labels, rows, feed.embeddings, source.n_cells)
 
     def _tokenizer(self, source: CellSource) -> CellTokenizer:
@@ -226,3 +229,10 @@ def _chosen(source: CellSource, rows: Rows | None) -> Rows:
     if rows is None:
         return np.arange(source.n_cells)
     return np.array(list(dict.fromkeys(np.asarray(rows).tolist())), dtype=np.int64)
+
+
+def _after(cells: int, progress: Progress | None) -> Progress | None:
+    """Report pools as work that comes after embedding the cells."""
+    if progress is None:
+        return None
+    return lambda done, total, tokens: progress(cells + done, cells + total, tokens)

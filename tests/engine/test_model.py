@@ -171,6 +171,12 @@ def test_progress_reaches_the_end(model: cs.Model, cells: ad.AnnData) -> None:
         run = model.describe_cells(source, max_new_tokens=TOKENS, progress=lambda *a: seen.append(a))
     assert seen[-1] == (10, 10, run.num_tokens)
     assert all(a[0] <= b[0] and a[2] <= b[2] for a, b in pairwise(seen))
+    cells.obs["half"] = ["x", "y"] * 5
+    seen.clear()
+    with open_cells(cells) as source:
+        model.describe_cells(source, pool="half", max_new_tokens=TOKENS, progress=lambda *a: seen.append(a))
+    assert (10, 10, 0) in seen  # the cells are embedded first
+    assert seen[-1][:2] == (12, 12)
 
 
 @pytest.mark.parametrize(
