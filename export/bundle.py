@@ -87,7 +87,8 @@ def export_checkpoint(
     family
         ``lingocell`` (encoder and decoder) or ``scgpt`` (an encoder alone).
     precision
-        ``fp32`` or ``fp16`` (norms, softmax and logits stay in float32).
+        ``fp32`` or ``fp16``: weights and activations; norms and the softmax of cross-attention are computed in
+        float32, and logits are given as float32.
     cross_attention
         ``latent``, ``materialised`` or ``auto``, by cost.
     key_map

@@ -81,7 +81,14 @@ def choose_hvgs(
     used: HvgFlavor = "cell_ranger" if is_logged else flavor
     scanpy = _scanpy(needs_loess=used == "seurat_v3")
     used_tokens = np.unique(token_of_column[token_of_column >= 0])
-    matrix = _matrix(source, token_of_column, used_tokens, max_cells, logs=used == "cell_ranger" and not is_logged)
+    matrix = _matrix(
+        source,
+        token_of_column,
+        used_tokens,
+        max_cells,
+        logs=used == "cell_ranger" and not is_logged,
+        is_logged=is_logged,
+    )
     names = [tokens[token] for token in used_tokens]
     adata = AnnData(matrix, var=pd.DataFrame(index=pd.Index(names, dtype=object)))
     with warnings.catch_warnings():
@@ -117,6 +124,7 @@ def _matrix(
     max_cells: int,
     *,
     logs: bool,
+    is_logged: bool,
 ) -> sp.csr_matrix:
     """Return cells x used tokens; columns of one gene are added up."""
     columns = np.flatnonzero(token_of_column >= 0)
@@ -128,7 +136,13 @@ def _matrix(
     parts = []
     for block in source.blocks(rows):
         totals = np.asarray(block.matrix.sum(axis=1, dtype=np.float64)).ravel()
-        part = sp.csr_matrix(block.matrix @ gather)
+        values = block.matrix
+        if is_logged:  # several columns of one gene add up before the logarithm
+            values = values.copy()
+            values.data = np.expm1(values.data)
+        part = sp.csr_matrix(values @ gather)
+        if is_logged:
+            part.data = np.log1p(part.data)
         if logs:
             scale = (np.where(totals > 0, totals, 1.0) / 1e4).astype(np.float32)
             part.data = np.log1p(part.data / np.repeat(scale, np.diff(part.indptr)))

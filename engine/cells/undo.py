@@ -13,10 +13,14 @@ from cellscribe.engine.errors import InputError
 
 LogScale = Literal["totals", "counts"]
 _TOLERANCE = 1e-2
+_FLOAT32 = 4 * float(np.finfo(np.float32).eps)
 
 
 def prove_log_scale(source: CellSource, target_sum: float | None) -> LogScale:
-    """Say how log1p can be undone: ``totals`` (every cell sums to one total before it) or ``counts`` (whole multiples).
+    """Say how log1p can be undone.
+
+    ``totals``: every cell sums to one total before it. ``counts``: a cell's values are whole multiples of its smallest,
+    which is taken for one count.
 
     Raises
     ------
@@ -31,7 +35,8 @@ def prove_log_scale(source: CellSource, target_sum: float | None) -> LogScale:
             if len(linear):
                 totals.append(linear.sum())
                 counts = linear / linear.min()
-                off = max(off, float(np.abs(counts - np.rint(counts)).max() / counts.max()))
+                rounding = _FLOAT32 * (1.0 + np.log1p(linear)) * (counts + 1.0)  # what float32 logarithms can hide
+                off = max(off, float((np.abs(counts - np.rint(counts)) - rounding).max()), float(rounding.max()) - 0.1)
     if target_sum is not None and totals and np.ptp(totals) <= _TOLERANCE * np.mean(totals):
         return "totals"
     if target_sum is None and totals and off <= _TOLERANCE * 0.1:

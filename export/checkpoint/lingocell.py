@@ -110,15 +110,26 @@ def _split_by_map(folder: Path, key_map: Path) -> tuple[w.Weights, w.Weights, w.
             raise CheckpointError(f'{path} has no entry {part}; correct "state_dict" in {key_map}.')
         stored = stored[part]
     everything = w.as_weights(stored, path)
-    head, tail = about["cross_attention"].split("{layer}")
+    head, _, tail = about["cross_attention"].partition("{layer}")
+    if not tail:
+        raise CheckpointError(f'{key_map}: "cross_attention" must go on after {{layer}}, as in layers.{{layer}}.cross.')
+    dropped = tuple(about.get("dropped", []))
+    everything = {name: value for name, value in everything.items() if not name.startswith(dropped)}
     cross: w.Weights = {}
     for name in list(everything):
         layer, found, rest = name.removeprefix(head).partition(tail)
         if name.startswith(head) and found and layer.isdigit():
             cross[f"layers.{layer}.{rest}"] = everything.pop(name)
-    encoder = w.strip_prefix(everything, about["encoder"])
-    decoder = w.strip_prefix(everything, about["decoder"])
-    left = [n for n in everything if not n.startswith((about["encoder"], about["decoder"], *about.get("dropped", [])))]
+    parts: dict[str, w.Weights] = {about["encoder"]: {}, about["decoder"]: {}}
+    left = []
+    for name, value in everything.items():
+        fitting = [prefix for prefix in parts if name.startswith(prefix)]
+        if fitting:
+            prefix = max(fitting, key=len)  # the decoder's may lie around the encoder's
+            parts[prefix][name[len(prefix) :]] = value
+        else:
+            left.append(name)
+    encoder, decoder = parts[about["encoder"]], parts[about["decoder"]]
     if left:
         raise CheckpointError(
             f"{path} holds {left[0]} under none of the prefixes of {key_map}; name it, or add it to dropped."

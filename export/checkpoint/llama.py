@@ -36,35 +36,44 @@ def read_llama_config(folder: Path, max_positions: int = 2048) -> DecoderConfig:
     if config.get("model_type") != "llama":
         raise CheckpointError(f"{path} says model_type {config.get('model_type')!r}; the decoder must be a Llama.")
     _refuse_unknown(config, path)
-    heads = int(config["num_attention_heads"])
-    width = int(config["hidden_size"])
-    if config.get("head_dim") not in (None, width // heads):
+    rope = config.get("rope_parameters") or {}
+    try:
+        made = DecoderConfig(
+            vocab_size=int(config["vocab_size"]),
+            d_model=int(config["hidden_size"]),
+            n_layers=int(config["num_hidden_layers"]),
+            n_heads=int(config["num_attention_heads"]),
+            n_kv_heads=int(config.get("num_key_value_heads") or config["num_attention_heads"]),
+            d_ffn=int(config["intermediate_size"]),
+            rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0),
+            rms_norm_eps=float(config.get("rms_norm_eps") or 1e-6),
+            tie_embeddings=bool(config.get("tie_word_embeddings", False)),
+            max_positions=min(int(config.get("max_position_embeddings") or max_positions), max_positions),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} lacks or garbles {error}; take the file that belongs to the weights.") from error
+    if made.d_model % made.n_heads or made.n_heads % made.n_kv_heads:
+        raise CheckpointError(
+            f"{path}: width {made.d_model}, {made.n_heads} heads and {made.n_kv_heads} key/value heads do not divide; "
+            "take the file that belongs to the weights."
+        )
+    if config.get("head_dim") not in (None, made.d_head):
         raise CheckpointError(
             f"{path} sets head_dim {config['head_dim']}; only hidden_size / num_attention_heads is known."
         )
-    rope = config.get("rope_parameters") or {}
-    return DecoderConfig(
-        vocab_size=int(config["vocab_size"]),
-        d_model=width,
-        n_layers=int(config["num_hidden_layers"]),
-        n_heads=heads,
-        n_kv_heads=int(config.get("num_key_value_heads") or heads),
-        d_ffn=int(config["intermediate_size"]),
-        rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0),
-        rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-        tie_embeddings=bool(config.get("tie_word_embeddings", False)),
-        max_positions=min(int(config.get("max_position_embeddings", max_positions)), max_positions),
-    )
+    return made
 
 
 def _refuse_unknown(config: dict[str, Any], path: Path) -> None:
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
+    ropes = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
+    kinds = {rope.get("rope_type", rope.get("type", "default")) for rope in ropes} - {"default"}
+    partial = {rope.get("partial_rotary_factor", 1.0) for rope in (*ropes, config)} - {1.0, None}
     for wrong, what in (
         (config.get("attention_bias"), "attention_bias"),
         (config.get("mlp_bias"), "mlp_bias"),
         (config.get("hidden_act", "silu") != "silu", f"hidden_act {config.get('hidden_act')!r}"),
-        (kind != "default", f"rope scaling {kind!r}"),
+        (kinds, f"rope scaling {min(kinds, default='')!r}"),
+        (partial, "partial rotary embeddings"),
     ):
         if wrong:
             raise CheckpointError(

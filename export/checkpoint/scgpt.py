@@ -92,7 +92,11 @@ def _config(args: dict[str, Any], weights: Weights, n_tokens: int, where: str) -
 
 
 def _cell_input(args: dict[str, Any], config: ScgptConfig) -> CellInput:
-    """Scgpt's zero-shot layout: a cell's non-zero genes, binned counts, `<cls>` carrying the padding value."""
+    """Scgpt's zero-shot layout: a cell's non-zero genes and binned counts.
+
+    `<cls>` carries the padding value in the continuous style, as in scGPT's own embedding code, which knows no other
+    style; 0 in the others.
+    """
     pad_value = float(args.get("pad_value", -2))
     n_bins = int(args.get("n_bins") or 0) if args.get("input_style", "binned") == "binned" else 0
     return CellInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def read_pickled_tensors(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; the checkpoint folder must hold it.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        is_zip = zipfile.is_zipfile(path)  # files of torch before 1.6 are not, and cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         first = str(error).split("\n")[0]
         raise CheckpointError(

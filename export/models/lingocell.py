@@ -40,7 +40,8 @@ class CrossConfig:
     Parameters
     ----------
     n_heads, n_kv_heads, d_head
-        Query heads, key/value heads and head width; None takes the decoder's.
+        Query heads, key/value heads and head width. None takes the decoder's; for key/value heads it takes `n_heads`
+        where that is given.
     d_memory
         Width of the memory.
     bias

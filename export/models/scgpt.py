@@ -66,7 +66,7 @@ class CategoryValues(NormedEmbedding):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map [B, S] (whole numbers stored as floats) to [B, S, d]."""
-        return super().forward(values.to(torch.int64))
+        return super().forward(values.to(torch.int64).clamp(min=0))  # padding may carry a negative value; it is masked
 
 
 class EncoderLayer(nn.Module):

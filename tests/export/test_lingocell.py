@@ -74,8 +74,8 @@ def test_a_training_file_reads_through_a_key_map(parts: Parts, folder: Path) -> 
     path = folder / "keys.json"
     path.write_text(json.dumps(key_map))
     found = read_lingocell(folder, path)
-    state = expected.decoder.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in found.decoder.state_dict().items())
+    state_of = expected.decoder.state_dict()
+    assert all(torch.equal(value, state_of[name]) for name, value in found.decoder.state_dict().items())
 
     path.write_text(json.dumps(key_map | {"dropped": []}))
     with pytest.raises(CheckpointError, match="optimiser_step under none"):
@@ -83,6 +83,15 @@ def test_a_training_file_reads_through_a_key_map(parts: Parts, folder: Path) -> 
     path.write_text(json.dumps(key_map | {"state_dict": "ema"}))
     with pytest.raises(CheckpointError, match="no entry ema"):
         read_lingocell(folder, path)
+    path.write_text(json.dumps(key_map | {"cross_attention": "llm.cross.{layer}"}))
+    with pytest.raises(CheckpointError, match="must go on after"):
+        read_lingocell(folder, path)
+    bare = {name.removeprefix("llm."): value for name, value in state.items() if name != "optimiser_step"}
+    torch.save({"model": bare}, folder / "last.pt", _use_new_zipfile_serialization=False)
+    around = {"decoder": "", "cross_attention": "model.layers.{layer}.cross_attn.", "state_dict": "model"}
+    path.write_text(json.dumps(key_map | around))
+    again = read_lingocell(folder, path).decoder.state_dict()  # the decoder's prefix lies around the encoder's
+    assert all(torch.equal(value, state_of[name]) for name, value in again.items())
     path.write_text(json.dumps({"weights": "last.pt"}))
     with pytest.raises(CheckpointError, match="must give weights, encoder"):
         read_lingocell(folder, path)

@@ -124,6 +124,10 @@ def test_sharded_and_pickled_weights_read_the_same(shared: Path, tmp_path: Path)
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "rope scaling 'llama3'"),
         ({"head_dim": 99}, "head_dim"),
+        ({"num_key_value_heads": 3}, "do not divide"),
+        ({"hidden_size": None}, "lacks or garbles"),
+        ({"partial_rotary_factor": 0.5}, "partial rotary"),
+        ({"rope_scaling": {"rope_type": "default"}, "rope_parameters": {"rope_type": "yarn"}}, "rope scaling 'yarn'"),
     ],
 )
 def test_a_feature_the_decoder_lacks_is_refused(

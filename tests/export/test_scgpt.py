@@ -73,6 +73,16 @@ def test_scaling_multiplies_the_gene_by_its_value() -> None:
     assert torch.equal(memory, encoder.genes(genes) * values[..., None])
 
 
+def test_padding_below_zero_is_harmless_to_the_value_table() -> None:
+    torch.manual_seed(0)
+    encoder = ScgptEncoder(
+        ScgptConfig(20, d_model=8, n_layers=1, n_heads=2, d_ffn=8, value_style="category", n_value_tokens=5)
+    )
+    genes, mask = torch.tensor([[1, 2, 3]]), torch.tensor([[True, True, False]])
+    seen = [encoder(genes, torch.tensor([[0.0, 2.0, pad]]), mask)[0][:, :2] for pad in (-2.0, 4.0)]
+    assert torch.allclose(*seen, atol=1e-6)
+
+
 @pytest.fixture
 def folder(shared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(shared / "fixtures/scgpt_base/ckpt", tmp_path / "ckpt", copy_function=shutil.copyfile))

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from cellscribe.engine.cells import CellInput, CellTokenizer, GeneVocabulary, bin_values, open_cells
+from cellscribe.engine.cells.undo import prove_log_scale
 from cellscribe.engine.errors import BundleError, InputError
 
 
@@ -242,3 +243,18 @@ def test_engine_reads_cells_without_torch_or_scanpy():
     code = "import sys, cellscribe.engine.cells; print([m for m in ('torch', 'scanpy', 'skmisc') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_large_value_does_not_prove_that_fractions_were_counts() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(1.0, (20, 50)).astype("f8")
+    counts[:, 0], counts[:, 1] = 1, 3000
+    fractions = rng.gamma(2.0, 2.0, (20, 50))
+    fractions[:, 1] = 2000
+    for values, proven in ((counts, True), (counts / counts.sum(1, keepdims=True) * 1e4, True), (fractions, False)):
+        with open_cells(AnnData(sp.csr_matrix(np.log1p(values).astype("f4"))), values="lognorm") as source:
+            if proven:
+                assert prove_log_scale(source, None) == "counts"
+            else:
+                with pytest.raises(InputError, match="cannot be restored"):
+                    prove_log_scale(source, None)
