@@ -19,8 +19,9 @@ from cellscribe.engine.types import Sampling
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
-# Largest differences that pass, by precision. float32: sums in another order. float16: a hundred times the rounding of
-# weights and activations through the layers; logits as in the tolerances of the parity fixtures.
+# Largest differences that pass, by precision. float32 leaves room for sums in another order. The float16 limit of the
+# logits is that of the golden Llama values; those of memory and cell are wider than what is recommended for the golden
+# three-layer encoders (5e-2, cosine 0.9999), as rounding grows with depth.
 TOLERANCES: dict[str, dict[str, float]] = {
     "fp32": {"memory_max_error": 5e-4, "cell_max_error": 5e-4, "logits_max_error": 2e-3, "memory_min_cosine": 0.999999},
     "fp16": {"memory_max_error": 0.1, "cell_max_error": 0.1, "logits_max_error": 0.15, "memory_min_cosine": 0.999},

@@ -21,7 +21,7 @@ from cellscribe.engine.bundle import load as names
 from cellscribe.engine.bundle.integrity import record
 from cellscribe.engine.bundle.load import open_bundle
 from cellscribe.engine.bundle.manifest import MANIFEST_NAME, Manifest, Parity
-from cellscribe.engine.errors import CheckpointError, OutputError, UsageError
+from cellscribe.engine.errors import OutputError, UsageError
 from cellscribe.engine.verify import measure_parity, require_parity
 from cellscribe.engine.versions import versions
 from cellscribe.export.describe_manifest import manifest_of
@@ -34,8 +34,6 @@ from cellscribe.export.reference import decoder_reference, encoder_reference
 from cellscribe.export.reference_cells import ReferenceCells, reference_cells
 from cellscribe.export.trace import trace_cross, trace_decoder, trace_encoder
 
-Precision = Literal["fp32", "fp16"]
-CrossChoice = Literal["auto", "latent", "materialised"]
 Progress = Callable[[str], None]
 
 _REFERENCE_TOKENS = 32
@@ -242,6 +240,3 @@ def _publish(staging: Path, target: Path) -> None:
         staging.rename(target)
     except OSError as error:
         raise OutputError(f"{target} could not be written ({error.strerror}); choose another place.") from error
-
-
-__all__ = ["CheckpointError", "CrossChoice", "ExportReport", "Precision", "export_checkpoint", "export_random"]

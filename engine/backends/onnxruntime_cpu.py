@@ -17,7 +17,7 @@ from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.decode.sampling import choose
 from cellscribe.engine.errors import BundleError
 
-# Cells per encoder or prompt run: bounds the attention scores in memory; more does not run faster on a CPU.
+# Cells per encoder or prompt run: bounds the attention scores in memory.
 _CHUNK = 4
 # ONNX Runtime sums a matrix product of one row in another order than one of several. A step therefore never runs
 # fewer rows, so that a text does not depend on the number of slots.
