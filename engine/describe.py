@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.base import Array, Backend, SlotPlan
+from cellscribe.engine.backends.base import Array, Backend, Memory, SlotPlan
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer, TokenBatch
 from cellscribe.engine.decode.evidence import GeneAxis, named_genes, top_genes
@@ -44,7 +44,7 @@ class Subject:
     axis: GeneAxis
 
 
-Asked = tuple[Subject, Array, npt.NDArray[np.bool_]]  # whom, memory [S, d], mask [S]
+Asked = tuple[Subject, Memory, npt.NDArray[np.bool_]]  # whom, memory [S, d], mask [S]
 
 
 class Writer:
@@ -60,11 +60,14 @@ class Writer:
     def events(self, requests: Iterator[Asked], num_genes: int) -> Iterator[TokenEvent]:
         """Run requests (subject, memory [S, d], mask [S]) to the end; S is at most `num_genes`."""
         options, prompt = self._options, self._bundle.manifest.prompt
-        plan = SlotPlan(options.num_slots, num_genes, options.max_new_tokens, options.sampling, options.keep_attention)
+        eos_ids = frozenset(prompt.eos_token_ids if prompt else ())
+        plan = SlotPlan(
+            options.num_slots, num_genes, options.max_new_tokens, options.sampling, options.keep_attention, eos_ids
+        )
         scheduler = Scheduler(
             self._backend.open_slots(plan),
             options.num_slots,
-            eos_ids=frozenset(prompt.eos_token_ids if prompt else ()),
+            eos_ids=eos_ids,
             max_new_tokens=options.max_new_tokens,
             keep_attention=options.keep_attention,
         )
@@ -93,6 +96,9 @@ class Writer:
 
     def _finish(self, text: Text) -> None:
         subject = self._subjects[text.request.index]
+        if text.finish_reason == "failed":
+            self.descriptions[subject.index] = failed(subject.cell_id, "the model's output is not finite")
+            return
         written = decode(self._bundle.tokenizer, text.token_ids)
         genes = top_genes(text.evidence, subject.axis, self._options.top_genes)
         self.descriptions[subject.index] = Description(
@@ -160,5 +166,8 @@ class CellFeed:
             axes = gene_axes(batch, self._bundle.vocabulary.tokens)
             for i, (row, axis) in enumerate(zip(batch.rows, axes, strict=True)):
                 index = self._index[int(row)]
+                if not np.isfinite(encoded.cell[i]).all():
+                    self.failures[index] = failed(batch.cell_ids[i], "its embedding is not finite")
+                    continue
                 self.embeddings[index] = encoded.cell[i] / np.linalg.norm(encoded.cell[i])
                 yield Subject(index, batch.cell_ids[i], axis), encoded.memory[i], batch.mask[i]

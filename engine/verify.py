@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.base import Admission, Backend, SlotPlan
+from cellscribe.engine.backends.base import Admission, Backend, Memory, SlotPlan
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.bundle.load import REFERENCE
@@ -82,7 +82,7 @@ def measure_parity(bundle: Bundle, backend: Backend, source: str) -> Parity:
     reference = bundle.tensors(REFERENCE)
     encoded = backend.encode(_batch(reference))
     real = reference["mask"].astype(bool)
-    theirs, ours = reference["memory"][real].astype(np.float64), encoded.memory[real].astype(np.float64)
+    theirs, ours = reference["memory"][real].astype(np.float64), encoded.host_memory()[real].astype(np.float64)
     cosine = (theirs * ours).sum(-1) / (np.linalg.norm(theirs, axis=-1) * np.linalg.norm(ours, axis=-1))
     tolerance = TOLERANCES[bundle.manifest.precision]
     figures: dict[str, Any] = {
@@ -113,18 +113,18 @@ def _compare_logits(theirs: npt.NDArray[np.float32], ours: npt.NDArray[np.float3
 def teacher_forced(
     bundle: Bundle,
     backend: Backend,
-    memory: npt.NDArray[np.generic],
+    memory: Memory,
     mask: npt.NDArray[np.bool_],
     tokens: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float32]:
     """Return the logits [B, T, V] before each of the given tokens [B, T], run the way texts are written."""
     count, length = tokens.shape
     slots = backend.open_slots(SlotPlan(count, memory.shape[1], length, Sampling()))
-    slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(count)])
+    slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(count)]).wait()
     seen = [slots.logits(count).copy()]
     for t in range(length - 1):
         slots.force(tokens[:, t])
-        slots.step(np.arange(count))
+        slots.step(np.arange(count)).wait()
         seen.append(slots.logits(count).copy())
     return np.stack(seen, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,20 +17,36 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
+# Memory [.., S, d] where the backend keeps it: a NumPy array, or a tensor on its device.
+Memory = Any
+
+NOT_FINITE = -1  # stands for a token whose logits are not finite
+
+
 @dataclass(frozen=True)
 class Encoded:
-    """Cells as the encoder sees them: memory [B, S, d] in the bundle's precision, cell float32 [B, d]."""
+    """Cells as the encoder sees them: memory [B, S, d] in the backend's precision, cell float32 [B, d]."""
 
-    memory: Array
+    memory: Memory
     cell: Floats
+
+    def host_memory(self) -> Array:
+        """Return the memory as a NumPy array."""
+        return host_array(self.memory)
+
+
+def host_array(memory: Memory) -> Array:
+    """Copy a memory to the host where it is not there already."""
+    copied: Array = memory if isinstance(memory, np.ndarray) else memory.cpu().numpy()
+    return copied
 
 
 @dataclass(frozen=True)
 class SlotPlan:
     """How slots are laid out for a run.
 
-    `num_genes` is the longest memory (S), `max_new_tokens` sizes the caches, `keep_attention` asks for the weights of
-    every layer and head.
+    `num_genes` is the longest memory (S), `max_new_tokens` sizes the caches and ends a text, as do the `eos_ids`;
+    `keep_attention` asks for the weights of every layer and head.
     """
 
     num_slots: int
@@ -38,6 +54,7 @@ class SlotPlan:
     max_new_tokens: int
     sampling: Sampling
     keep_attention: bool = False
+    eos_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -46,33 +63,60 @@ class Admission:
 
     slot: int
     key: int
-    memory: Array
+    memory: Memory
     mask: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Tokens that were chosen: slots [n], token ids int64 [n], log-probabilities float32 [n]."""
+    """Tokens that one step chose for n slots, and what was attended to meanwhile.
+
+    slots int64 [n], token ids int64 [n] (`NOT_FINITE` where the logits are not finite), natural log-probabilities
+    float32 [n], evidence float32 [n, S] (attention to each gene, averaged over layers and heads), and attention float32
+    [n, L, H, S] with ``keep_attention``. The arrays belong to the receiver.
+    """
 
     slots: Ints
     token_ids: Ints
     logprobs: Floats
+    evidence: Floats
+    attention: Floats | None = None
+
+
+class Ticket(Protocol):
+    """Work that was given to a device; tickets of one set of slots are waited for in the order they were given."""
+
+    def wait(self) -> Sequence[Chosen]:
+        """Return what was chosen, step by step, when it is there."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The ticket of work that is done already."""
+
+    chosen: tuple[Chosen, ...]
+
+    def wait(self) -> tuple[Chosen, ...]:
+        """Return what was chosen."""
+        return self.chosen
 
 
 class Slots(Protocol):
-    """A fixed number of texts in progress, each with its caches."""
+    """A fixed number of texts in progress, each with its caches.
 
-    def admit(self, admissions: Sequence[Admission]) -> Chosen:
+    A slot whose text has ended (an end token, or ``max_new_tokens``) stays silent until it is filled anew: steps that
+    were under way then choose nothing for it.
+    """
+
+    @property
+    def depth(self) -> int:
+        """Tickets that may be under way together; with 1 each is waited for before more work is given."""
+
+    def admit(self, admissions: Sequence[Admission]) -> Ticket:
         """Fill slots, run the prompt for them, and choose their first tokens."""
 
-    def step(self, active: Ints) -> Chosen:
-        """Choose the next token of the active slots."""
-
-    def evidence(self, slot: int) -> Floats:
-        """Attention to each gene [S] while the last token of a slot was chosen, averaged over layers and heads."""
-
-    def attention(self, slot: int) -> Floats:
-        """Attention weights [L, H, S] while the last token of a slot was chosen (needs ``keep_attention``)."""
+    def step(self, active: Ints) -> Ticket:
+        """Choose the next token, or the next few, of the active slots."""
 
     def logits(self, count: int) -> Floats:
         """Logits [count, V] that chose the last tokens of the first slots, for checks."""
@@ -87,6 +131,10 @@ class Backend(Protocol):
     @property
     def device(self) -> str:
         """Device and provider in words."""
+
+    @property
+    def cells_ahead(self) -> int:
+        """Encoded cells worth keeping ready for free slots; 0 where encoding would only take time from decoding."""
 
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import onnxruntime as ort
 
-from cellscribe.engine.backends.base import Admission, Array, Chosen, Encoded, Floats, Ints, SlotPlan
+from cellscribe.engine.backends.base import NOT_FINITE, Admission, Array, Chosen, Encoded, Floats, Ints, Ready, SlotPlan
 from cellscribe.engine.backends.contract import attended_shapes, check_decoder, check_encoder, check_length
 from cellscribe.engine.backends.sessions import BoundRun, default_threads, open_session
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PREFIX, Bundle
@@ -60,6 +60,11 @@ class OnnxRuntimeCpu:
     def prefix(self) -> dict[str, Array]:
         """Keys, values and hidden states of the prompt below the first cross-attention layer."""
         return {name: np.ascontiguousarray(value) for name, value in self.bundle.tensors(PREFIX).items()}
+
+    @property
+    def cells_ahead(self) -> int:
+        """None: the cores that would encode are those that decode."""
+        return 0
 
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells, a few at a time."""
@@ -123,7 +128,12 @@ class OnnxRuntimeSlots:
         self._keys = np.zeros(rows, np.uint64)
         self._lengths = np.zeros(rows, np.int64)  # tokens chosen so far
 
-    def admit(self, admissions: Sequence[Admission]) -> Chosen:
+    @property
+    def depth(self) -> int:
+        """Work is done when it is given."""
+        return 1
+
+    def admit(self, admissions: Sequence[Admission]) -> Ready:
         """Fill slots, run the prompt for them a few neighbours at a time, and choose their first tokens."""
         ordered = sorted(admissions, key=lambda a: a.slot)
         for start in range(0, len(ordered), _CHUNK):
@@ -133,27 +143,15 @@ class OnnxRuntimeSlots:
             for at in range(first, stop, _CHUNK):
                 self._run_prompt(at, min(at + _CHUNK, stop))
         self._lengths[slots] = 0
-        return self._choose(slots)
+        return Ready((self._choose(slots),))
 
-    def step(self, active: Ints) -> Chosen:
+    def step(self, active: Ints) -> Ready:
         """Run one token for every row up to the last active one."""
         rows = max(int(active.max()) + 1, _MIN_ROWS)
         if rows not in self._steps:
             self._steps[rows] = self._bind_step(rows)
         self._steps[rows]()
-        return self._choose(active)
-
-    def evidence(self, slot: int) -> Floats:
-        """Attention to each gene [S] while the slot's last token was chosen."""
-        weights: Floats = self._evidence[slot, 0]
-        return weights
-
-    def attention(self, slot: int) -> Floats:
-        """Attention weights [L, H, S] while the slot's last token was chosen."""
-        if self._attention is None:
-            raise ValueError("these slots were opened without keep_attention")
-        weights: Floats = self._attention[slot, :, :, 0]
-        return weights
+        return Ready((self._choose(active),))
 
     def logits(self, count: int) -> Floats:
         """Logits [count, V] that chose the last tokens of the first slots."""
@@ -165,12 +163,15 @@ class OnnxRuntimeSlots:
         self._tokens[: len(tokens), 0] = tokens
 
     def _choose(self, slots: Ints) -> Chosen:
-        tokens, logprobs = choose(self._logits[slots, 0], self._plan.sampling, self._keys[slots], self._lengths[slots])
-        self._tokens[slots, 0] = tokens
+        logits = self._logits[slots, 0]
+        tokens, logprobs = choose(logits, self._plan.sampling, self._keys[slots], self._lengths[slots])
+        lost = ~np.isfinite(logprobs)
+        self._tokens[slots, 0] = np.where(lost, 0, tokens)
         self._positions[slots, 0] = self._prompt_len + self._lengths[slots]
         self._mask[slots, 0] = self._positions_range <= self._positions[slots]
         self._lengths[slots] += 1
-        return Chosen(slots, tokens, logprobs)
+        attention = None if self._attention is None else self._attention[slots, :, :, 0]
+        return Chosen(slots, np.where(lost, NOT_FINITE, tokens), logprobs, self._evidence[slots, 0], attention)
 
     def _fill(self, admissions: Sequence[Admission]) -> None:
         """Put cells into their slots: memory (or the keys and values made of it), mask, key."""

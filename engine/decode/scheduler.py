@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.base import Admission, Array, Chosen, Slots
+from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Memory, Slots, Ticket
 
 Floats = npt.NDArray[np.float32]
 
@@ -20,7 +21,7 @@ class Request:
 
     index: int
     key: int
-    memory: Array
+    memory: Memory
     mask: npt.NDArray[np.bool_]
 
 
@@ -54,7 +55,11 @@ class TokenEvent:
 
 
 class Scheduler:
-    """Drives slots until every request is a finished text."""
+    """Drives slots until every request is a finished text.
+
+    Where the slots allow it, the next steps are given to the device before the last ones are read, so that it never
+    waits for this side.
+    """
 
     def __init__(
         self,
@@ -68,22 +73,25 @@ class Scheduler:
         self._slots, self._num_slots = slots, num_slots
         self._eos_ids, self._max_new_tokens, self._keep_attention = eos_ids, max_new_tokens, keep_attention
         self._texts: dict[int, Text] = {}
+        self._under_way: deque[Ticket] = deque()
 
     def run(self, requests: Iterator[Request]) -> Iterator[TokenEvent]:
         """Yield every chosen token in turn; a text's last event finds ``text.is_finished`` true."""
         exhausted = False
         while True:
             if not exhausted:
-                exhausted, admitted = self._admit(requests)
-                yield from self._record(admitted)
-            if not self._texts:
-                if exhausted:
-                    return
-                continue
-            yield from self._record(self._slots.step(np.array(sorted(self._texts), dtype=np.int64)))
+                exhausted = self._admit(requests)
+                yield from self._collect(self._slots.depth - 1)
+            if self._texts:
+                self._under_way.append(self._slots.step(np.array(sorted(self._texts), dtype=np.int64)))
+                yield from self._collect(self._slots.depth - 1)
+            elif self._under_way:
+                yield from self._collect(0)
+            elif exhausted:
+                return
 
-    def _admit(self, requests: Iterator[Request]) -> tuple[bool, Chosen | None]:
-        """Take requests for the free slots; say whether there are no more."""
+    def _admit(self, requests: Iterator[Request]) -> bool:
+        """Give requests to the free slots; say whether there are no more."""
         admissions: list[Admission] = []
         exhausted = False
         for slot in range(self._num_slots):
@@ -95,29 +103,31 @@ class Scheduler:
                 break
             self._texts[slot] = Text(request, time.perf_counter(), np.zeros(len(request.mask), np.float32))
             admissions.append(Admission(slot, request.key, request.memory, request.mask))
-        return exhausted, self._slots.admit(admissions) if admissions else None
+        if admissions:
+            self._under_way.append(self._slots.admit(admissions))
+        return exhausted
 
-    def _record(self, chosen: Chosen | None) -> Iterator[TokenEvent]:
-        if chosen is None:
-            return
-        now = time.perf_counter()
-        for slot, token, logprob in zip(
-            *(a.tolist() for a in (chosen.slots, chosen.token_ids, chosen.logprobs)), strict=True
-        ):
-            yield self._advance(slot, token, logprob, now)
+    def _collect(self, left: int) -> Iterator[TokenEvent]:
+        """Read the oldest tickets until only `left` are under way."""
+        while len(self._under_way) > left:
+            for chosen in self._under_way.popleft().wait():
+                now = time.perf_counter()
+                yield from (self._advance(chosen, i, now) for i in range(len(chosen.slots)))
 
-    def _advance(self, slot: int, token: int, logprob: float, now: float) -> TokenEvent:
+    def _advance(self, chosen: Chosen, i: int, now: float) -> TokenEvent:
+        slot, token = int(chosen.slots[i]), int(chosen.token_ids[i])
         text = self._texts[slot]
-        evidence = self._slots.evidence(slot)[: len(text.evidence)]
-        is_end = token in self._eos_ids
-        if not is_end:
+        evidence = chosen.evidence[i, : len(text.evidence)]
+        reason = "failed" if token == NOT_FINITE else "stop" if token in self._eos_ids else ""
+        if not reason:
             text.token_ids.append(token)
-            text.logprobs.append(logprob)
+            text.logprobs.append(float(chosen.logprobs[i]))
             text.evidence += evidence
-            if self._keep_attention:
-                text.attention.append(self._slots.attention(slot)[..., : len(text.evidence)].copy())
-        if is_end or len(text.token_ids) == self._max_new_tokens:
-            text.finish_reason = "stop" if is_end else "length"
+            if self._keep_attention and chosen.attention is not None:
+                text.attention.append(chosen.attention[i, ..., : len(text.evidence)])
+        full = len(text.token_ids) == self._max_new_tokens
+        if reason or full:
+            text.finish_reason = reason or "length"
             text.latency_ms = (now - text.started) * 1e3
             del self._texts[slot]
-        return TokenEvent(text, None if is_end else token, logprob, evidence)
+        return TokenEvent(text, None if reason else token, float(chosen.logprobs[i]), evidence)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellscribe.engine.backends.base import Admission, SlotPlan
+from cellscribe.engine.backends.base import NOT_FINITE, Admission, SlotPlan
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu, _neighbours
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
@@ -60,8 +60,8 @@ def test_padding_of_the_memory_is_never_read(backend: OnnxRuntimeCpu) -> None:
     for given in (memory, poisoned):
         slots = backend.open_slots(SlotPlan(CELLS, S, 4, Sampling()))
         slots.admit([Admission(i, i, given[i], mask[i]) for i in range(CELLS)])
-        slots.step(np.arange(CELLS))
-        seen.append((slots.logits(CELLS).copy(), np.stack([slots.evidence(i) for i in range(CELLS)])))
+        (chosen,) = slots.step(np.arange(CELLS)).wait()
+        seen.append((slots.logits(CELLS).copy(), chosen.evidence))
     assert np.isfinite(seen[1][0]).all()
     assert (seen[0][0] == seen[1][0]).all()
     assert not seen[1][1][~mask].any()
@@ -71,12 +71,12 @@ def test_padding_of_the_memory_is_never_read(backend: OnnxRuntimeCpu) -> None:
 def test_a_reused_slot_forgets_its_last_cell(backend: OnnxRuntimeCpu) -> None:
     memory, mask = memories(backend)
     slots = backend.open_slots(SlotPlan(2, S, 6, Sampling()))
-    fresh = slots.admit([Admission(0, 0, memory[2], mask[2])]).token_ids.copy()
+    fresh = slots.admit([Admission(0, 0, memory[2], mask[2])]).wait()[0].token_ids
     first = slots.logits(1).copy()
     slots.admit([Admission(0, 1, memory[0], mask[0])])
     for _ in range(5):
         slots.step(np.array([0]))
-    again = slots.admit([Admission(0, 0, memory[2], mask[2])]).token_ids
+    again = slots.admit([Admission(0, 0, memory[2], mask[2])]).wait()[0].token_ids
     assert (again == fresh).all()
     assert (slots.logits(1) == first).all()
 
@@ -84,21 +84,30 @@ def test_a_reused_slot_forgets_its_last_cell(backend: OnnxRuntimeCpu) -> None:
 def test_the_attention_of_layers_and_heads_averages_to_the_evidence(backend: OnnxRuntimeCpu) -> None:
     memory, mask = memories(backend)
     slots = backend.open_slots(SlotPlan(3, S, 4, Sampling(), keep_attention=True))
-    slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(3)])
-    for step in range(2):
-        for i in range(3):
-            cross = backend.bundle.manifest.cross_attention
-            assert cross is not None
-            weights = slots.attention(i)
-            assert weights.shape == (cross.n_layers, cross.n_heads, S)
-            assert np.abs(weights.mean((0, 1)) - slots.evidence(i)).max() < 1e-5
-        if not step:
-            slots.step(np.arange(3))
+    cross = backend.bundle.manifest.cross_attention
+    assert cross is not None
+    tickets = [slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(3)]), slots.step(np.arange(3))]
+    for (chosen,) in (ticket.wait() for ticket in tickets):
+        assert chosen.attention is not None
+        assert chosen.attention.shape == (3, cross.n_layers, cross.n_heads, S)
+        assert np.abs(chosen.attention.mean((1, 2)) - chosen.evidence).max() < 1e-5
 
 
 def test_attention_must_be_asked_for(backend: OnnxRuntimeCpu) -> None:
-    with pytest.raises(ValueError, match="keep_attention"):
-        backend.open_slots(SlotPlan(1, S, 4, Sampling())).attention(0)
+    memory, mask = memories(backend)
+    slots = backend.open_slots(SlotPlan(1, S, 4, Sampling()))
+    assert slots.admit([Admission(0, 0, memory[0], mask[0])]).wait()[0].attention is None
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.9, 0.7, 4)])
+def test_a_memory_that_is_not_finite_fails_alone(backend: OnnxRuntimeCpu, sampling: Sampling) -> None:
+    memory, mask = memories(backend)
+    slots = backend.open_slots(SlotPlan(2, S, 4, sampling))
+    good = slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(2)]).wait()[0].token_ids[1]
+    memory[0, 3] = np.nan
+    (chosen,) = slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(2)]).wait()
+    assert chosen.token_ids.tolist() == [NOT_FINITE, good]
+    slots.step(np.arange(1, 2))
 
 
 def test_neighbouring_slots_run_their_prompt_together() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from cellscribe.engine.backends.base import Admission, Chosen
+from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Ready
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
 
 EOS = 0
@@ -13,41 +13,61 @@ NUM_GENES = 5
 
 
 class ScriptedSlots:
-    """Slots that write a fixed text per cell key, and remember how they were driven."""
+    """Slots that write a fixed text per cell key, and remember how they were driven.
 
-    def __init__(self, texts: dict[int, list[int]]) -> None:
+    With a `depth` above 1 they work like a device: `steps_ahead` steps a ticket, and silent where a text has ended.
+    """
+
+    def __init__(
+        self, texts: dict[int, list[int]], depth: int = 1, steps_ahead: int = 1, max_new_tokens: int = 8
+    ) -> None:
         self.texts, self.slots = texts, {}
+        self.depth, self.steps_ahead, self.max_new_tokens = depth, steps_ahead, max_new_tokens
         self.admissions: list[list[int]] = []
         self.steps: list[list[int]] = []
+        self.under_way = 0
 
-    def admit(self, admissions: Sequence[Admission]) -> Chosen:
+    def admit(self, admissions: Sequence[Admission]) -> Ready:
         self.admissions.append([a.key for a in admissions])
         for a in admissions:
-            self.slots[a.slot] = [a.key, 0]
-        return self._choose(np.array([a.slot for a in admissions]))
+            self.slots[a.slot] = [a.key, -1]
+        return self._ticket((self._choose(np.array([a.slot for a in admissions])),))
 
-    def step(self, active: np.ndarray) -> Chosen:
+    def step(self, active: np.ndarray) -> Ready:
         self.steps.append(active.tolist())
-        for slot in active:
-            self.slots[slot][1] += 1
-        return self._choose(active)
+        return self._ticket(tuple(self._choose(active) for _ in range(self.steps_ahead)))
+
+    def _ticket(self, chosen: tuple[Chosen, ...]) -> Ready:
+        slots = self
+        slots.under_way += 1
+        assert slots.under_way <= slots.depth
+
+        class Counted(Ready):
+            def wait(self) -> tuple[Chosen, ...]:
+                slots.under_way -= 1
+                return super().wait()
+
+        return Counted(chosen)
 
     def _choose(self, slots: np.ndarray) -> Chosen:
-        tokens = [self.texts[self.slots[s][0]][self.slots[s][1]] for s in slots]
-        return Chosen(slots, np.array(tokens), -np.array(tokens, dtype=np.float32))
+        running = np.array([s for s in slots if self.depth == 1 or not self._ended(s)], dtype=np.int64)
+        for slot in running:
+            self.slots[slot][1] += 1
+        states = [self.slots[s] for s in running]
+        tokens = np.array([self.texts[key][at] for key, at in states], dtype=np.int64)
+        evidence = np.array([np.eye(NUM_GENES)[at % NUM_GENES] * (key + 1) for key, at in states], np.float32)
+        attention = np.array([np.full((2, 3, NUM_GENES), at) for _, at in states], np.float32)
+        return Chosen(running, tokens, -tokens.astype(np.float32), evidence, attention)
 
-    def evidence(self, slot: int) -> np.ndarray:
+    def _ended(self, slot: int) -> bool:
         key, at = self.slots[slot]
-        return np.eye(NUM_GENES, dtype=np.float32)[at % NUM_GENES] * (key + 1)
-
-    def attention(self, slot: int) -> np.ndarray:
-        return np.full((2, 3, NUM_GENES), self.slots[slot][1], dtype=np.float32)
+        return at >= 0 and (self.texts[key][at] in (EOS, NOT_FINITE) or at + 1 == self.max_new_tokens)
 
 
 def run(
-    texts: dict[int, list[int]], num_slots: int, *, max_new_tokens: int = 8
+    texts: dict[int, list[int]], num_slots: int, *, max_new_tokens: int = 8, depth: int = 1, steps_ahead: int = 1
 ) -> tuple[ScriptedSlots, dict[int, Text]]:
-    slots = ScriptedSlots(texts)
+    slots = ScriptedSlots(texts, depth, steps_ahead, max_new_tokens)
     scheduler = Scheduler(
         slots, num_slots, eos_ids=frozenset([EOS]), max_new_tokens=max_new_tokens, keep_attention=True
     )
@@ -58,9 +78,11 @@ def run(
 TEXTS = {0: [5, 6, 7, EOS], 1: [EOS], 2: [9] * 20, 3: [4, EOS], 4: [3, 3, EOS]}
 
 
+@pytest.mark.parametrize(("depth", "steps_ahead"), [(1, 1), (2, 1), (2, 4), (3, 3)])
 @pytest.mark.parametrize("num_slots", [1, 2, 3, 8])
-def test_every_request_becomes_its_text(num_slots: int) -> None:
-    _, texts = run(TEXTS, num_slots)
+def test_every_request_becomes_its_text(num_slots: int, depth: int, steps_ahead: int) -> None:
+    slots, texts = run(TEXTS, num_slots, depth=depth, steps_ahead=steps_ahead)
+    assert slots.under_way == 0
     assert {i: t.token_ids for i, t in texts.items()} == {0: [5, 6, 7], 1: [], 2: [9] * 8, 3: [4], 4: [3, 3]}
     assert [texts[i].finish_reason for i in range(5)] == ["stop", "stop", "length", "stop", "stop"]
     assert texts[0].logprobs == [-5.0, -6.0, -7.0]
@@ -81,6 +103,18 @@ def test_evidence_sums_over_the_tokens_of_the_text_and_leaves_the_end_out() -> N
     _, texts = run({2: [7, 8, EOS]}, 1)
     assert texts[2].evidence.tolist() == [3.0, 3.0, 0.0, 0.0, 0.0]
     assert np.stack(texts[2].attention).shape == (2, 2, 3, NUM_GENES)
+
+
+def test_the_device_is_given_work_before_the_last_is_read() -> None:
+    slots, texts = run({0: [1] * 8}, 1, depth=2)
+    assert texts[0].token_ids == [1] * 8
+    assert len(slots.steps) == 8  # the last was given while the end of the text was still to be read
+
+
+def test_a_text_whose_logits_are_not_finite_fails_alone() -> None:
+    _, texts = run({0: [5, NOT_FINITE, 5], 1: [4, 4, 4, EOS]}, 2)
+    assert (texts[0].finish_reason, texts[0].token_ids) == ("failed", [5])
+    assert (texts[1].finish_reason, texts[1].token_ids) == ("stop", [4, 4, 4])
 
 
 def test_no_requests_no_texts() -> None:
