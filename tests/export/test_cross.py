@@ -6,7 +6,7 @@ import torch
 
 from cellscribe.export.models.cross import LatentCross, MaterialisedCross, latent_is_cheaper
 from cellscribe.export.models.lingocell import CrossAttention, CrossConfig, DecoderConfig
-from cellscribe.kernels.reference.latent_cross_attention import latent_cross_attention
+from cellscribe.kernels.reference.latent_cross import latent_cross_attention
 
 DECODER = DecoderConfig(10, d_model=24, n_layers=2, n_heads=4, n_kv_heads=2, d_ffn=8)
 
@@ -50,22 +50,21 @@ def test_the_numpy_reference_equals_the_traced_form_and_ignores_poisoned_padding
     cross = block(n_heads=4, n_kv_heads=4, norm="none")
     latent = LatentCross(cross)
     x, memory = torch.randn(3, 1, 24), torch.randn(3, 9, 12)
-    lengths = np.array([9, 1, 4])
-    bias = torch.where(torch.arange(9)[None] < torch.tensor(lengths)[:, None], 0.0, -1e30)[:, None]
+    attended = np.arange(9) < np.array([9, 1, 4])[:, None]
+    bias = torch.where(torch.from_numpy(attended), 0.0, -1e30)[:, None]
     q = cross.queries(x).reshape(3, 4, 1, -1)  # [B, H, 1, D]
-    absorbed = torch.einsum("bhtd,hdm->bhm", q, latent.key).numpy()
+    absorbed = torch.einsum("bhtd,hdm->bhtm", q, latent.key).numpy()
     poisoned = memory.numpy().copy()
-    for b, length in enumerate(lengths):
-        poisoned[b, length:] = np.nan
-    mixed, weights = latent_cross_attention(absorbed, poisoned, lengths)
+    poisoned[~attended] = np.nan
+    mixed, weights = latent_cross_attention(absorbed, poisoned, attended)
     y, traced = latent(x, memory, bias)
-    assert np.abs(weights - traced[:, :, 0].numpy()).max() < 1e-6
-    heads = torch.einsum("bhm,hmd->bhd", torch.from_numpy(mixed).float(), latent.value)
-    assert torch.allclose(cross.finish(heads[:, :, None, None]), y, atol=1e-5)
+    assert np.abs(weights - traced.numpy()).max() < 1e-6
+    heads = torch.einsum("bhtm,hmd->bhtd", torch.from_numpy(mixed).float(), latent.value)
+    assert torch.allclose(cross.finish(heads[:, :, None]), y, atol=1e-5)
 
 
 def test_an_empty_slot_gives_zeros() -> None:
-    mixed, weights = latent_cross_attention(np.ones((1, 2, 3)), np.full((1, 4, 3), np.nan), np.array([0]))
+    mixed, weights = latent_cross_attention(np.ones((1, 2, 1, 3)), np.full((1, 4, 3), np.nan), np.zeros((1, 4), bool))
     assert not mixed.any()
     assert not weights.any()
 

@@ -1,0 +1,34 @@
+// What a launch must know of the device.
+#pragma once
+
+#include "common/platform.cuh"
+
+namespace cellscribe {
+
+struct DeviceLimits {
+    int multiprocessors;
+    int shared_bytes;  // that one block may have
+};
+
+#ifdef CELLSCRIBE_EMULATED
+inline DeviceLimits device_limits() {
+    const char* shared = std::getenv("CELLSCRIBE_EMULATOR_SHARED");
+    return {3, shared ? std::atoi(shared) : 227 * 1024};
+}
+#else
+inline DeviceLimits device_limits() {
+    constexpr int kMaxDevices = 64;
+    static DeviceLimits known[kMaxDevices];  // written with equal values by whoever comes first
+    int device = 0;
+    if (cudaGetDevice(&device) != cudaSuccess || device >= kMaxDevices) return {1, 48 * 1024};
+    DeviceLimits found = known[device];
+    if (!found.multiprocessors) {
+        cudaDeviceGetAttribute(&found.multiprocessors, cudaDevAttrMultiProcessorCount, device);
+        cudaDeviceGetAttribute(&found.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+        known[device] = found;
+    }
+    return found;
+}
+#endif
+
+}  // namespace cellscribe
