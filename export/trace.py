@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from cellscribe.engine.bundle.onnx_weights import ALIAS
 from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
 from cellscribe.export.models.lingocell import DecoderConfig
 
@@ -131,7 +132,26 @@ def _trace(
                 value.shape[axis] = name
     for node in program.model.graph:
         node.metadata_props.clear()  # stack traces of the exporting machine
+    for name, kept in _aliases(module, program.model.graph.initializers).items():
+        program.model.metadata_props[f"{ALIAS}{name}"] = kept
     program.save(str(path), external_data=True)
+
+
+def _aliases(module: nn.Module, initializers: Mapping[str, Any]) -> dict[str, str]:
+    """Return which stored tensor stands for each weight that the tracer left out because it equals another one."""
+    state = module.state_dict()
+    stored: dict[tuple[int, ...], list[str]] = {}
+    for name in initializers:
+        if name in state:
+            stored.setdefault(tuple(state[name].shape), []).append(name)
+    found: dict[str, str] = {}
+    for name, tensor in state.items():
+        if name not in initializers:
+            same = (other for other in stored.get(tuple(tensor.shape), ()) if torch.equal(state[other], tensor))
+            kept = next(same, None)
+            if kept is not None:
+                found[name] = kept
+    return found
 
 
 @contextlib.contextmanager

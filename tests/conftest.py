@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from building import device_library, emulated_library, has_gpu
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,17 @@ def tiny_bundle_materialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle_fp16(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny fp16 bundle."""
     return _export(tmp_path_factory, cross_attention="latent", precision="fp16")
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of kernels, compiled for the emulator."""
+    return emulated_library(tmp_path_factory.mktemp("kernels") / "emulated.so")
+
+
+@pytest.fixture(scope="session")
+def device_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of kernels, compiled for the GPU of this machine; the test is skipped where there is none."""
+    if not has_gpu():
+        pytest.skip("needs an NVIDIA GPU")
+    return device_library(tmp_path_factory.mktemp("kernels") / "device.so")

@@ -46,7 +46,8 @@ class SlotPlan:
     """How slots are laid out for a run.
 
     `num_genes` is the longest memory (S), `max_new_tokens` sizes the caches and ends a text, as do the `eos_ids`;
-    `keep_attention` asks for the weights of every layer and head.
+    `keep_attention` asks for the weights of every layer and head; `forced` means that other tokens may be put in place
+    of the chosen ones, so that a step gives one token and no more.
     """
 
     num_slots: int
@@ -55,6 +56,7 @@ class SlotPlan:
     sampling: Sampling
     keep_attention: bool = False
     eos_ids: frozenset[int] = frozenset()
+    forced: bool = False
 
 
 @dataclass(frozen=True)

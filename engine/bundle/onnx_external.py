@@ -73,14 +73,14 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Yield the length-delimited fields of a message; numbers are skipped."""
     at, end = 0, len(data)
     while at < end:
-        tag, at = _varint(data, at)
+        tag, at = read_varint(data, at)
         kind = tag & 7
         if kind == 0:
-            _, at = _varint(data, at)
+            _, at = read_varint(data, at)
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
         elif kind == 2:
-            size, at = _varint(data, at)
+            size, at = read_varint(data, at)
             if at + size > end:
                 raise ValueError("a field runs past the end of the file")
             yield tag >> 3, data[at : at + size]
@@ -89,7 +89,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
             raise ValueError(f"wire type {kind}")
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
+def read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Return the number that starts at a place, and the place after it."""
     value = shift = 0
     while True:
         byte = data[at]

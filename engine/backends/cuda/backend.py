@@ -1,0 +1,161 @@
+"""A bundle on one GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellscribe.engine.backends.base import Encoded, SlotPlan
+from cellscribe.engine.backends.contract import check_length
+from cellscribe.engine.backends.cuda.decoder import Decoder
+from cellscribe.engine.backends.cuda.encoder import Encoder
+from cellscribe.engine.backends.cuda.ops import Ops
+from cellscribe.engine.backends.cuda.slots import CudaSlots
+from cellscribe.engine.backends.cuda.weights import load_decoder, load_encoder
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.cells import TokenBatch
+from cellscribe.engine.errors import BackendError, BundleError
+from cellscribe.kernels.library import library_path, load_library
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MIN_CAPABILITY = (8, 0)
+_LATENT_WIDTHS = (64, 128, 256, 512)
+_MAX_HEAD_WIDTH = 128
+
+
+class CudaBackend:
+    """Runs a bundle with our kernels, in fp16 with float32 sums, norms and residual stream.
+
+    Parameters
+    ----------
+    bundle
+        An opened bundle, fp16 or fp32 (rounded while it is loaded).
+    device
+        A torch device; "cpu" runs the kernels of an emulating library, for tests.
+    library
+        The library of kernels; None takes the one that was built with the package.
+
+    Raises
+    ------
+    BackendError
+        When it cannot run here; :func:`cuda_problems` says why without raising.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cuda", library: Path | None = None) -> None:
+        found = library or library_path()
+        problems = (*shape_problems(bundle), *(() if library else cuda_problems(bundle)))
+        if problems or found is None:
+            raise BackendError(" ".join(problems))
+        import torch
+
+        self.bundle = bundle
+        self._torch, self._device = torch, torch.device(device)
+        self._ops = Ops(load_library(found), torch, self._device)
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+
+    @property
+    def device(self) -> str:
+        """Device and libraries in words."""
+        if self._device.type != "cuda":
+            return f"emulated kernels on the CPU, torch {self._torch.__version__}"
+        name = self._torch.cuda.get_device_name(self._device)
+        return f"{name}, CUDA {self._torch.version.cuda}, torch {self._torch.__version__}, fp16"
+
+    @property
+    def cells_ahead(self) -> int:
+        """Two chunks of the encoder."""
+        return 64 if self._device.type == "cuda" else 0
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        weights = load_encoder(self.bundle, self._torch, self._device)
+        return Encoder(weights, self._ops, self.bundle.manifest.encoder.n_heads)
+
+    @cached_property
+    def _decoder(self) -> Decoder:
+        manifest = self.bundle.manifest
+        if manifest.decoder is None or manifest.cross_attention is None or manifest.prompt is None:
+            raise BundleError(
+                f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text."
+            )
+        weights = load_decoder(self.bundle, self._torch, self._device)
+        return Decoder(weights, manifest.decoder, manifest.cross_attention, self._ops)
+
+    @cached_property
+    def _prompt(self) -> tuple[Tensor, Tensor]:
+        """Hidden states fp32 [P, d] and lower caches fp16 [n_lower, 2, K, P, D] of the whole prompt.
+
+        The prefix holds all but the last token, which goes through the lower layers once, here.
+        """
+        torch, decoder, prompt = self._torch, self._decoder, self.bundle.manifest.prompt
+        assert prompt is not None
+        shape, prefix, known = decoder.shape, decoder.weights.prefix, len(prompt.token_ids) - 1
+        caches = self._ops.half(shape.n_lower, 2, 1, shape.n_kv_heads, known + 1, shape.d_head)
+        for i in range(shape.n_lower):
+            caches[i, 0, 0, :, :known], caches[i, 1, 0, :, :known] = prefix[f"key.{i}"], prefix[f"value.{i}"]
+        last = torch.tensor([prompt.token_ids[-1]], device=self._device)
+        positions = torch.full((1,), known, dtype=torch.int32, device=self._device)
+        stream = decoder.run(decoder.embed(last), 1, range(shape.n_lower), positions, caches, None)
+        x = stream.x if stream.update is None else stream.x + stream.update.float()
+        return torch.cat((prefix["hidden"].float(), x)), caches[:, :, 0]
+
+    def encode(self, batch: TokenBatch) -> Encoded:
+        """Encode cells, on a stream of its own: another thread may be decoding meanwhile."""
+        if self._stream is None:
+            return self._encoder.encode(batch)
+        with self._torch.cuda.stream(self._stream):
+            encoded = self._encoder.encode(batch)
+        self._stream.synchronize()
+        return encoded
+
+    def open_slots(self, plan: SlotPlan) -> CudaSlots:
+        """Allocate the slots of a run."""
+        check_length(self.bundle, plan.max_new_tokens)
+        cross = self.bundle.manifest.cross_attention
+        decoder = self._decoder
+        assert cross is not None
+        return CudaSlots(decoder, cross, self._prompt, plan)
+
+
+def cuda_problems(bundle: Bundle) -> tuple[str, ...]:
+    """Return one sentence for every reason why this machine cannot run a bundle with our kernels; none if it can."""
+    if importlib.util.find_spec("torch") is None:
+        return ("the CUDA backend needs torch; install it with: pip install 'cellscribe[cuda]'.",)
+    if library_path() is None:
+        return ("the CUDA kernels were not built; install cellscribe where nvcc, the CUDA compiler, is found.",)
+    import torch
+
+    if not torch.cuda.is_available():
+        return ("torch sees no NVIDIA GPU; check the driver with nvidia-smi, and that torch was built for CUDA.",)
+    capability = torch.cuda.get_device_capability()
+    if capability < _MIN_CAPABILITY:
+        found = f"{torch.cuda.get_device_name()} has compute capability {capability[0]}.{capability[1]}"
+        return (f"{found}, and the kernels need 8.0 or newer; choose --backend onnxruntime.",)
+    return shape_problems(bundle)
+
+
+def shape_problems(bundle: Bundle) -> tuple[str, ...]:
+    """Return one sentence for every size of a bundle that the kernels are not built for."""
+    manifest = bundle.manifest
+    widths = {"encoder": manifest.encoder.d_model // manifest.encoder.n_heads}
+    if manifest.decoder is not None:
+        widths["decoder"] = manifest.decoder.d_head
+    cross = manifest.cross_attention
+    if cross is not None:
+        widths["cross-attention"] = cross.d_head
+    found = [
+        f"the {where} of {bundle.name} has heads of width {width}, and the kernels take multiples of 8 up to 128; "
+        "choose --backend onnxruntime."
+        for where, width in widths.items()
+        if width % 8 or width > _MAX_HEAD_WIDTH
+    ]
+    if cross is not None and cross.form == "latent" and cross.d_memory not in _LATENT_WIDTHS:
+        found.append(
+            f"the memory of {bundle.name} is {cross.d_memory} wide, and the kernels take 64, 128, 256 or 512; "
+            "choose --backend onnxruntime."
+        )
+    return tuple(found)

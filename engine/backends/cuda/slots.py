@@ -1,0 +1,214 @@
+"""Texts in progress on the device: prompts are run for a few cells at once, steps are replayed graphs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellscribe.engine.backends.base import Admission, Floats, Ints, SlotPlan, Ticket
+from cellscribe.engine.backends.cuda.cross import Latent, Projected, Projecting, Seen, project
+from cellscribe.engine.backends.cuda.decoder import CrossSource, Decoder, Stream
+from cellscribe.engine.backends.cuda.graphs import StepGraphs, bucket
+from cellscribe.engine.backends.cuda.ops import sample_pointers
+from cellscribe.engine.backends.cuda.state import Cursor, Report, SlotMemory
+from cellscribe.engine.backends.cuda.tickets import DeviceTicket, Joined
+from cellscribe.engine.bundle.manifest import CrossShape
+from cellscribe.engine.decode.sampling import TOKEN_STREAM
+from cellscribe.engine.keyed import stream_keys
+from cellscribe.kernels.parameters.sampling import Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FP32 = 1  # CELLSCRIBE_FP32
+# Cells whose prompts run together: enough rows for full products; their keys and values, made layer by layer, take
+# about 10 MB a cell.
+_PROMPT_CELLS = 16
+STEPS_PER_TICKET = 4  # token ids come back every so many steps
+
+
+class CudaSlots:
+    """A fixed number of texts in progress.
+
+    Parameters
+    ----------
+    decoder
+        The decoder and its kernels.
+    prompt
+        Hidden states fp32 [P, d] entering the first cross layer, and the caches fp16 [n_lower, 2, K, P, D] below it:
+        nothing there depends on a cell.
+    """
+
+    depth = 2
+
+    def __init__(self, decoder: Decoder, cross: CrossShape, prompt: tuple[Tensor, Tensor], plan: SlotPlan) -> None:
+        self._decoder, self._ops, self._cross, self._plan = decoder, decoder.ops, cross, plan
+        self._torch, self._device = decoder.ops.torch, decoder.ops.device
+        self._hidden, self._lower = prompt
+        self._prompt_len = len(self._hidden)
+        self._steps = 1 if plan.forced else STEPS_PER_TICKET
+        self._memory = SlotMemory(self._torch, self._device, plan, self._prompt_len, decoder.shape, cross)
+        self._report = self._new_report(self._device, self._steps, plan.num_slots)
+        self._free: list[Report] = []
+        self._eos = self._torch.tensor(sorted(plan.eos_ids), dtype=self._torch.int32, device=self._device)
+        self._graphs = StepGraphs(self._torch, self._device, self._run_steps, self._frozen)
+
+    def admit(self, admissions: Sequence[Admission]) -> Ticket:
+        """Fill slots, run the prompt for them, and choose their first tokens."""
+        parts = [admissions[at : at + _PROMPT_CELLS] for at in range(0, len(admissions), _PROMPT_CELLS)]
+        return Joined([self._admit_some(part) for part in parts])
+
+    def step(self, active: Ints) -> DeviceTicket:
+        """Run the next few tokens of the slots; those whose text ends meanwhile stay silent."""
+        rows = bucket(int(active.max()) + 1, self._plan.num_slots)
+        self._graphs.run(rows)
+        host = self._free.pop() if self._free else self._new_report("cpu", self._steps, self._plan.num_slots)
+        host.copy_from(self._report, rows)
+        return DeviceTicket(host, np.arange(rows), self._event(), self._free.append)
+
+    def logits(self, count: int) -> Floats:
+        """Logits [count, V] that chose the last tokens of the first slots."""
+        last: Floats = self._memory.logits[:count].cpu().numpy()
+        return last
+
+    def force(self, tokens: Ints) -> None:
+        """Put other tokens in place of the last chosen ones of the first slots."""
+        self._memory.cursor.tokens[: len(tokens)] = self._send(tokens)
+
+    def _run_steps(self, rows: int) -> None:
+        for step in range(self._steps):
+            self._run_step(rows, step)
+
+    def _run_step(self, rows: int, step: int) -> None:
+        memory, report = self._memory, self._report
+        cursor = memory.cursor
+        attention = None if report.attention is None else report.attention[step, :rows]
+        source = self._source(rows, Seen(report.evidence[step, :rows], attention))
+        layers = range(self._decoder.shape.n_layers)
+        caches = memory.caches[:, :, :rows]
+        stream = self._decoder.embed(cursor.tokens[:rows])
+        stream = self._decoder.run(stream, 1, layers, cursor.positions[:rows], caches, source)
+        memory.logits[:rows] = self._decoder.logits(stream)
+        self._sample(memory.logits[:rows], cursor, report, step)
+
+    def _source(self, rows: int, seen: Seen) -> CrossSource:
+        memory = self._memory
+        rest = (memory.mask[:rows], memory.lengths[:rows], seen)
+        if memory.memory is not None:
+            return Latent(self._ops, self._cross, memory.memory[:rows], *rest)
+        assert memory.projected is not None
+        keys, values = memory.projected[:, :, :rows].transpose(3, 4)  # each [L, B, K, S, D]
+        return Projected(self._ops, self._cross, keys, values, *rest)
+
+    def _admit_some(self, admissions: Sequence[Admission]) -> DeviceTicket:
+        slots = np.array([a.slot for a in admissions], dtype=np.int64)
+        at, count = self._send(slots), len(slots)
+        memory, mask, lengths = self._fill(admissions)
+        report = self._new_report(self._device, 1, count)
+        cursor = Cursor(self._torch, self._device, count, finished=False)
+        keys = np.array([a.key for a in admissions], dtype=np.uint64)
+        cursor.keys = self._send(stream_keys(self._plan.sampling.seed, keys, TOKEN_STREAM).view(np.int64))
+        attention = None if report.attention is None else report.attention[0]
+        seen = Seen(report.evidence[0], attention)
+        source = self._prompt_source(at, memory, mask, lengths, seen)
+        logits = self._run_prompt(at, count, cursor, source)
+        self._memory.logits[at] = logits
+        self._sample(logits, cursor, report, 0)
+        self._memory.cursor.scatter(at, cursor)
+        self._memory.mask[at], self._memory.lengths[at] = mask, lengths
+        host = self._new_report("cpu", 1, count)
+        host.copy_from(report, count)
+        return DeviceTicket(host, slots, self._event(), lambda _: None)
+
+    def _run_prompt(self, at: Tensor, count: int, cursor: Cursor, source: CrossSource) -> Tensor:
+        """Run the layers with cross-attention over the prompt of new cells; the others are the same for all."""
+        shape, length, caches = self._decoder.shape, self._prompt_len, self._memory.caches
+        upper = range(shape.n_lower, shape.n_layers)
+        made = self._ops.half(len(upper), 2, count, shape.n_kv_heads, length, shape.d_head)
+        stream = Stream(self._hidden.repeat(count, 1))
+        stream = self._decoder.run(stream, length, upper, cursor.positions, made, source)
+        caches[shape.n_lower :, :, at, :, :length] = made
+        caches[: shape.n_lower, :, at, :, :length] = self._lower.unsqueeze(2)
+        return self._decoder.logits(stream.last(length))
+
+    def _fill(self, admissions: Sequence[Admission]) -> tuple[Tensor, Tensor, Tensor]:
+        """Bring n cells together: memory fp16 [n, S, m], mask uint8 [n, S], lengths int32 [n]."""
+        count, genes = len(admissions), self._plan.num_genes
+        memory = self._torch.zeros((count, genes, self._cross.d_memory), dtype=self._torch.float16, device=self._device)
+        mask = np.zeros((count, genes), np.uint8)
+        for i, one in enumerate(admissions):
+            raw = one.memory if isinstance(one.memory, self._torch.Tensor) else self._send(one.memory)
+            memory[i, : len(one.mask)] = raw
+            if raw.is_cuda:
+                raw.record_stream(self._torch.cuda.current_stream())  # it may come from the stream of the encoder
+            mask[i, : len(one.mask)] = one.mask
+        norm = self._decoder.weights.memory_norm
+        if norm is not None:
+            memory = self._ops.add_layer_norm(memory.view(-1, memory.shape[-1]), None, None, norm.parts).view(
+                memory.shape
+            )
+        ends = genes - mask[:, ::-1].argmax(-1)
+        return memory, self._send(mask), self._send(np.where(mask.any(-1), ends, 0).astype(np.int32))
+
+    def _prompt_source(self, at: Tensor, memory: Tensor, mask: Tensor, lengths: Tensor, seen: Seen) -> CrossSource:
+        """Keep what the slots' steps will read, and say what their prompt reads."""
+        if self._memory.memory is not None:
+            self._memory.memory[at] = memory
+            return Projecting(self._ops, self._cross, memory, mask, lengths, seen)
+        kept = self._memory.projected
+        assert kept is not None
+        blocks = [layer.cross for layer in self._decoder.weights.layers if layer.cross is not None]
+        for n, block in enumerate(blocks):
+            keys, values = project(self._ops, self._cross, memory, block)
+            kept[0, n, at], kept[1, n, at] = keys.transpose(1, 2), values.transpose(1, 2)
+        keys, values = kept[:, :, at].transpose(3, 4)
+        return Projected(self._ops, self._cross, keys, values, mask, lengths, seen)
+
+    def _sample(self, logits: Tensor, cursor: Cursor, report: Report, step: int) -> None:
+        sampling = self._plan.sampling
+        greedy = sampling.is_greedy
+        pointers = sample_pointers(
+            logits=logits, keys=cursor.keys, eos_ids=self._eos, finished=cursor.finished, lengths=cursor.lengths,
+            tokens=cursor.tokens, positions=cursor.positions, chosen=report.chosen[step],
+            logprobs=report.logprobs[step],
+        )  # fmt: skip
+        self._ops.sample(
+            Sample(
+                num_slots=len(logits),
+                vocabulary=logits.shape[1],
+                logits_type=_FP32,
+                prompt_len=self._prompt_len,
+                max_new_tokens=self._plan.max_new_tokens,
+                num_eos=len(self._eos),
+                temperature=0.0 if greedy else sampling.temperature,
+                top_p=1.0 if greedy else sampling.top_p,
+                logits_slot=logits.stride(0),
+                **pointers,
+            )
+        )
+
+    @contextlib.contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Hold every text where it is: a finished slot chooses nothing, and writes again what its cache holds."""
+        finished = self._memory.cursor.finished
+        before = finished.clone()
+        finished.fill_(1)
+        yield
+        finished.copy_(before)
+
+    def _new_report(self, device: Any, steps: int, slots: int) -> Report:
+        return Report(self._torch, self._torch.device(device), steps, slots, self._plan, self._cross)
+
+    def _send(self, array: Any) -> Tensor:
+        sent: Tensor = self._torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+        return sent
+
+    def _event(self) -> Any:
+        if self._device.type != "cuda":
+            return None
+        event = self._torch.cuda.Event()
+        event.record()
+        return event

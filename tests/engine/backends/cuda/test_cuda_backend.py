@@ -1,0 +1,167 @@
+"""The CUDA backend with its kernels: in the emulator everywhere, on a GPU where one is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellscribe.engine.backends.base import NOT_FINITE, Admission, SlotPlan
+from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from cellscribe.engine.bundle import open_bundle
+from cellscribe.engine.decode.sampling import choose
+from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
+from cellscribe.engine.errors import BackendError
+from cellscribe.engine.types import Sampling
+from cellscribe.engine.verify import TOLERANCES, measure_parity
+
+torch = pytest.importorskip("torch", reason="the CUDA backend needs torch")
+from cellscribe.engine.backends.cuda import CudaBackend  # noqa: E402
+from cellscribe.engine.backends.cuda.backend import shape_problems  # noqa: E402
+
+S, CELLS = 61, 6
+BUNDLES = ["tiny_bundle", "tiny_bundle_materialised", "tiny_bundle_fp16"]
+
+
+@pytest.fixture(params=["emulated", pytest.param("device", marks=pytest.mark.gpu)])
+def where(request: pytest.FixtureRequest) -> tuple[str, Path]:
+    if request.param == "emulated":
+        return "cpu", request.getfixturevalue("emulated_kernels")
+    return "cuda", request.getfixturevalue("device_kernels")
+
+
+@pytest.fixture(params=BUNDLES)
+def backend(request: pytest.FixtureRequest, where: tuple[str, Path]) -> CudaBackend:
+    return CudaBackend(open_bundle(request.getfixturevalue(request.param)), *where)
+
+
+def memories(backend: CudaBackend) -> tuple[np.ndarray, np.ndarray]:
+    width = backend.bundle.manifest.encoder.d_model
+    memory = np.random.default_rng(0).normal(size=(CELLS, S, width)).astype(np.float16)
+    mask = np.arange(S)[None] < np.array([61, 61, 30, 1, 61, 12])[:, None]
+    return memory, mask
+
+
+def write(
+    backend: CudaBackend,
+    order: list[int],
+    num_slots: int,
+    sampling: Sampling,
+    tokens: int = 11,
+    *,
+    poison: bool = False,
+) -> dict[int, Text]:
+    memory, mask = memories(backend)
+    if poison:
+        memory[~mask] = np.nan
+    ends = frozenset([2])
+    slots = backend.open_slots(SlotPlan(num_slots, S, tokens, sampling, eos_ids=ends))
+    scheduler = Scheduler(slots, num_slots, eos_ids=ends, max_new_tokens=tokens)
+    requests = (Request(i, 1000 + i, memory[i], mask[i]) for i in order)
+    return {e.text.request.index: e.text for e in scheduler.run(requests) if e.text.is_finished}
+
+
+def test_it_reproduces_the_torch_model(backend: CudaBackend) -> None:
+    parity = measure_parity(backend.bundle, backend, "reference cells")
+    limits = TOLERANCES["fp16"]
+    assert parity.memory_max_error < 0.2 * limits["memory_max_error"]
+    assert parity.logits_max_error is not None
+    assert parity.logits_max_error < 0.2 * limits["logits_max_error"]
+    assert parity.greedy_agreement == 1.0
+
+
+def test_the_packaged_bundle_runs(where: tuple[str, Path]) -> None:
+    from cellscribe.engine.packaged import packaged_bundle
+
+    bundle = open_bundle(packaged_bundle())
+    parity = measure_parity(bundle, CudaBackend(bundle, *where), "reference cells")
+    assert parity.logits_max_error is not None
+    assert parity.logits_max_error < 0.03
+    assert parity.greedy_agreement == 1.0
+
+
+def test_texts_do_not_depend_on_slots_and_order(backend: CudaBackend) -> None:
+    expected = write(backend, list(range(CELLS)), CELLS, Sampling())
+    assert len({tuple(t.token_ids) for t in expected.values()}) == CELLS
+    for num_slots, order in ((2, [5, 4, 3, 2, 1, 0]), (4, [2, 0, 4, 1, 3, 5])):
+        found = write(backend, order, num_slots, Sampling(), poison=True)
+        for i in order:
+            assert found[i].token_ids == expected[i].token_ids
+            assert np.abs(np.array(found[i].logprobs) - expected[i].logprobs).max() < 1e-2
+            assert np.abs(found[i].evidence - expected[i].evidence).max() < 1e-2
+
+
+def test_texts_and_evidence_are_those_of_onnx_runtime(backend: CudaBackend) -> None:
+    memory, mask = memories(backend)
+    plan = SlotPlan(CELLS, S, 8, Sampling(), keep_attention=True, forced=True)
+    admissions = [Admission(i, i, memory[i], mask[i]) for i in range(CELLS)]
+    ours, theirs = backend.open_slots(plan), OnnxRuntimeCpu(backend.bundle, threads=2).open_slots(plan)
+    steps = [(slots.admit(admissions), slots) for slots in (ours, theirs)]
+    for _ in range(4):
+        (found,), (expected,) = (ticket.wait() for ticket, _ in steps)
+        assert np.abs(ours.logits(CELLS) - theirs.logits(CELLS)).max() < 0.02
+        assert np.abs(found.logprobs - expected.logprobs).max() < 0.02
+        assert np.abs(found.evidence - expected.evidence).max() < 2e-3
+        assert not found.evidence[~mask].any()
+        assert found.attention is not None
+        assert expected.attention is not None
+        assert np.abs(found.attention - expected.attention).max() < 5e-3
+        ours.force(expected.token_ids)
+        steps = [(slots.step(np.arange(CELLS)), slots) for slots in (ours, theirs)]
+
+
+def test_drawn_tokens_are_those_the_cpu_draws_from_the_same_logits(backend: CudaBackend) -> None:
+    memory, mask = memories(backend)
+    sampling = Sampling(0.9, 0.7, 4)
+    slots = backend.open_slots(SlotPlan(CELLS, S, 8, sampling, forced=True))
+    ticket = slots.admit([Admission(i, 1000 + i, memory[i], mask[i]) for i in range(CELLS)])
+    for length in range(4):
+        (chosen,) = ticket.wait()
+        keys = np.arange(1000, 1000 + CELLS, dtype=np.uint64)
+        tokens, logprobs = choose(slots.logits(CELLS), sampling, keys, np.full(CELLS, length))
+        assert (chosen.token_ids == tokens).all()
+        assert np.abs(chosen.logprobs - logprobs).max() < 1e-5
+        ticket = slots.step(np.arange(CELLS))
+
+
+def test_a_slot_whose_text_ended_stays_silent(backend: CudaBackend) -> None:
+    memory, mask = memories(backend)
+    slots = backend.open_slots(SlotPlan(2, S, 3, Sampling()))
+    seen = list(slots.admit([Admission(1, 7, memory[0], mask[0])]).wait())
+    seen += slots.step(np.array([1])).wait()
+    assert [one.slots.tolist() for one in seen] == [[1]] * 3  # three tokens, though a ticket holds four steps
+    assert list(slots.step(np.array([1])).wait()) == []
+
+
+def test_a_memory_that_is_not_finite_fails_alone(backend: CudaBackend) -> None:
+    memory, mask = memories(backend)
+    memory[0, 3] = np.nan
+    slots = backend.open_slots(SlotPlan(2, S, 8, Sampling()))
+    first = slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(2)]).wait()
+    assert first[0].token_ids[0] == NOT_FINITE
+    assert first[0].token_ids[1] >= 0
+    assert np.isnan(first[0].logprobs[0])
+    for chosen in slots.step(np.arange(2)).wait():
+        assert chosen.slots.tolist() == [1]
+        assert np.isfinite(chosen.logprobs).all()
+
+
+def test_without_a_gpu_the_reason_is_one_sentence(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendError, match=r"^[^.]*\.[^.]*$|GPU|nvcc"):
+        CudaBackend(open_bundle(tiny_bundle))
+
+
+def test_sizes_that_the_kernels_are_not_built_for_are_named(tiny_bundle: Path, emulated_kernels: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    cross = bundle.manifest.cross_attention
+    assert cross is not None
+    odd = replace(bundle, manifest=replace(bundle.manifest, cross_attention=replace(cross, d_memory=96, d_head=20)))
+    problems = shape_problems(odd)
+    assert len(problems) == 2
+    assert "20" in problems[0]
+    assert "96 wide" in problems[1]
+    with pytest.raises(BackendError, match="96 wide"):
+        CudaBackend(odd, "cpu", emulated_kernels)
