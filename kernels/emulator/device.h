@@ -60,6 +60,9 @@ inline float __half2float(half x) { return static_cast<float>(x.value); }
 inline half2 __floats2half2_rn(float x, float y) { return {__float2half(x), __float2half(y)}; }
 inline half2 __halves2half2(half x, half y) { return {x, y}; }
 inline float2 __half22float2(half2 x) { return {__half2float(x.x), __half2float(x.y)}; }
+inline half2 __hsub2(half2 a, half2 b) {
+    return __floats2half2_rn(__half2float(a.x) - __half2float(b.x), __half2float(a.y) - __half2float(b.y));
+}
 inline float __low2float(half2 x) { return __half2float(x.x); }
 inline float __high2float(half2 x) { return __half2float(x.y); }
 inline float __expf(float x) { return std::exp(x); }
@@ -79,12 +82,28 @@ inline float __uint_as_float(uint32_t bits) {
     return x;
 }
 inline float __int_as_float(int bits) { return __uint_as_float(uint32_t(bits)); }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) { return uint64_t((unsigned __int128)a * b >> 64); }
 inline int __popc(uint32_t x) { return __builtin_popcount(x); }
 inline int __clz(uint32_t x) { return x ? __builtin_clz(x) : 32; }
 inline int __ffs(uint32_t x) { return __builtin_ffs(int(x)); }
 template <class T>
 T __ldg(const T* pointer) {
     return *pointer;
+}
+template <class T>
+T __ldcs(const T* pointer) {
+    return *pointer;
+}
+template <class T>
+T __ldcg(const T* pointer) {
+    return *pointer;
+}
+inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
+    const uint64_t both = a | uint64_t(b) << 32;
+    uint32_t chosen = 0;
+    for (int i = 0; i < 4; ++i) chosen |= uint32_t(both >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
+    return chosen;
 }
 template <class T>
 T min(T a, T b) {

@@ -86,7 +86,7 @@ __device__ __forceinline__ void weigh(const Params& a, int slot, int token, int 
 
 // Blocks of the grid's first part combine rows, those of its second weigh genes.
 template <int kTile>
-__global__ void __launch_bounds__(kCombineThreads) combine(const Params a, unsigned row_blocks, unsigned pieces) {
+__global__ void __launch_bounds__(kCombineThreads, 8) combine(const Params a, unsigned row_blocks, unsigned pieces) {
     if (blockIdx.x < row_blocks) {
         constexpr int kPerUnit = kRows / kRowsPerBlock;
         combine_row(a, int(blockIdx.x / kPerUnit), int(blockIdx.x % kPerUnit * kRowsPerBlock + threadIdx.x / 32));

@@ -1,0 +1,56 @@
+"""Every kernel compiles for every architecture, without spills, and the library loads with all its functions."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from building import ARCHITECTURES, INCLUDES, KERNELS, sources
+
+HEADERS = sorted((KERNELS / "include/cellscribe").glob("*.h"))
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """Each source's library for all architectures, and what ptxas said about it."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("needs nvcc, the CUDA compiler")
+    folder = tmp_path_factory.mktemp("compiled")
+    codes = [f"-gencode=arch=compute_{cc},code=sm_{cc}" for cc in ARCHITECTURES]
+    flags = ["-std=c++17", "-O3", "-shared", "-Xcompiler", "-fPIC,-fvisibility=hidden,-Wall", "-Xptxas", "-v"]
+
+    def compile_one(source: Path) -> tuple[Path, str]:
+        target = folder / f"{source.stem}.so"
+        command = [nvcc, *flags, *codes, *INCLUDES, str(source), "-o", str(target)]
+        told = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+        return target, told.stderr
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # the longest first
+        ordered = sorted(sources(), key=lambda one: "attention" not in one.stem and "latent" not in one.stem)
+        return dict(zip((one.stem for one in ordered), pool.map(compile_one, ordered), strict=True))
+
+
+def test_no_kernel_spills_or_warns(compiled: dict[str, tuple[Path, str]]) -> None:
+    for name, (_, told) in compiled.items():
+        kernels = re.findall(r"Compiling entry function '(\w+)' for 'sm_(\d+)'", told)
+        assert {int(cc) for _, cc in kernels} == set(ARCHITECTURES), name
+        spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", told)
+        assert len(spills) >= len(kernels), name
+        spilling = [k for k, s in zip(kernels, spills, strict=False) if s != ("0", "0")]
+        assert not spilling, f"{name}: {spilling}"
+        assert "warning" not in told, told
+
+
+def test_the_libraries_load_with_every_function_of_their_headers(compiled: dict[str, tuple[Path, str]]) -> None:
+    for header in HEADERS:
+        for function in re.findall(r"^\w+ (cellscribe_\w+)\(", header.read_text(), re.MULTILINE):
+            assert ctypes.CDLL(str(compiled[header.stem][0]))[function], function
