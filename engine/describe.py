@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.base import Array, Backend, Memory, SlotPlan
+from cellscribe.engine.backends.base import Array, Backend, Memory, SlotPlan, Slots
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer, TokenBatch
+from cellscribe.engine.decode.ahead import Ahead
 from cellscribe.engine.decode.evidence import GeneAxis, named_genes, top_genes
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text, TokenEvent
 from cellscribe.engine.decode.texts import GrowingText, decode
+from cellscribe.engine.errors import BackendError, RoomError
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.types import AttentionRecord, Description, Piece, Sampling, TopGenes
 
@@ -21,7 +24,7 @@ Progress = Callable[[int, int, int], None]  # results done, results in all, toke
 OnPiece = Callable[[str, Piece], None]
 Embeddings = npt.NDArray[np.float32]
 
-ENCODE_CELLS = 8  # cells tokenised and encoded at a time while slots wait for them
+ENCODE_CELLS = 8  # cells tokenised and encoded at a time while slots wait for them, at least
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ Asked = tuple[Subject, Memory, npt.NDArray[np.bool_]]  # whom, memory [S, d], ma
 
 
 class Writer:
-    """Writes texts about memories with the slots of one backend."""
+    """Writes texts about memories with the slots of one backend.
+
+    Where the backend has use for it, requests are made ready in a thread while others are written.
+    """
 
     def __init__(self, backend: Backend, bundle: Bundle, options: DescribeOptions) -> None:
         self._backend, self._bundle, self._options = backend, bundle, options
@@ -56,25 +62,39 @@ class Writer:
         self._growing: dict[int, GrowingText] = {}
         self.descriptions: dict[int, Description] = {}
         self.attention: dict[int, AttentionRecord] = {}
+        self.notice = ""  # what a user should know about the run
 
-    def events(self, requests: Iterator[Asked], num_genes: int) -> Iterator[TokenEvent]:
+    def events(self, requests: Iterator[Asked], num_genes: int) -> Generator[TokenEvent]:
         """Run requests (subject, memory [S, d], mask [S]) to the end; S is at most `num_genes`."""
         options, prompt = self._options, self._bundle.manifest.prompt
         eos_ids = frozenset(prompt.eos_token_ids if prompt else ())
         plan = SlotPlan(
             options.num_slots, num_genes, options.max_new_tokens, options.sampling, options.keep_attention, eos_ids
         )
-        scheduler = Scheduler(
-            self._backend.open_slots(plan),
-            options.num_slots,
-            eos_ids=eos_ids,
-            max_new_tokens=options.max_new_tokens,
-            keep_attention=options.keep_attention,
-        )
-        for event in scheduler.run(self._register(requests)):
-            if event.text.is_finished:
-                self._finish(event.text)
-            yield event
+        slots, num_slots = self._open(plan)
+        with closing(Ahead(requests, self._backend.cells_ahead)) as ready:
+            scheduler = Scheduler(
+                slots,
+                num_slots,
+                eos_ids=eos_ids,
+                max_new_tokens=options.max_new_tokens,
+                keep_attention=options.keep_attention,
+                is_ready=ready.is_ready,
+            )
+            for event in scheduler.run(self._register(ready)):
+                if event.text.is_finished:
+                    self._finish(event.text)
+                yield event
+
+    def _open(self, plan: SlotPlan) -> tuple[Slots, int]:
+        """Open the slots; fewer of them, with a notice, where only fewer fit: that changes speed, never texts."""
+        try:
+            return self._backend.open_slots(plan), plan.num_slots
+        except RoomError as error:
+            if not 0 < error.num_fitting < plan.num_slots:
+                raise
+            self.notice = f"{str(error).removesuffix('.')}; went on with {error.num_fitting}."
+            return self._open(replace(plan, num_slots=error.num_fitting))
 
     def subject(self, event: TokenEvent) -> Subject:
         """Whom an event is about."""
@@ -137,7 +157,10 @@ def longest_memory(tokenizer: CellTokenizer) -> int:
 
 
 class CellFeed:
-    """Tokenises and encodes cells as they are asked for, and keeps their embeddings and failures."""
+    """Tokenises and encodes cells as they are asked for, and keeps their embeddings and failures.
+
+    Both may be written by another thread than the one that reads them: read them after the last cell.
+    """
 
     def __init__(
         self,
@@ -156,7 +179,8 @@ class CellFeed:
 
     def __iter__(self) -> Iterator[Asked]:
         """Yield each usable cell with its memory and mask, in order."""
-        for batch in self._tokenizer.batches(rows=self._rows, batch_cells=ENCODE_CELLS):
+        cells = max(ENCODE_CELLS, self._backend.cells_ahead // 2)
+        for batch in self._tokenizer.batches(rows=self._rows, batch_cells=cells):
             for row, why in batch.failures:
                 index = self._index[int(row)]
                 self.failures[index] = failed(str(self._names[row]), why)
@@ -171,3 +195,43 @@ class CellFeed:
                     continue
                 self.embeddings[index] = encoded.cell[i] / np.linalg.norm(encoded.cell[i])
                 yield Subject(index, batch.cell_ids[i], axis), encoded.memory[i], batch.mask[i]
+
+
+def write_all(
+    writer: Writer,
+    requests: Iterator[Asked],
+    num_genes: int,
+    total: int,
+    progress: Progress | None,
+    on_piece: OnPiece | None,
+) -> str:
+    """Write until all is written or the backend gives up: then return why, or raise it where no text is finished."""
+    tokens = 0
+    try:
+        with closing(writer.events(requests, num_genes)) as events:
+            for event in events:
+                tokens += event.token_id is not None
+                if on_piece and event.token_id is not None:
+                    on_piece(writer.subject(event).cell_id, writer.piece(event))
+                if progress:
+                    progress(len(writer.descriptions), total, tokens)
+    except BackendError as error:
+        if not any(one.is_ok for one in writer.descriptions.values()):
+            raise
+        return str(error).removesuffix(".")
+    return ""
+
+
+def embed_all(feed: CellFeed, total: int, progress: Progress | None) -> str:
+    """Embed until all is embedded or the backend gives up: then return why, or raise it where no cell is embedded."""
+    done = 0
+    try:
+        for _ in feed:
+            done += 1
+            if progress:
+                progress(done, total, 0)
+    except BackendError as error:
+        if not done:
+            raise
+        return str(error).removesuffix(".")
+    return ""

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from cellscribe.engine.cells import CellSource, open_cells
-from cellscribe.engine.errors import BundleError
+from cellscribe.engine.device_facts import backend_facts, gpu_facts, plan_facts
+from cellscribe.engine.errors import BackendError, BundleError
+from cellscribe.engine.machine import machine_facts
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.run import count
 from cellscribe.engine.types import MIN_NEW_TOKENS
 
-PACKAGES = ("cellscribe", "onnxruntime", "onnxruntime-gpu", "anndata", "h5py", "numpy", "scipy", "tokenizers")
 NUM_TRIAL_CELLS, NUM_TOKENS = 4, 96
 
 
@@ -38,6 +36,7 @@ def examine(
     layer: str | None = None,
     values: Literal["auto", "counts", "lognorm"] = "auto",
     threads: int | None = None,
+    backend: str = "auto",
 ) -> Examination:
     """Look at the machine, the bundle and, where given, a cell file.
 
@@ -45,7 +44,7 @@ def examine(
     ----------
     cells
         An .h5ad file; None looks at machine and bundle alone.
-    bundle, layer, values, threads
+    bundle, layer, values, threads, backend
         As for describing.
 
     Returns
@@ -56,33 +55,22 @@ def examine(
     ------
     InputError
         When the cells cannot be used.
-    BundleError
-        When the bundle cannot be loaded and `cells` are given.
+    BundleError, BackendError
+        When the bundle cannot be loaded, or the backend cannot run it, and `cells` are given.
     """
-    facts = list(machine_facts())
+    facts = [*machine_facts(), *gpu_facts()]
     if cells is None:
-        return _examine_bundle(facts, bundle, threads)
+        return _examine_bundle(facts, bundle, threads, backend)
     with open_cells(cells, layer=layer, values=values) as source:
-        model = load(bundle, threads=threads)
+        model = load(bundle, threads=threads, backend=backend)
         facts += [*_bundle_facts(model), *_cell_facts(model, source)]
         return Examination((*facts, ("time", _expected_time(model, source))))
 
 
-def machine_facts() -> Iterator[tuple[str, str]]:
-    """Say what the machine offers: processor, memory, packages, ONNX Runtime's providers."""
-    import onnxruntime
-
-    yield "machine", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    yield "processor", f"{_processor()}, {count(_num_cores(), 'core')} for this process"
-    yield "memory", _memory()
-    yield "providers", ", ".join(onnxruntime.get_available_providers())
-    yield "packages", ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))
-
-
-def _examine_bundle(facts: list[tuple[str, str]], bundle: str | Path, threads: int | None) -> Examination:
+def _examine_bundle(facts: list[tuple[str, str]], bundle: str | Path, threads: int | None, backend: str) -> Examination:
     try:
-        return Examination((*facts, *_bundle_facts(load(bundle, threads=threads))))
-    except BundleError as error:
+        return Examination((*facts, *_bundle_facts(load(bundle, threads=threads, backend=backend))))
+    except (BundleError, BackendError) as error:
         return Examination(tuple(facts), (str(error),))
 
 
@@ -90,7 +78,10 @@ def _bundle_facts(model: Model) -> Iterator[tuple[str, str]]:
     manifest = model.bundle.manifest
     num_bytes = sum(record.bytes for record in manifest.files.values())
     yield "bundle", f"{model.bundle.name} ({manifest.family}, {manifest.precision}), {num_bytes / 1e6:,.1f} MB"
+    yield from backend_facts(model.bundle)
+    yield from plan_facts(model.bundle)
     yield "device", model.device
+    yield from (("remark", one) for one in getattr(model.backend_choice.backend, "remarks", ()))
 
 
 def _cell_facts(model: Model, source: CellSource) -> Iterator[tuple[str, str]]:
@@ -123,32 +114,3 @@ def duration(seconds: float) -> str:
             value = seconds / unit
             return f"{value:.0f} {name}" if value >= 10 else f"{value:.1f} {name}"
     return f"{seconds / 86400:.1f} days"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _memory() -> str:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return "unknown"
-    sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-    return f"{sizes['MemAvailable'] / 1e9:.1f} GB free of {sizes['MemTotal'] / 1e9:.1f} GB"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

@@ -37,3 +37,23 @@ class OutputError(CellscribeError):
     """A result that cannot be written where it was asked for (exit code 3)."""
 
     exit_code = 3
+
+
+class BackendError(CellscribeError):
+    """A runtime or device that cannot do what was asked of it here (exit code 3)."""
+
+    exit_code = 3
+
+
+class RoomError(BackendError):
+    """Too little device memory for the slots asked for; `num_fitting` of them would fit."""
+
+    def __init__(self, message: str, num_fitting: int = 0) -> None:
+        super().__init__(message)
+        self.num_fitting = num_fitting
+
+
+class PlanError(BackendError):
+    """A TensorRT plan that cannot be built, found or used on this machine (exit code 3)."""
+
+    exit_code = 3

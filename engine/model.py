@@ -154,6 +154,7 @@ def load(
     seed: int = 0,
     hvg: Sequence[str] | None = None,
     hvg_flavor: HvgFlavor | None = None,
+    backend: str = "auto",
 ) -> Model:
     """Load a bundle.
 
@@ -161,16 +162,18 @@ def load(
     ----------
     bundle
         A bundle folder, or "demo" for the small model that comes with the package.
-    threads, seed, hvg, hvg_flavor
+    threads, seed, hvg, hvg_flavor, backend
         See :class:`cellscribe.engine.source_model.SourceModel`.
 
     Raises
     ------
     BundleError
         When the bundle is missing, damaged, unsafe or too new.
+    BackendError
+        When the backend that was asked for cannot run here.
     """
     folder = packaged_bundle() if str(bundle) == "demo" and not Path(bundle).is_dir() else Path(bundle)
-    return Model(open_bundle(folder), threads=threads, seed=seed, hvg=hvg, hvg_flavor=hvg_flavor)
+    return Model(open_bundle(folder), threads=threads, seed=seed, hvg=hvg, hvg_flavor=hvg_flavor, backend=backend)
 
 
 __all__ = ["Model", "load", "packaged_bundle", "packaged_cells"]

@@ -58,8 +58,10 @@ class Pools:
         vectors = np.divide(sums, length, out=np.full_like(sums, np.nan), where=length > 0)
         return cls(column, names, vectors.astype(np.float32), pool_of)
 
-    def failed(self, index: int) -> Description:
-        """Return the result of a pool without a usable cell."""
+    def failed(self, index: int, lost: str = "") -> Description:
+        """Return the result of a pool without a usable cell, or of one whose text was `lost` for that reason."""
+        if lost and np.isfinite(self.vectors[index]).all():
+            return failed(self.names[index], lost)
         return failed(self.names[index], "none of its cells could be embedded; look at their own failures")
 
 

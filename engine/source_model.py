@@ -7,12 +7,22 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from cellscribe.engine.backends.choose import choose_backend
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer
 from cellscribe.engine.cells.spec import HvgFlavor
-from cellscribe.engine.describe import Asked, CellFeed, DescribeOptions, OnPiece, Progress, Writer, longest_memory
-from cellscribe.engine.errors import BundleError, InputError, UsageError
+from cellscribe.engine.describe import (
+    CellFeed,
+    DescribeOptions,
+    OnPiece,
+    Progress,
+    Writer,
+    embed_all,
+    failed,
+    longest_memory,
+    write_all,
+)
+from cellscribe.engine.errors import BackendError, BundleError, InputError, UsageError
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.pools import Pools, pool_requests
 from cellscribe.engine.types import Piece, Sampling, check_max_new_tokens
@@ -37,6 +47,14 @@ class SourceModel:
         Genes to feed a bundle that wants highly variable genes, instead of choosing them from the cells.
     hvg_flavor
         How scanpy chooses them, ``seurat_v3`` or ``cell_ranger``; None as the bundle says.
+    backend
+        What runs it: ``auto`` (the best that can), ``tensorrt``, ``cuda``, ``onnxruntime`` (on the GPU where it can),
+        ``onnxruntime-cuda`` or ``onnxruntime-cpu``.
+
+    Attributes
+    ----------
+    backend_choice
+        The backend's name, and why better ones were passed over.
     """
 
     def __init__(
@@ -47,13 +65,15 @@ class SourceModel:
         seed: int = 0,
         hvg: Sequence[str] | None = None,
         hvg_flavor: HvgFlavor | None = None,
+        backend: str = "auto",
     ) -> None:
         if bundle.manifest.cells.selection != "hvg" and (hvg is not None or hvg_flavor is not None):
             raise UsageError(f"the bundle {bundle.name} chooses its genes itself; leave the gene list and flavour out.")
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}; choose at least 1.")
         self.bundle, self._seed, self._hvg, self._hvg_flavor = bundle, seed, hvg, hvg_flavor
-        self._backend = OnnxRuntimeCpu(bundle, threads)
+        self.backend_choice = choose_backend(bundle, backend, threads=threads)
+        self._backend = self.backend_choice.backend
         self._matched: tuple[CellSource, CellTokenizer] | None = None
 
     @property
@@ -78,7 +98,7 @@ class SourceModel:
         """Describe cells of an opened source; see :meth:`cellscribe.engine.model.Model.describe`.
 
         `rows` (int64 [N]) chooses cells, `attention` keeps all weights, `progress` and `on_piece` are called as texts
-        grow.
+        grow. A backend that gives up on the way leaves what is finished; the other cells then say why they failed.
         """
         sampling = sampling or Sampling()
         options = self._options(sampling, max_new_tokens, batch_size, top_genes, attention)
@@ -90,27 +110,30 @@ class SourceModel:
         if pool is not None:
             pools = self._pools(source, tokenizer, rows, pool, progress)
             total = len(pools.names)
-            self._write(writer, pool_requests(pools, self.bundle), 1, total, _after(len(rows), progress), on_piece)
-            done = tuple(writer.descriptions.get(i) or pools.failed(i) for i in range(total))
+            requests = pool_requests(pools, self.bundle)
+            lost = write_all(writer, requests, 1, total, _after(len(rows), progress), on_piece)
             return Run(
-                descriptions=done,
+                descriptions=tuple(writer.descriptions.get(i) or pools.failed(i, lost) for i in range(total)),
                 embeddings=pools.vectors,
                 attention=tuple(writer.attention[i] for i in sorted(writer.attention)),
                 gene_report=report,
                 settings=settings,
+                notice=writer.notice,
                 pooled_by=pool,
                 pool_of=pools.pool_of,
             )
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, rows)
-        self._write(writer, iter(feed), longest_memory(tokenizer), len(rows), progress, on_piece)
+        lost = write_all(writer, iter(feed), longest_memory(tokenizer), len(rows), progress, on_piece)
         found = {**feed.failures, **writer.descriptions}
+        names = source.obs_names
         return Run(
             rows=rows,
-            descriptions=tuple(found[i] for i in range(len(rows))),
+            descriptions=tuple(found.get(i) or failed(str(names[row]), lost) for i, row in enumerate(rows)),
             embeddings=feed.embeddings,
             attention=tuple(writer.attention[i] for i in sorted(writer.attention)),
             gene_report=report,
             settings=settings,
+            notice=writer.notice,
         )
 
     def gene_report(self, source: CellSource) -> dict[str, object]:
@@ -142,42 +165,25 @@ class SourceModel:
         tokenizer = self._tokenizer(source)
         rows = _chosen(source, rows)
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, rows)
-        for done, _ in enumerate(feed, start=1):
-            if progress:
-                progress(done, len(rows), 0)
+        lost = embed_all(feed, len(rows), progress)
+        why = {i: one.status.removeprefix("failed: ") for i, one in feed.failures.items()}
         return Run(
             rows=rows,
             embeddings=feed.embeddings,
+            why_lost={i: why.get(i, lost) for i in range(len(rows))} if lost else why,
             gene_report=tokenizer.report.as_dict(),
             settings=self._settings(source, "none", self._seed, 0),
             cell_ids=tuple(str(source.obs_names[row]) for row in rows),
         )
-
-    def _write(
-        self,
-        writer: Writer,
-        requests: Iterator[Asked],
-        num_genes: int,
-        total: int,
-        progress: Progress | None,
-        on_piece: OnPiece | None,
-    ) -> None:
-        tokens = 0
-        for event in writer.events(requests, num_genes):
-            tokens += event.token_id is not None
-            if on_piece and event.token_id is not None:
-                on_piece(writer.subject(event).cell_id, writer.piece(event))
-            if progress:
-                progress(len(writer.descriptions), total, tokens)
 
     def _pools(
         self, source: CellSource, tokenizer: CellTokenizer, rows: Rows, column: str, progress: Progress | None
     ) -> Pools:
         labels = source.obs_column(column)
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, rows)
-        for done, _ in enumerate(feed, start=1):
-            if progress:
-                progress(done, len(rows), 0)
+        lost = embed_all(feed, len(rows), progress)
+        if lost:  # a mean over some of the cells would not be the pool's
+            raise BackendError(f"{lost}.")
         return Pools.of(column, labels, rows, feed.embeddings, source.n_cells)
 
     def _tokenizer(self, source: CellSource) -> CellTokenizer:

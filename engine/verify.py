@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.backends.base import Admission, Backend, Memory, SlotPlan
+from cellscribe.engine.backends.choose import CPU, Choice, choose_backend
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.bundle.load import REFERENCE
 from cellscribe.engine.bundle.manifest import Parity
 from cellscribe.engine.cells import TokenBatch
+from cellscribe.engine.device_facts import report_facts
 from cellscribe.engine.errors import BundleError
+from cellscribe.engine.measure import Expected, Timing, expected_of, real_cells, time_backend
 from cellscribe.engine.types import Sampling
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -36,6 +40,11 @@ class VerifyReport:
     device: str
     parity: Parity
     failures: tuple[str, ...]
+    backend: str = CPU
+    against_cpu: Parity | None = None
+    timings: tuple[Timing, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -44,56 +53,131 @@ class VerifyReport:
 
     def lines(self) -> list[str]:
         """Say it in lines for a terminal."""
-        p = self.parity
-        lines = [
-            f"{self.bundle} on {self.device}",
-            f"{p.cells} cells ({p.source}): memory differs by at most {p.memory_max_error:.2g} "
-            f"(cosine at least {p.memory_min_cosine:.7f}), cell embedding by {p.cell_max_error:.2g}",
-        ]
-        if p.logits_max_error is not None:
-            agreement = (
-                "no greedy step is clear enough to compare"
-                if p.greedy_agreement is None
-                else (f"the same token at {p.greedy_agreement:.1%} of {p.tokens} greedy steps")
-            )
-            lines.append(
-                f"logits differ by at most {p.logits_max_error:.2g}; {agreement} ({p.near_ties} near-ties left out)"
-            )
-        return lines + list(self.failures)
+        lines = [f"{self.bundle} on {self.device}", *_parity_lines(self.parity)]
+        if self.against_cpu is not None:
+            lines += ["compared with the CPU:", *_parity_lines(self.against_cpu)]
+        return [*lines, *(one.line() for one in self.timings), *self.remarks, *self.failures]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values, for a report that can be sent."""
+        timings = [{**asdict(one), "ms_per_cell": one.ms_per_cell} for one in self.timings if not one.why_not]
+        skipped = {f"{one.slots} slots": one.why_not for one in self.timings if one.why_not}
+        whole = {**asdict(self), "timings": timings, "not_timed": skipped, "passed": self.passed}
+        return {**whole, "facts": [list(fact) for fact in self.facts]}
 
 
-def verify_bundle(bundle: Bundle | str, threads: int | None = None) -> VerifyReport:
+def verify_bundle(
+    bundle: Bundle | str,
+    threads: int | None = None,
+    *,
+    backend: str = "auto",
+    cells: Path | None = None,
+    is_timed: bool = False,
+) -> VerifyReport:
     """Run the bundle's reference cells and compare with what torch computed at export.
+
+    A backend other than the CPU is compared with the CPU on more cells and timed, too; with `is_timed` any one is.
+
+    Parameters
+    ----------
+    bundle
+        An opened bundle, or its folder.
+    threads, backend
+        See :class:`cellscribe.engine.source_model.SourceModel`.
+    cells
+        Cells to time, and to compare with the CPU; None takes the packaged ones.
 
     Raises
     ------
     BundleError
         When the bundle is damaged or carries no reference.
+    BackendError
+        When the backend cannot run here.
     """
     opened = open_bundle(bundle) if not isinstance(bundle, Bundle) else bundle
-    backend = OnnxRuntimeCpu(opened, threads)
-    source = opened.manifest.parity.source if opened.manifest.parity else "reference cells"
-    parity = measure_parity(opened, backend, source)
-    return VerifyReport(opened.name, backend.device, parity, parity_failures(parity))
+    choice = choose_backend(opened, backend, threads=threads)
+    return examine_backend(opened, choice, threads, cells, is_timed)
+
+
+def examine_backend(
+    bundle: Bundle, choice: Choice, threads: int | None = None, cells: Path | None = None, is_timed: bool = False
+) -> VerifyReport:
+    """Compare an open backend with torch and, unless it is the CPU, with the CPU; and time it."""
+    backend, against = choice.backend, None
+    source = bundle.manifest.parity.source if bundle.manifest.parity else "reference cells"
+    parity = measure_parity(bundle, backend, source)
+    remarks = [*choice.passed_over(), *getattr(backend, "remarks", ())]
+    is_timed = is_timed or choice.name != CPU or cells is not None
+    batch, origin = real_cells(bundle, cells) if is_timed else (None, "")
+    if batch is not None and choice.name != CPU:
+        cpu = OnnxRuntimeCpu(bundle, threads)
+        against = compare(bundle, backend, expected_of(bundle, cpu, batch), origin)
+    elif origin and batch is None:
+        remarks.append(origin)
+    failures = parity_failures(parity) + tuple(
+        f"compared with the CPU: {one}" for one in (parity_failures(against, "the CPU") if against else ())
+    )
+    timings = time_backend(bundle, backend, batch) if batch is not None else ()
+    return VerifyReport(
+        bundle=bundle.name,
+        device=backend.device,
+        parity=parity,
+        failures=failures,
+        backend=choice.name,
+        against_cpu=against,
+        timings=timings,
+        facts=tuple(report_facts(bundle, choice)),
+        remarks=tuple(remarks),
+    )
+
+
+def _parity_lines(p: Parity) -> list[str]:
+    lines = [
+        f"{p.cells} cells ({p.source}): memory differs by at most {p.memory_max_error:.2g} "
+        f"(cosine at least {p.memory_min_cosine:.7f}), cell embedding by {p.cell_max_error:.2g}"
+    ]
+    if p.logits_max_error is None:
+        return lines
+    agreement = (
+        "no greedy step is clear enough to compare"
+        if p.greedy_agreement is None
+        else f"the same token at {p.greedy_agreement:.1%} of {p.tokens} greedy steps"
+    )
+    return [
+        *lines,
+        f"logits differ by at most {p.logits_max_error:.2g}; {agreement} ({p.near_ties} near-ties left out)",
+    ]
 
 
 def measure_parity(bundle: Bundle, backend: Backend, source: str) -> Parity:
     """Compare a backend with reference.safetensors."""
     reference = bundle.tensors(REFERENCE)
-    encoded = backend.encode(_batch(reference))
-    real = reference["mask"].astype(bool)
-    theirs, ours = reference["memory"][real].astype(np.float64), encoded.host_memory()[real].astype(np.float64)
+    tokens, logits = reference.get("tokens"), reference.get("logits")
+    expected = Expected(
+        batch=_batch(reference),
+        memory=reference["memory"],
+        cell=reference["cell"].astype(np.float32),
+        tokens=None if tokens is None else tokens.astype(np.int64),
+        logits=None if logits is None else logits.astype(np.float32),
+    )
+    return compare(bundle, backend, expected, source)
+
+
+def compare(bundle: Bundle, backend: Backend, expected: Expected, source: str) -> Parity:
+    """Compare what a backend computes for a batch with what was computed elsewhere."""
+    encoded, real = backend.encode(expected.batch), expected.batch.mask
+    theirs, ours = expected.memory[real].astype(np.float64), encoded.host_memory()[real].astype(np.float64)
     cosine = (theirs * ours).sum(-1) / (np.linalg.norm(theirs, axis=-1) * np.linalg.norm(ours, axis=-1))
     tolerance = TOLERANCES[bundle.manifest.precision]
     figures: dict[str, Any] = {
         "memory_max_error": float(np.abs(theirs - ours).max()),
         "memory_min_cosine": float(cosine.min()),
-        "cell_max_error": float(np.abs(reference["cell"].astype(np.float64) - encoded.cell).max()),
+        "cell_max_error": float(np.abs(expected.cell.astype(np.float64) - encoded.cell).max()),
     }
-    if not bundle.describes:
+    if not bundle.describes or expected.tokens is None or expected.logits is None:
         return Parity(len(real), source, **figures, tolerance=tolerance)
-    logits = teacher_forced(bundle, backend, encoded.memory, real, reference["tokens"].astype(np.int64))
-    steps = _compare_logits(reference["logits"].astype(np.float32), logits, tolerance["logits_max_error"])
+    logits = teacher_forced(bundle, backend, encoded.memory, real, expected.tokens)
+    steps = _compare_logits(expected.logits, logits, tolerance["logits_max_error"])
     return Parity(len(real), source, **figures, **steps, tolerance=tolerance)
 
 
@@ -119,7 +203,7 @@ def teacher_forced(
 ) -> npt.NDArray[np.float32]:
     """Return the logits [B, T, V] before each of the given tokens [B, T], run the way texts are written."""
     count, length = tokens.shape
-    slots = backend.open_slots(SlotPlan(count, memory.shape[1], length, Sampling()))
+    slots = backend.open_slots(SlotPlan(count, memory.shape[1], length, Sampling(), forced=True))
     slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(count)]).wait()
     seen = [slots.logits(count).copy()]
     for t in range(length - 1):
@@ -129,8 +213,8 @@ def teacher_forced(
     return np.stack(seen, 1)
 
 
-def parity_failures(parity: Parity) -> tuple[str, ...]:
-    """Return one sentence for every figure outside its tolerance."""
+def parity_failures(parity: Parity, whom: str = "torch") -> tuple[str, ...]:
+    """Return one sentence for every figure outside its tolerance; `whom` it was compared with."""
     found = []
     for name, limit in parity.tolerance.items():
         value = getattr(parity, name)
@@ -140,7 +224,7 @@ def parity_failures(parity: Parity) -> tuple[str, ...]:
         if bad:
             found.append(f"{name} is {value:.3g}, beyond the tolerance {limit:g}.")
     if parity.greedy_agreement is not None and parity.greedy_agreement < 1.0:
-        found.append(f"only {parity.greedy_agreement:.1%} of the clear greedy steps choose the same token as torch.")
+        found.append(f"only {parity.greedy_agreement:.1%} of the clear greedy steps choose the same token as {whom}.")
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cellscribe.cli.build import build as build_plans
 from cellscribe.cli.demo import demo
 from cellscribe.cli.describe import describe
 from cellscribe.cli.doctor import doctor
@@ -19,7 +20,7 @@ from cellscribe.cli.guard import DEBUG_VARIABLE
 from cellscribe.cli.inspect import inspect
 from cellscribe.cli.verify import verify
 
-_COMMANDS = (demo, describe, embed, export, verify, inspect, doctor)
+_COMMANDS = (demo, describe, embed, export, build_plans, verify, inspect, doctor)
 
 
 def _show_version(wanted: bool) -> None:

@@ -21,6 +21,7 @@ def demo(
     report: options.ReportOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many cells.")] = 6,
     stream: Annotated[bool, typer.Option("--stream", help="Print the texts as they are written.")] = False,
+    backend: options.BackendOption = options.BackendChoice.auto,
     threads: options.ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> int:
@@ -39,6 +40,7 @@ def demo(
             report=report,
             limit=limit,
             batch_size=batch_size,
+            backend=backend.value,
             threads=threads,
             is_streamed=stream,
             is_quiet=quiet,

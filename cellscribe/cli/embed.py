@@ -22,6 +22,7 @@ def embed(
     input_: options.InputOption = options.Values.auto,
     key_added: options.KeyOption = "cellscribe",
     limit: options.LimitOption = None,
+    backend: options.BackendOption = options.BackendChoice.auto,
     threads: options.ThreadsOption = None,
     genes: options.GenesOption = None,
     hvg_flavor: options.FlavorOption = None,
@@ -40,7 +41,7 @@ def embed(
     check_key(key_added)
     check_destinations(cells, output, None, None)
     with open_cells(cells, layer=layer, values=input_.value) as source:
-        model = load_for(bundle, threads, genes, hvg_flavor.value if hvg_flavor else None)
+        model = load_for(bundle, threads, genes, hvg_flavor.value if hvg_flavor else None, backend=backend.value)
         rows = rows_of(source, (), limit)
         notes(facts(model, source, len(rows)), quiet)
         started = time.perf_counter()

@@ -50,6 +50,22 @@ class HvgFlavor(StrEnum):
 
 
 InputOption = Annotated[Values, typer.Option("--input", help="What the values are; auto looks at the whole file.")]
+
+
+class BackendChoice(StrEnum):
+    """What runs a bundle."""
+
+    auto = "auto"
+    tensorrt = "tensorrt"
+    cuda = "cuda"
+    onnxruntime = "onnxruntime"
+    onnxruntime_cuda = "onnxruntime-cuda"
+    onnxruntime_cpu = "onnxruntime-cpu"
+
+
+BackendOption = Annotated[
+    BackendChoice, typer.Option("--backend", help="What runs the model; auto takes the best that can here.")
+]
 GenesOption = Annotated[
     Path | None,
     typer.Option(

@@ -2,19 +2,82 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from cellscribe.cli import options
 from cellscribe.cli.guard import guarded
 
 
 @guarded
-def verify(bundle: options.BundleArgument) -> int:
-    """Check every hash of a bundle and run its graphs on the reference cells it carries."""
+def verify(
+    bundle: options.BundleArgument,
+    backend: options.BackendOption = options.BackendChoice.auto,
+    cells: Annotated[
+        Path | None,
+        typer.Option(
+            "--cells", metavar="CELLS.h5ad", help="Cells to time, and to compare with the CPU.", show_default=False
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="OUT.json", help="Also write all of it to a file to send.", show_default=False
+        ),
+    ] = None,
+    threads: options.ThreadsOption = None,
+) -> int:
+    """Check every hash of a bundle and run its graphs on the reference cells it carries.
+
+    A GPU backend is also compared with the CPU, and timed; for tensorrt, a plan is built first where none fits.
+    """
+    import json
+
     from cellscribe.cli.console import output_console
+    from cellscribe.cli.terminal import facts_table
     from cellscribe.engine.errors import BundleError
+    from cellscribe.engine.output.atomic import replacing
+    from cellscribe.engine.output.files import check_output
     from cellscribe.engine.verify import verify_bundle
 
+    if report is not None:
+        check_output(report, cells, (".json",))
     console = output_console()
-    report = verify_bundle(str(options.bundle_folder(bundle)))
-    for line in report.lines():
+    folder, is_timed = str(options.bundle_folder(bundle)), report is not None
+    if backend is options.BackendChoice.tensorrt:
+        _build_missing_plan(folder)
+    found = verify_bundle(folder, threads, backend=backend.value, cells=cells, is_timed=is_timed)
+    if found.timings:
+        console.print(facts_table(found.facts))
+        console.print()
+    for line in found.lines():
         console.print(line, markup=False, soft_wrap=True)
-    return BundleError.exit_code if report.failures else 0
+    if report is not None:
+        with replacing(report) as path:
+            path.write_text(json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        console.print(f"wrote {report}", markup=False, soft_wrap=True)
+    return BundleError.exit_code if found.failures else 0
+
+
+def _build_missing_plan(folder: str) -> None:
+    """Build a plan for this GPU where none fits; without a GPU or the builder, opening the backend says what to do."""
+    from cellscribe.cli.console import error_console
+    from cellscribe.engine.backends.choose import problem_of
+    from cellscribe.engine.bundle import open_bundle
+    from cellscribe.engine.gpu import has_gpu
+
+    bundle = open_bundle(folder)
+    problem = problem_of(bundle, "tensorrt") if has_gpu() else ""
+    if not problem:
+        return
+    try:
+        from cellscribe.export.tensorrt import build_plans
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cellscribe"):
+            raise
+        return
+    error_console().print(f"building a plan for this GPU: {problem}", style="dim", markup=False, soft_wrap=True)
+    for line in build_plans(bundle, "this").lines():
+        error_console().print(line, markup=False, soft_wrap=True)

@@ -52,6 +52,7 @@ class Job:
     max_new_tokens: int = 96
     batch_size: int = 32
     num_top_genes: int = 10
+    backend: str = "auto"
     threads: int | None = None
     genes: Path | None = None
     hvg_flavor: HvgFlavor | None = None
@@ -80,7 +81,7 @@ def describe_file(job: Job) -> int:
     job.check()
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, job.cell_ids, job.limit)
-        model = load_for(job.bundle, job.threads, job.genes, job.hvg_flavor, job.sampling.seed)
+        model = load_for(job.bundle, job.threads, job.genes, job.hvg_flavor, job.sampling.seed, job.backend)
         notes(facts(model, source, len(rows), job.sampling.label()), job.is_quiet)
         started = time.perf_counter()
         run = _run(job, model, source, rows)
@@ -90,11 +91,17 @@ def describe_file(job: Job) -> int:
     return finish(run, seconds, [job.output, job.report, job.save_attn], job.is_quiet)
 
 
-def load_for(bundle: str, threads: int | None, genes: Path | None, flavor: HvgFlavor | None, seed: int = 0) -> Model:
+def load_for(
+    bundle: str,
+    threads: int | None,
+    genes: Path | None,
+    flavor: HvgFlavor | None,
+    seed: int = 0,
+    backend: str = "auto",
+) -> Model:
     """Load a bundle, with the gene list of a file where one is given."""
-    return load(
-        bundle, threads=threads, seed=seed, hvg=None if genes is None else read_gene_list(genes), hvg_flavor=flavor
-    )
+    hvg = None if genes is None else read_gene_list(genes)
+    return load(bundle, threads=threads, seed=seed, hvg=hvg, hvg_flavor=flavor, backend=backend)
 
 
 def rows_of(source: CellSource, cell_ids: tuple[str, ...], limit: int | None) -> npt.NDArray[np.int64]:
@@ -128,6 +135,8 @@ def finish(run: Run, seconds: float, written: list[Path | None], quiet: bool) ->
         for path in written:
             if path is not None:
                 console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    if run.notice:
+        console.print(f"note: {printable(run.notice)}", style="yellow", markup=False, soft_wrap=True)
     if run.failed:
         console.print(printable(run.failure_sentence()), style="yellow", markup=False, soft_wrap=True)
     return SOME_FAILED if run.failed else 0

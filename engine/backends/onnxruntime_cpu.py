@@ -9,12 +9,12 @@ from itertools import pairwise
 import numpy as np
 import onnxruntime as ort
 
-from cellscribe.engine.backends.base import NOT_FINITE, Admission, Array, Chosen, Encoded, Floats, Ints, Ready, SlotPlan
+from cellscribe.engine.backends.base import Admission, Array, Chosen, Encoded, Floats, Ints, Ready, SlotPlan
 from cellscribe.engine.backends.contract import attended_shapes, check_decoder, check_encoder, check_length
 from cellscribe.engine.backends.sessions import BoundRun, default_threads, open_session
+from cellscribe.engine.backends.slot_state import SlotState
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PREFIX, Bundle
 from cellscribe.engine.cells import TokenBatch
-from cellscribe.engine.decode.sampling import choose
 from cellscribe.engine.errors import BundleError
 
 # Cells per encoder or prompt run: bounds the attention scores in memory.
@@ -97,14 +97,14 @@ class OnnxRuntimeSlots:
         self._backend, self._plan = backend, plan
         self._shape, self._cross = manifest.decoder, manifest.cross_attention
         self._prompt_ids = np.array(manifest.prompt.token_ids, dtype=np.int64)
-        self._prompt_len = len(self._prompt_ids)
-        self._allocate(max(plan.num_slots, _MIN_ROWS))
+        rows = max(plan.num_slots, _MIN_ROWS)
+        self._state = SlotState(rows, len(self._prompt_ids), plan)
+        self._allocate(rows)
         self._steps: dict[int, BoundRun] = {}
 
     def _allocate(self, rows: int) -> None:
         shape, cross, dtype = self._shape, self._cross, self._backend.dtype
-        capacity, genes = self._prompt_len + self._plan.max_new_tokens, self._plan.num_genes
-        self._positions_range = np.arange(capacity)
+        capacity, genes = self._state.capacity, self._plan.num_genes
         self._caches = {
             f"{part}.{i}": np.zeros((rows, shape.n_kv_heads, capacity, shape.d_head), dtype)
             for i in range(shape.n_layers)
@@ -116,17 +116,11 @@ class OnnxRuntimeSlots:
             axes = iter(varying)
             self._attended[name] = np.zeros([next(axes) if s is None else s for s in sizes], dtype)
         self._memory_mask = np.zeros((rows, genes), bool)
-        self._tokens = np.zeros((rows, 1), np.int64)
-        self._positions = np.zeros((rows, 1), np.int64)
-        self._mask = np.zeros((rows, 1, capacity), bool)
-        self._mask[..., 0] = True  # an idle row attends to something, so that it stays finite
         self._logits = np.zeros((rows, 1, shape.vocab_size), np.float32)
         self._evidence = np.zeros((rows, 1, genes), np.float32)
         self._attention = (
             np.zeros((rows, cross.n_layers, cross.n_heads, 1, genes), np.float32) if self._plan.keep_attention else None
         )
-        self._keys = np.zeros(rows, np.uint64)
-        self._lengths = np.zeros(rows, np.int64)  # tokens chosen so far
 
     @property
     def depth(self) -> int:
@@ -142,7 +136,6 @@ class OnnxRuntimeSlots:
         for first, stop in _neighbours(slots):
             for at in range(first, stop, _CHUNK):
                 self._run_prompt(at, min(at + _CHUNK, stop))
-        self._lengths[slots] = 0
         return Ready((self._choose(slots),))
 
     def step(self, active: Ints) -> Ready:
@@ -160,18 +153,11 @@ class OnnxRuntimeSlots:
 
     def force(self, tokens: Ints) -> None:
         """Put other tokens in place of the last chosen ones of the first slots."""
-        self._tokens[: len(tokens), 0] = tokens
+        self._state.force(tokens)
 
     def _choose(self, slots: Ints) -> Chosen:
-        logits = self._logits[slots, 0]
-        tokens, logprobs = choose(logits, self._plan.sampling, self._keys[slots], self._lengths[slots])
-        lost = ~np.isfinite(logprobs)
-        self._tokens[slots, 0] = np.where(lost, 0, tokens)
-        self._positions[slots, 0] = self._prompt_len + self._lengths[slots]
-        self._mask[slots, 0] = self._positions_range <= self._positions[slots]
-        self._lengths[slots] += 1
         attention = None if self._attention is None else self._attention[slots, :, :, 0]
-        return Chosen(slots, np.where(lost, NOT_FINITE, tokens), logprobs, self._evidence[slots, 0], attention)
+        return self._state.choose(slots, self._logits[slots, 0], self._evidence[slots, 0], attention)
 
     def _fill(self, admissions: Sequence[Admission]) -> None:
         """Put cells into their slots: memory (or the keys and values made of it), mask, key."""
@@ -181,7 +167,7 @@ class OnnxRuntimeSlots:
             raw[0, :length][one.mask] = one.memory[one.mask]
             self._memory_mask[one.slot] = False
             self._memory_mask[one.slot, :length] = one.mask
-            self._keys[one.slot] = one.key
+            self._state.begin(one.slot, one.key)
             for name, value in self._prepare(raw).items():
                 self._attended[name][one.slot] = value[0]
 
@@ -196,27 +182,27 @@ class OnnxRuntimeSlots:
 
         All of it but the last token is known below the first cross-attention layer; the last one goes through all.
         """
-        prefix, known, rows = self._backend.prefix, self._prompt_len - 1, slice(first, stop)
+        prefix, known, rows = self._backend.prefix, len(self._prompt_ids) - 1, slice(first, stop)
         count = stop - first
         for i in range(self._shape.n_lower):
             for part in ("key", "value"):
                 self._caches[f"{part}.{i}"][rows, :, :known] = prefix[f"{part}.{i}"]
-        positions = np.tile(np.arange(self._prompt_len), (count, 1))
+        positions = np.tile(np.arange(len(self._prompt_ids)), (count, 1))
         inputs = {
             "tokens": np.full((count, 1), self._prompt_ids[-1]),
             "hidden": np.ascontiguousarray(np.broadcast_to(prefix["hidden"], (count, *prefix["hidden"].shape))),
             "positions": positions,
-            "mask": self._positions_range <= positions[:, :, None],
+            "mask": self._state.range <= positions[:, :, None],
         }
         self._bind(inputs, rows)()
 
     def _bind_step(self, rows: int) -> BoundRun:
         part = slice(0, rows)
         inputs = {
-            "tokens": self._tokens[part],
+            "tokens": self._state.tokens[part],
             "hidden": np.zeros((rows, 0, self._shape.d_model), self._backend.dtype),
-            "positions": self._positions[part],
-            "mask": self._mask[part],
+            "positions": self._state.positions[part],
+            "mask": self._state.mask[part],
         }
         return self._bind(inputs, part)
 

@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from cellscribe.engine.errors import BundleError
+from cellscribe.engine.errors import BackendError, BundleError, CellscribeError, RoomError
 
 Array = npt.NDArray[np.generic]
 
 _ERRORS_ONLY = 3
+_RECORD_NODES = "session.record_ep_graph_assignment_info"
+_NO_ROOM = ("out of memory", "failed to allocate memory", "cuda failure 2:", "cublas_status_alloc_failed")
+_FREE = "free the device, or choose a smaller --batch-size (batch_size)."
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where arrays and sessions live: "cpu", or "cuda" with the number of the GPU."""
+
+    kind: Literal["cpu", "cuda"]
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"GPU {self.number}" if self.kind == "cuda" else "the CPU"
+
+    def providers(self, captures: bool = False) -> list[Any]:
+        """Return ONNX Runtime's providers for it."""
+        if self.kind == "cpu":
+            return ["CPUExecutionProvider"]
+        options = {"device_id": str(self.number), "enable_cuda_graph": "1" if captures else "0"}
+        # Half as much again at a time would waste gigabytes beside the slots; ask for what is needed.
+        options["arena_extend_strategy"] = "kSameAsRequested"
+        return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+CPU = Device("cpu")
 
 
 def default_threads() -> int:
@@ -23,24 +52,65 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_session(path: Path, threads: int) -> ort.InferenceSession:
-    """Open a graph on the CPU provider.
+def open_session(path: Path, threads: int, device: Device = CPU, *, captures: bool = False) -> ort.InferenceSession:
+    """Open a graph on the provider of a device; `captures` lets it replay runs as CUDA graphs.
 
     Raises
     ------
     BundleError
         When ONNX Runtime cannot load it.
+    RoomError
+        When the device's memory does not hold it.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry(_RECORD_NODES, "1" if device.kind != "cpu" else "0")
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), options, providers=device.providers(captures))
     except Exception as error:  # ONNX Runtime raises many kinds
+        if is_out_of_memory(error):
+            raise RoomError(f"{device} has too little free memory for the weights in {path.name}; {_FREE}") from error
         first = str(error).split("\n")[0]
         raise BundleError(
             f"{path} cannot be loaded by ONNX Runtime {ort.__version__} ({first}); export it anew."
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ONNX Runtime ran out of memory, by the words of its arenas and of CUDA."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_ROOM)
+
+
+@contextmanager
+def running(device: Device) -> Iterator[None]:
+    """Turn what ONNX Runtime raises while it works on `device` into one sentence: RoomError or BackendError."""
+    try:
+        yield
+    except CellscribeError:
+        raise
+    except Exception as error:  # ONNX Runtime raises many kinds
+        if is_out_of_memory(error):
+            raise RoomError(f"{device} ran out of memory; {_FREE}") from error
+        first = str(error).split("\n")[0]
+        raise BackendError(
+            f"ONNX Runtime {ort.__version__} failed on {device} ({first}); try again with --backend onnxruntime-cpu."
+        ) from error
+
+
+def host_operators(session: ort.InferenceSession) -> dict[str, int]:
+    """Count, by operator, the nodes of a session for a GPU that run on the CPU all the same.
+
+    Nodes that only compute shapes belong there, and are few and small; they are not told apart.
+    """
+    nodes = [
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name == "CPUExecutionProvider"
+        for node in part.get_nodes()
+    ]
+    return dict(Counter(nodes))
 
 
 @dataclass

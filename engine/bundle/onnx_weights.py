@@ -105,7 +105,7 @@ def _tensor(data: memoryview, folder: Path) -> tuple[str, npt.NDArray[np.generic
     dtype = np.dtype(_DTYPES[kind])
     if place:
         offset = int(place.get("offset") or 0)
-        return name, np.memmap(folder / place["location"], dtype, "r", offset, tuple(dims) or (1,)).reshape(dims)
+        return name, np.memmap(folder / place["location"], dtype, "c", offset, tuple(dims) or (1,)).reshape(dims)
     return name, None if raw is None else np.frombuffer(raw, dtype).reshape(dims)
 
 

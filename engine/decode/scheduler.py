@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,7 +58,8 @@ class Scheduler:
     """Drives slots until every request is a finished text.
 
     Where the slots allow it, the next steps are given to the device before the last ones are read, so that it never
-    waits for this side.
+    waits for this side; and while `is_ready` says that the next request would have to be waited for, texts in work go
+    on without it.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class Scheduler:
         eos_ids: frozenset[int],
         max_new_tokens: int,
         keep_attention: bool = False,
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._slots, self._num_slots = slots, num_slots
         self._eos_ids, self._max_new_tokens, self._keep_attention = eos_ids, max_new_tokens, keep_attention
+        self._is_ready = is_ready
         self._texts: dict[int, Text] = {}
         self._under_way: deque[Ticket] = deque()
 
@@ -97,6 +100,8 @@ class Scheduler:
         for slot in range(self._num_slots):
             if slot in self._texts:
                 continue
+            if self._texts and not self._is_ready():
+                break
             request = next(requests, None)
             if request is None:
                 exhausted = True

@@ -43,6 +43,10 @@ class Run:
         int64 [n_cells] over the whole input: the result that each cell's pool became, -1 for none; pools only.
     cell_ids
         Names of the results of a run that only embedded; taken from the descriptions otherwise.
+    notice
+        A sentence about the run that is no failure (fewer slots than asked for); empty when there is none.
+    why_lost
+        For a run that only embedded: why a result, by its place, has no vector, where more is known than that.
     """
 
     rows: npt.NDArray[np.int64] = field(default_factory=_no_rows)
@@ -54,6 +58,8 @@ class Run:
     pooled_by: str | None = None
     pool_of: npt.NDArray[np.int64] | None = None
     cell_ids: tuple[str, ...] = ()
+    notice: str = ""
+    why_lost: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,8 +77,10 @@ class Run:
         if self.descriptions or self.embeddings is None:
             return tuple(one for one in self.descriptions if not one.is_ok)
         lost = np.flatnonzero(np.isnan(self.embeddings).any(axis=1))
-        why = "failed: nothing that the model reads is expressed in it"
-        return tuple(Description(self.names[place], status=why) for place in lost)
+        why = "nothing that the model reads is expressed in it"
+        return tuple(
+            Description(self.names[place], status=f"failed: {self.why_lost.get(int(place), why)}") for place in lost
+        )
 
     @property
     def num_tokens(self) -> int:

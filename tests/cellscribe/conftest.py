@@ -63,7 +63,12 @@ class FakeModel:
     @property
     def bundle(self) -> SimpleNamespace:
         manifest = SimpleNamespace(family="lingocell", precision="fp32", files={}, tasks=("describe",))
-        return SimpleNamespace(name="tiny", hash="ab" * 32, manifest=manifest, describes=True)
+        folder = Path("nowhere")
+        return SimpleNamespace(name="tiny", hash="ab" * 32, folder=folder, manifest=manifest, describes=True)
+
+    @property
+    def backend_choice(self) -> SimpleNamespace:
+        return SimpleNamespace(backend=SimpleNamespace(), name="onnxruntime-cpu", reasons=())
 
     def gene_report(self, source: FakeSource) -> dict[str, str]:
         return REPORT

@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellscribe.engine.backends.base import Encoded, SlotPlan
 from cellscribe.engine.backends.contract import check_length
 from cellscribe.engine.backends.cuda.decoder import Decoder
 from cellscribe.engine.backends.cuda.encoder import Encoder
+from cellscribe.engine.backends.cuda.faults import require_room, running
 from cellscribe.engine.backends.cuda.ops import Ops
-from cellscribe.engine.backends.cuda.slots import CudaSlots
+from cellscribe.engine.backends.cuda.slots import PROMPT_CELLS, CudaSlots
 from cellscribe.engine.backends.cuda.weights import load_decoder, load_encoder
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import TokenBatch
@@ -53,9 +54,10 @@ class CudaBackend:
         import torch
 
         self.bundle = bundle
-        self._torch, self._device = torch, torch.device(device)
+        self._torch: Any = torch
+        self._device = torch.device(device)
         self._ops = Ops(load_library(found), torch, self._device)
-        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._stream = self._torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
 
     @property
     def device(self) -> str:
@@ -105,20 +107,21 @@ class CudaBackend:
 
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells, on a stream of its own: another thread may be decoding meanwhile."""
-        if self._stream is None:
-            return self._encoder.encode(batch)
-        with self._torch.cuda.stream(self._stream):
-            encoded = self._encoder.encode(batch)
-        self._stream.synchronize()
-        return encoded
+        with running(self._torch, self._device):
+            if self._stream is None:
+                return self._encoder.encode(batch)
+            with self._torch.cuda.stream(self._stream):
+                encoded = self._encoder.encode(batch)
+            self._stream.synchronize()
+            return encoded
 
     def open_slots(self, plan: SlotPlan) -> CudaSlots:
-        """Allocate the slots of a run."""
+        """Allocate the slots of a run; RoomError says how many would fit where there is no room for all."""
         check_length(self.bundle, plan.max_new_tokens)
-        cross = self.bundle.manifest.cross_attention
-        decoder = self._decoder
-        assert cross is not None
-        return CudaSlots(decoder, cross, self._prompt, plan)
+        with running(self._torch, self._device):
+            decoder, prompt = self._decoder, self._prompt
+            require_room(self._torch, self._device, self.bundle.manifest, plan, PROMPT_CELLS)
+            return CudaSlots(decoder, prompt, plan)
 
 
 def cuda_problems(bundle: Bundle) -> tuple[str, ...]:

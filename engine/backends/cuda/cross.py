@@ -83,7 +83,8 @@ class Latent:
         absorbed = bmm(query[:, 0].transpose(0, 1), weights.key)  # [H, B, m]
         scores = self.seen.scores(n, self.shape)
         mixed = self.ops.attend_latent(absorbed, self.memory, self.mask, self.lengths, scores)
-        return bmm(mixed, weights.value).transpose(0, 1).unsqueeze(1)  # [B, 1, H, D]
+        read: Tensor = bmm(mixed, weights.value).transpose(0, 1).unsqueeze(1)  # [B, 1, H, D]
+        return read
 
 
 def project(ops: Ops, shape: CrossShape, memory: Tensor, weights: CrossWeights) -> tuple[Tensor, Tensor]:

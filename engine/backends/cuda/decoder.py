@@ -90,7 +90,7 @@ class Decoder:
         shape = self.shape
         qkv = self.ops.product(h, layer.qkv).view(-1, tokens, (shape.n_heads + 2 * shape.n_kv_heads) * shape.d_head)
         self.ops.rotary_cache(qkv, positions, self.weights.tables, keys, values, shape.n_heads)
-        query = qkv[..., : shape.n_heads * shape.d_head].unflatten(-1, (shape.n_heads, shape.d_head))
+        query = qkv.view(*qkv.shape[:2], -1, shape.d_head)[:, :, : shape.n_heads]
         scale = shape.d_head**-0.5
         return self.ops.attend(query, keys, values, scale=scale, positions=positions).view(len(h), -1)
 

@@ -45,22 +45,24 @@ class Ops:
 
     def half(self, *shape: int) -> Tensor:
         """Return fp16 memory that holds anything."""
-        return self.torch.empty(shape, dtype=self.torch.float16, device=self.device)
+        made: Tensor = self.torch.empty(shape, dtype=self.torch.float16, device=self.device)
+        return made
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return x [rows, d_in] weight [d_in, d_out] in fp16."""
-        return self.torch.mm(x, weight)
+        made: Tensor = self.torch.mm(x, weight)
+        return made
 
     def product_fp32(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return x weight with the sums kept in float32."""
-        if x.is_cuda:
-            return self.torch.mm(x, weight, out_dtype=self.torch.float32)
-        return self.torch.mm(x, weight).float()
+        options = {"out_dtype": self.torch.float32} if x.is_cuda else {}
+        made: Tensor = self.torch.mm(x, weight, **options)
+        return made.float()
 
     def embed(self, table: Tensor, ids: Tensor, *, fp32: bool) -> Tensor:
         """Return rows of a fp16 table [V, d] by int64 ids [rows]."""
         dtype = self.torch.float32 if fp32 else self.torch.float16
-        out = self.torch.empty((len(ids), table.shape[1]), dtype=dtype, device=self.device)
+        out: Tensor = self.torch.empty((len(ids), table.shape[1]), dtype=dtype, device=self.device)
         p = Embed(
             num_rows=len(ids), width=table.shape[1], table_rows=len(table), out_fp32=fp32, table=_at(table),
             table_row=table.stride(0), ids=_at(ids), out=_at(out), out_row=out.stride(0),

@@ -11,11 +11,11 @@ import numpy as np
 from cellscribe.engine.backends.base import Admission, Floats, Ints, SlotPlan, Ticket
 from cellscribe.engine.backends.cuda.cross import Latent, Projected, Projecting, Seen, project
 from cellscribe.engine.backends.cuda.decoder import CrossSource, Decoder, Stream
+from cellscribe.engine.backends.cuda.faults import running
 from cellscribe.engine.backends.cuda.graphs import StepGraphs, bucket
 from cellscribe.engine.backends.cuda.ops import sample_pointers
 from cellscribe.engine.backends.cuda.state import Cursor, Report, SlotMemory
 from cellscribe.engine.backends.cuda.tickets import DeviceTicket, Joined
-from cellscribe.engine.bundle.manifest import CrossShape
 from cellscribe.engine.decode.sampling import TOKEN_STREAM
 from cellscribe.engine.keyed import stream_keys
 from cellscribe.kernels.parameters.sampling import Sample
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _FP32 = 1  # CELLSCRIBE_FP32
 # Cells whose prompts run together: enough rows for full products; their keys and values, made layer by layer, take
 # about 10 MB a cell.
-_PROMPT_CELLS = 16
+PROMPT_CELLS = 16
 STEPS_PER_TICKET = 4  # token ids come back every so many steps
 
 
@@ -44,13 +44,13 @@ class CudaSlots:
 
     depth = 2
 
-    def __init__(self, decoder: Decoder, cross: CrossShape, prompt: tuple[Tensor, Tensor], plan: SlotPlan) -> None:
-        self._decoder, self._ops, self._cross, self._plan = decoder, decoder.ops, cross, plan
+    def __init__(self, decoder: Decoder, prompt: tuple[Tensor, Tensor], plan: SlotPlan) -> None:
+        self._decoder, self._ops, self._cross, self._plan = decoder, decoder.ops, decoder.cross_shape, plan
         self._torch, self._device = decoder.ops.torch, decoder.ops.device
         self._hidden, self._lower = prompt
         self._prompt_len = len(self._hidden)
         self._steps = 1 if plan.forced else STEPS_PER_TICKET
-        self._memory = SlotMemory(self._torch, self._device, plan, self._prompt_len, decoder.shape, cross)
+        self._memory = SlotMemory(self._torch, self._device, plan, self._prompt_len, decoder.shape, self._cross)
         self._report = self._new_report(self._device, self._steps, plan.num_slots)
         self._free: list[Report] = []
         self._eos = self._torch.tensor(sorted(plan.eos_ids), dtype=self._torch.int32, device=self._device)
@@ -58,15 +58,17 @@ class CudaSlots:
 
     def admit(self, admissions: Sequence[Admission]) -> Ticket:
         """Fill slots, run the prompt for them, and choose their first tokens."""
-        parts = [admissions[at : at + _PROMPT_CELLS] for at in range(0, len(admissions), _PROMPT_CELLS)]
-        return Joined([self._admit_some(part) for part in parts])
+        parts = [admissions[at : at + PROMPT_CELLS] for at in range(0, len(admissions), PROMPT_CELLS)]
+        with running(self._torch, self._device):
+            return Joined([self._admit_some(part) for part in parts])
 
     def step(self, active: Ints) -> DeviceTicket:
         """Run the next few tokens of the slots; those whose text ends meanwhile stay silent."""
         rows = bucket(int(active.max()) + 1, self._plan.num_slots)
-        self._graphs.run(rows)
-        host = self._free.pop() if self._free else self._new_report("cpu", self._steps, self._plan.num_slots)
-        host.copy_from(self._report, rows)
+        with running(self._torch, self._device):
+            self._graphs.run(rows)
+            host = self._free.pop() if self._free else self._new_report("cpu", self._steps, self._plan.num_slots)
+            host.copy_from(self._report, rows)
         return DeviceTicket(host, np.arange(rows), self._event(), self._free.append)
 
     def logits(self, count: int) -> Floats:

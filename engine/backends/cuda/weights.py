@@ -155,7 +155,8 @@ class Placer:
     def _copy(self, array: np.ndarray[Any, Any], dtype: type) -> Tensor:
         # A mapped weight that needs no rounding goes from the page cache to the device as it is.
         rounded = array if array.dtype == dtype else array.astype(dtype)
-        return self.torch.from_numpy(np.require(rounded, requirements="W")).to(self.device)
+        placed: Tensor = self.torch.from_numpy(np.require(rounded, requirements="W")).to(self.device)
+        return placed
 
 
 def load_decoder(bundle: Bundle, torch: Any, device: Any) -> DecoderWeights:

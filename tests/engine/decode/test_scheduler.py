@@ -135,3 +135,19 @@ def test_requests_are_pulled_only_when_a_slot_is_free() -> None:
     events = Scheduler(slots, 2, eos_ids=frozenset([EOS]), max_new_tokens=8).run(requests())  # type: ignore[arg-type]
     next(events)
     assert pulled == [0, 1]
+
+
+def test_texts_go_on_while_the_next_request_is_not_ready() -> None:
+    ready: list[bool] = []
+
+    def is_ready() -> bool:
+        ready.append(len(ready) > 3)
+        return ready[-1]
+
+    slots = ScriptedSlots({0: [1] * 7 + [EOS], 1: [1, EOS]})
+    scheduler = Scheduler(slots, 2, eos_ids=frozenset([EOS]), max_new_tokens=8, is_ready=is_ready)
+    requests = (Request(i, i, np.zeros((NUM_GENES, 2), np.float32), np.ones(NUM_GENES, bool)) for i in range(2))
+    texts = {e.text.request.index: e.text.token_ids for e in scheduler.run(requests) if e.text.is_finished}
+    assert texts == {0: [1] * 7, 1: [1]}
+    assert slots.admissions == [[0], [1]]
+    assert slots.steps[:4] == [[0]] * 4  # cell 0 was not kept waiting

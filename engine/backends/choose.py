@@ -1,0 +1,161 @@
+"""Which backend runs a bundle here: the one asked for, or the best that can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from cellscribe.engine.backends.base import Backend
+from cellscribe.engine.bundle.load import Bundle
+from cellscribe.engine.errors import BackendError, UsageError
+from cellscribe.engine.gpu import has_gpu
+
+BackendName = Literal["auto", "tensorrt", "cuda", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
+NAMES: tuple[str, ...] = get_args(BackendName)
+CPU = "onnxruntime-cpu"
+_BEST_FIRST = ("tensorrt", "cuda", "onnxruntime-cuda", CPU)
+_ONNXRUNTIME = ("onnxruntime-cuda", CPU)
+_NO_GPU = "no NVIDIA GPU answers; install or update its driver, and look at CUDA_VISIBLE_DEVICES."
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A backend that was passed over, and why, in a sentence."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend that runs, its name, and the better ones that cannot (`reasons`)."""
+
+    backend: Backend
+    name: str
+    reasons: tuple[Passed, ...] = ()
+
+    def passed_over(self) -> tuple[str, ...]:
+        """Say why better backends do not run, one sentence for each reason."""
+        names: dict[str, list[str]] = {}
+        for one in self.reasons:
+            names.setdefault(one.why, []).append(one.name)
+        return tuple(f"passed over {', '.join(found)}: {why}" for why, found in names.items())
+
+
+def open_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None, device: int = 0) -> Backend:
+    """Open a backend; see :func:`choose_backend`."""
+    return choose_backend(bundle, name, threads=threads, device=device).backend
+
+
+def choose_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None, device: int = 0) -> Choice:
+    """Open the backend of a name, or the best one that runs here.
+
+    Parameters
+    ----------
+    bundle
+        What is to run.
+    name
+        "tensorrt", "cuda", "onnxruntime-cuda" or "onnxruntime-cpu"; "onnxruntime" is the better of the last two, and
+        "auto" the best of all, in that order.
+    threads
+        CPU threads; None takes all that the process may use.
+    device
+        Number of the GPU.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name.
+    BackendError
+        When a backend that was asked for cannot run here; it says why. With "auto" and "onnxruntime" the CPU remains.
+    BundleError
+        When the bundle is damaged.
+    """
+    if name not in NAMES:
+        raise UsageError(f"backend is {name!r}; choose one of {', '.join(NAMES)}.")
+    if name not in ("auto", "onnxruntime"):
+        problem = problem_of(bundle, name)
+        if problem:
+            raise BackendError(f"the backend {name} cannot run here: {problem}")
+        return Choice(_open(bundle, name, threads, device), name)
+    passed: list[Passed] = []
+    for one in _BEST_FIRST if name == "auto" else _ONNXRUNTIME:
+        backend = _try(bundle, one, threads, device, passed)
+        if backend is not None:
+            return Choice(backend, one, tuple(passed))
+    return Choice(_open(bundle, CPU, threads, device), CPU, tuple(passed))
+
+
+def examine_backends(bundle: Bundle) -> Iterator[Passed]:
+    """Yield every backend with what keeps it from running here; an empty `why` means that nothing is known to."""
+    for name in _BEST_FIRST:
+        yield Passed(name, problem_of(bundle, name))
+
+
+def problem_of(bundle: Bundle, name: str) -> str:
+    """Say why a backend cannot run a bundle here; empty when nothing is known to keep it from it."""
+    if name == CPU:
+        return ""
+    if not has_gpu():
+        return _NO_GPU
+    try:
+        return _gpu_problem(bundle, name)
+    except ImportError as error:
+        return f"a part of it is not installed ({error})."
+    except BackendError as error:
+        return str(error)
+
+
+def _gpu_problem(bundle: Bundle, name: str) -> str:
+    if name == "cuda":
+        from cellscribe.engine.backends.cuda import cuda_problems
+
+        return " ".join(cuda_problems(bundle))
+    if name == "onnxruntime-cuda":
+        from cellscribe.engine.backends.onnxruntime_cuda import cuda_provider_problem
+
+        return cuda_provider_problem()
+    from cellscribe.engine.backends.tensorrt.find import choose_plan
+    from cellscribe.engine.backends.tensorrt.machine import this_machine
+
+    choose_plan(bundle, this_machine())  # raises when none fits
+    return ""
+
+
+def _try(bundle: Bundle, name: str, threads: int | None, device: int, passed: list[Passed]) -> Backend | None:
+    """Open one of several; whatever keeps it from opening is noted, and the next one gets its turn."""
+    if name == CPU:
+        return None
+    try:
+        problem = problem_of(bundle, name)
+        if not problem:
+            return _open(bundle, name, threads, device)
+    except Exception as error:  # of an optional package, of any kind
+        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    passed.append(Passed(name, problem))
+    return None
+
+
+def _open(bundle: Bundle, name: str, threads: int | None, device: int) -> Backend:
+    if name == CPU:
+        from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
+
+        return OnnxRuntimeCpu(bundle, threads)
+    if name == "onnxruntime-cuda":
+        from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
+        from cellscribe.engine.backends.sessions import Device
+
+        return OnnxRuntimeCuda(bundle, Device("cuda", device), threads=threads)
+    if name == "cuda":
+        from cellscribe.engine.backends.cuda import CudaBackend
+
+        cuda: Backend = CudaBackend(bundle, f"cuda:{device}" if device else "cuda")
+        return cuda
+    from cellscribe.engine.backends.tensorrt import open_tensorrt
+
+    tensorrt: Backend = open_tensorrt(bundle, device=device)
+    return tensorrt

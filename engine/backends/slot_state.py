@@ -1,0 +1,44 @@
+"""Where every slot stands, for backends that choose tokens on the host."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellscribe.engine.backends.base import NOT_FINITE, Chosen, Floats, Ints, SlotPlan
+from cellscribe.engine.decode.sampling import choose
+
+
+class SlotState:
+    """What the next step feeds each slot: its last token, that token's position, and which positions count.
+
+    `tokens` and `positions` int64 [B, 1], `mask` bool [B, 1, C].
+    """
+
+    def __init__(self, rows: int, prompt_len: int, plan: SlotPlan) -> None:
+        self.prompt_len, self.capacity = prompt_len, prompt_len + plan.max_new_tokens
+        self._sampling = plan.sampling
+        self.range = np.arange(self.capacity)
+        self.tokens = np.zeros((rows, 1), np.int64)
+        self.positions = np.zeros((rows, 1), np.int64)
+        self.mask = np.zeros((rows, 1, self.capacity), bool)
+        self.mask[..., 0] = True  # an idle row attends to something, so that it stays finite
+        self._keys = np.zeros(rows, np.uint64)
+        self._lengths = np.zeros(rows, np.int64)  # tokens chosen so far
+
+    def begin(self, slot: int, key: int) -> None:
+        """Start the text of another cell."""
+        self._keys[slot], self._lengths[slot] = key, 0
+
+    def force(self, tokens: Ints) -> None:
+        """Put other tokens [n] in place of the last chosen ones of the first slots."""
+        self.tokens[: len(tokens), 0] = tokens
+
+    def choose(self, slots: Ints, logits: Floats, evidence: Floats, attention: Floats | None) -> Chosen:
+        """Choose the next tokens of n slots from logits [n, V], and move the slots on."""
+        tokens, logprobs = choose(logits, self._sampling, self._keys[slots], self._lengths[slots])
+        lost = ~np.isfinite(logprobs)
+        self.tokens[slots, 0] = np.where(lost, 0, tokens)
+        self.positions[slots, 0] = self.prompt_len + self._lengths[slots]
+        self.mask[slots, 0] = self.range <= self.positions[slots]
+        self._lengths[slots] += 1
+        return Chosen(slots, np.where(lost, NOT_FINITE, tokens), logprobs, evidence, attention)

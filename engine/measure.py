@@ -1,0 +1,139 @@
+"""What a check needs besides the reference of a bundle: real cells, what the CPU makes of them, and times."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.backends.base import Admission, Array, Backend, Floats, Ints, Memory, SlotPlan
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.cells import CellTokenizer, TokenBatch, open_cells
+from cellscribe.engine.decode.scheduler import Request, Scheduler
+from cellscribe.engine.errors import BackendError, InputError
+from cellscribe.engine.packaged import packaged_cells
+from cellscribe.engine.types import Sampling
+
+NUM_CELLS, NUM_TOKENS = 8, 32
+SLOT_COUNTS = (1, 8, 32)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What another backend, or torch, computed for a batch.
+
+    memory [B, S, d], cell float32 [B, d], and greedy tokens int64 [B, T] with the logits float32 [B, T, V] before
+    each, where there is a decoder.
+    """
+
+    batch: TokenBatch
+    memory: Array
+    cell: Floats
+    tokens: Ints | None = None
+    logits: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a backend took on this machine: to encode (`slots` 0), or to write `tokens` a text in full slots.
+
+    The first round, which warms up, is not counted.
+    """
+
+    slots: int
+    cells: int
+    tokens: int
+    seconds: float
+    why_not: str = ""
+
+    @property
+    def ms_per_cell(self) -> float:
+        """Milliseconds per cell."""
+        return 1e3 * self.seconds / self.cells if self.cells else float("nan")
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens a second over all slots."""
+        return self.cells * self.tokens / self.seconds if self.seconds else float("nan")
+
+    def line(self) -> str:
+        """Say it in words."""
+        if self.why_not:
+            return f"{self.slots} slots: {self.why_not}"
+        if not self.slots:
+            return f"encoding {self.cells} cells: {self.ms_per_cell:.2f} ms a cell"
+        slots = "1 slot" if self.slots == 1 else f"{self.slots} slots"
+        return (
+            f"{slots}, {self.tokens} tokens a text: {self.ms_per_cell:.2f} ms a cell, "
+            f"{self.tokens_per_second:,.0f} tokens/s"
+        )
+
+
+def real_cells(bundle: Bundle, path: Path | None) -> tuple[TokenBatch | None, str]:
+    """Return a few cells of a file with its name; of the packaged ones without a path, or why those will not do."""
+    chosen = path or packaged_cells()
+    try:
+        with open_cells(chosen) as source:
+            tokenizer = CellTokenizer(bundle.manifest.cells, bundle.vocabulary, source)
+            rows = np.arange(min(NUM_CELLS, source.n_cells))
+            (batch,) = tokenizer.batches(rows=rows, batch_cells=NUM_CELLS)
+    except InputError as error:
+        if path is not None:
+            raise
+        return None, f"the packaged cells do not suit this bundle; give others with --cells ({error})"
+    if not batch.n_cells:
+        raise InputError(f"{chosen.name} has no usable cell among its first {NUM_CELLS}; give other cells.")
+    return batch, chosen.name
+
+
+def expected_of(bundle: Bundle, backend: Backend, batch: TokenBatch) -> Expected:
+    """Run a batch greedily on a backend that another is compared with."""
+    encoded = backend.encode(batch)
+    if not bundle.describes:
+        return Expected(batch, encoded.host_memory(), encoded.cell)
+    tokens, logits = _greedy(backend, encoded.memory, batch.mask)
+    return Expected(batch, encoded.host_memory(), encoded.cell, tokens, logits)
+
+
+def _greedy(backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_]) -> tuple[Ints, Floats]:
+    count = len(mask)
+    slots = backend.open_slots(SlotPlan(count, mask.shape[1], NUM_TOKENS, Sampling()))
+    slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(count)]).wait()
+    tokens, logits = [], []
+    for _ in range(NUM_TOKENS):
+        seen = slots.logits(count).copy()
+        logits.append(seen)
+        tokens.append(seen.argmax(-1))
+        slots.force(tokens[-1])
+        if len(tokens) < NUM_TOKENS:
+            slots.step(np.arange(count)).wait()
+    return np.stack(tokens, 1), np.stack(logits, 1)
+
+
+def time_backend(bundle: Bundle, backend: Backend, batch: TokenBatch) -> tuple[Timing, ...]:
+    """Time encoding, and writing with few and many slots."""
+    backend.encode(batch)
+    started = time.perf_counter()
+    encoded = backend.encode(batch)
+    found = [Timing(0, batch.n_cells, 0, time.perf_counter() - started)]
+    if bundle.describes:
+        found += [_time_slots(backend, encoded.memory, batch.mask, count) for count in SLOT_COUNTS]
+    return tuple(found)
+
+
+def _time_slots(backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_], count: int) -> Timing:
+    try:
+        slots = backend.open_slots(SlotPlan(count, mask.shape[1], NUM_TOKENS, Sampling()))
+        for _ in range(2):
+            scheduler = Scheduler(slots, count, eos_ids=frozenset(), max_new_tokens=NUM_TOKENS)
+            requests = (Request(i, i, memory[i % len(mask)], mask[i % len(mask)]) for i in range(count))
+            started = time.perf_counter()
+            for _ in scheduler.run(requests):
+                pass
+            seconds = time.perf_counter() - started
+    except BackendError as error:
+        return Timing(count, 0, 0, 0.0, str(error))
+    return Timing(count, count, NUM_TOKENS, seconds)
