@@ -12,9 +12,9 @@ from cellscribe.engine.backends.contract import check_length
 from cellscribe.engine.backends.cuda.decoder import Decoder
 from cellscribe.engine.backends.cuda.encoder import Encoder
 from cellscribe.engine.backends.cuda.faults import require_room, running
+from cellscribe.engine.backends.cuda.loading import load_decoder, load_encoder
 from cellscribe.engine.backends.cuda.ops import Ops
 from cellscribe.engine.backends.cuda.slots import PROMPT_CELLS, CudaSlots
-from cellscribe.engine.backends.cuda.weights import load_decoder, load_encoder
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.errors import BackendError, BundleError

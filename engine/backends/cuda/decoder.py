@@ -87,12 +87,16 @@ class Decoder:
         self, layer: LayerWeights, h: Tensor, tokens: int, positions: Tensor, keys: Tensor, values: Tensor
     ) -> Tensor:
         """Attend h fp16 [B·T, d] to the caches [B, K, C, D] with h written into them -> [B·T, H·D]."""
+        qkv = self.ops.product(h, layer.qkv)
+        return self.attend(qkv.view(-1, tokens, qkv.shape[1]), positions, keys, values)
+
+    def attend(self, qkv: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attend qkv fp16 [B, T, (H + 2K) D] to the caches [B, K, C, D], itself written there -> fp16 [B·T, H·D]."""
         shape = self.shape
-        qkv = self.ops.product(h, layer.qkv).view(-1, tokens, (shape.n_heads + 2 * shape.n_kv_heads) * shape.d_head)
         self.ops.rotary_cache(qkv, positions, self.weights.tables, keys, values, shape.n_heads)
         query = qkv.view(*qkv.shape[:2], -1, shape.d_head)[:, :, : shape.n_heads]
-        scale = shape.d_head**-0.5
-        return self.ops.attend(query, keys, values, scale=scale, positions=positions).view(len(h), -1)
+        mixed = self.ops.attend(query, keys, values, scale=shape.d_head**-0.5, positions=positions)
+        return mixed.view(-1, shape.n_heads * shape.d_head)
 
     def _cross_attention(
         self, i: int, weights: CrossWeights, stream: Stream, tokens: int, cross: CrossSource

@@ -41,7 +41,7 @@ class Ops:
     """Kernels on one device; all are given to the current stream."""
 
     def __init__(self, library: KernelLibrary, torch: Any, device: Any) -> None:
-        self._library, self.torch, self.device = library, torch, device
+        self.library, self.torch, self.device = library, torch, device
 
     def half(self, *shape: int) -> Tensor:
         """Return fp16 memory that holds anything."""
@@ -64,10 +64,10 @@ class Ops:
         dtype = self.torch.float32 if fp32 else self.torch.float16
         out: Tensor = self.torch.empty((len(ids), table.shape[1]), dtype=dtype, device=self.device)
         p = Embed(
-            num_rows=len(ids), width=table.shape[1], table_rows=len(table), out_fp32=fp32, table=_at(table),
-            table_row=table.stride(0), ids=_at(ids), out=_at(out), out_row=out.stride(0),
+            num_rows=len(ids), width=table.shape[1], table_rows=len(table), out_fp32=fp32, table=ptr(table),
+            table_row=table.stride(0), ids=ptr(ids), out=ptr(out), out_row=out.stride(0),
         )  # fmt: skip
-        self._run("embed", p)
+        self.launch("embed", p)
         return out
 
     def add_rms_norm(
@@ -80,13 +80,13 @@ class Ops:
         rows, width = x.shape
         out = self.half(rows, width)
         p = AddRmsNorm(
-            num_rows=rows, width=width, eps=eps, x=_at(x), x_row=x.stride(0), update=_at(update),
-            update_row=update.stride(0) if update is not None else 0, update_bias=_at(bias), weight=_at(weight),
-            out=_at(out) if weight is not None else None, out_row=width,
+            num_rows=rows, width=width, eps=eps, x=ptr(x), x_row=x.stride(0), update=ptr(update),
+            update_row=update.stride(0) if update is not None else 0, update_bias=ptr(bias), weight=ptr(weight),
+            out=ptr(out) if weight is not None else None, out_row=width,
         )  # fmt: skip
         if weight is None:
-            p.weight = _at(x)  # not looked at without an output
-        self._run("add_rms_norm", p)
+            p.weight = ptr(x)  # not looked at without an output
+        self.launch("add_rms_norm", p)
         return out if weight is not None else x.half()
 
     def add_layer_norm(
@@ -102,14 +102,14 @@ class Ops:
         out = self.half(rows, width)
         weight, bias, eps = norm
         p = AddLayerNorm(
-            num_rows=rows, width=width, eps=eps, x=_at(x), x_row=x.stride(0), update=_at(update),
-            update_row=update.stride(0) if update is not None else 0, update_bias=_at(update_bias),
-            weight=_at(weight), bias=_at(bias), out=_at(out), out_row=width,
+            num_rows=rows, width=width, eps=eps, x=ptr(x), x_row=x.stride(0), update=ptr(update),
+            update_row=update.stride(0) if update is not None else 0, update_bias=ptr(update_bias),
+            weight=ptr(weight), bias=ptr(bias), out=ptr(out), out_row=width,
         )  # fmt: skip
         if rows_after is not None:
             table, ids = rows_after
-            p.table, p.table_row, p.table_rows, p.ids = _at(table), table.stride(0), len(table), _at(ids)
-        self._run("add_layer_norm", p)
+            p.table, p.table_row, p.table_rows, p.ids = ptr(table), table.stride(0), len(table), ptr(ids)
+        self.launch("add_layer_norm", p)
         return out
 
     def rotary_cache(
@@ -120,12 +120,12 @@ class Ops:
         _, kv_heads, capacity, width = keys.shape
         p = RotaryCache(
             num_slots=slots, num_tokens=tokens, num_heads=heads, num_kv_heads=kv_heads, width=width,
-            capacity=capacity, table_rows=len(tables[0]), qkv=_at(qkv), qkv_slot=qkv.stride(0), qkv_token=qkv.stride(1),
-            positions=_at(positions), cos=_at(tables[0]), sin=_at(tables[1]), out=_at(qkv), out_slot=qkv.stride(0),
-            out_head=width, out_token=qkv.stride(1), keys=_at(keys), values=_at(values), cache_slot=keys.stride(0),
+            capacity=capacity, table_rows=len(tables[0]), qkv=ptr(qkv), qkv_slot=qkv.stride(0), qkv_token=qkv.stride(1),
+            positions=ptr(positions), cos=ptr(tables[0]), sin=ptr(tables[1]), out=ptr(qkv), out_slot=qkv.stride(0),
+            out_head=width, out_token=qkv.stride(1), keys=ptr(keys), values=ptr(values), cache_slot=keys.stride(0),
             cache_head=keys.stride(1), cache_position=keys.stride(2),
         )  # fmt: skip
-        self._run("rotary_cache", p)
+        self.launch("rotary_cache", p)
 
     def attend(
         self,
@@ -148,15 +148,15 @@ class Ops:
         out = self.half(slots, tokens, heads, width)
         p = GroupedAttention(
             num_slots=slots, num_heads=heads, num_kv_heads=keys.shape[1], num_tokens=tokens, num_keys=keys.shape[2],
-            head_width=width, scale=scale, query=_at(query), query_slot=query.stride(0), query_head=query.stride(2),
-            query_token=query.stride(1), key=_at(keys), key_slot=keys.stride(0), key_head=keys.stride(1),
-            key_row=keys.stride(2), value=_at(values), value_slot=values.stride(0), value_head=values.stride(1),
-            value_row=values.stride(2), mask=_at(mask), mask_slot=mask.stride(0) if mask is not None else 0,
-            lengths=_at(lengths), positions=_at(positions), out=_at(out), out_slot=out.stride(0),
+            head_width=width, scale=scale, query=ptr(query), query_slot=query.stride(0), query_head=query.stride(2),
+            query_token=query.stride(1), key=ptr(keys), key_slot=keys.stride(0), key_head=keys.stride(1),
+            key_row=keys.stride(2), value=ptr(values), value_slot=values.stride(0), value_head=values.stride(1),
+            value_row=values.stride(2), mask=ptr(mask), mask_slot=mask.stride(0) if mask is not None else 0,
+            lengths=ptr(lengths), positions=ptr(positions), out=ptr(out), out_slot=out.stride(0),
             out_head=out.stride(2), out_token=out.stride(1),
         )  # fmt: skip
         _ask(p, scores, tokens)
-        self._run("grouped_attention", p, workspace=True)
+        self.launch("grouped_attention", p, workspace=True)
         return out
 
     def attend_latent(
@@ -167,21 +167,21 @@ class Ops:
         out = self.half(heads, slots, width)
         p = LatentCross(
             num_slots=slots, num_heads=heads, num_tokens=1, num_genes=memory.shape[1], width=width, scale=1.0,
-            query=_at(query), query_slot=query.stride(1), query_head=query.stride(0), query_token=0,
-            memory=_at(memory), memory_slot=memory.stride(0), mask=_at(mask), mask_slot=mask.stride(0),
-            lengths=_at(lengths), out=_at(out), out_slot=out.stride(1), out_head=out.stride(0), out_token=0,
+            query=ptr(query), query_slot=query.stride(1), query_head=query.stride(0), query_token=0,
+            memory=ptr(memory), memory_slot=memory.stride(0), mask=ptr(mask), mask_slot=mask.stride(0),
+            lengths=ptr(lengths), out=ptr(out), out_slot=out.stride(1), out_head=out.stride(0), out_token=0,
         )  # fmt: skip
         _ask(p, scores, 1)
-        self._run("latent_cross", p, workspace=True)
+        self.launch("latent_cross", p, workspace=True)
         return out
 
     def gated_silu(self, x: Tensor) -> Tensor:
         """Return silu(gate) * up of x [rows, 2 f] -> fp16 [rows, f]."""
         rows, width = x.shape[0], x.shape[1] // 2
         out = self.half(rows, width)
-        self._run(
+        self.launch(
             "gated_silu",
-            GatedSilu(num_rows=rows, width=width, x=_at(x), x_row=x.stride(0), out=_at(out), out_row=width),
+            GatedSilu(num_rows=rows, width=width, x=ptr(x), x_row=x.stride(0), out=ptr(out), out_row=width),
         )
         return out
 
@@ -190,32 +190,33 @@ class Ops:
         rows, width = x.shape
         row = x.stride(0)
         p = BiasRelu(
-            num_rows=rows, width=width, relu=1, x=_at(x), x_row=row, bias=_at(bias), out=_at(x), out_row=row
+            num_rows=rows, width=width, relu=1, x=ptr(x), x_row=row, bias=ptr(bias), out=ptr(x), out_row=row
         )  # fmt: skip
-        self._run("bias_relu", p)
+        self.launch("bias_relu", p)
         return x
 
     def expand_values(self, values: Tensor, weight: Tensor, bias: Tensor, max_value: float) -> Tensor:
         """Return relu(min(value, max_value) weight + bias) of values fp32 [rows] -> fp16 [rows, d]."""
         out = self.half(len(values), len(weight))
         p = ValueExpand(
-            num_rows=len(values), width=len(weight), max_value=max_value, values=_at(values), weight=_at(weight),
-            bias=_at(bias), out=_at(out), out_row=len(weight),
+            num_rows=len(values), width=len(weight), max_value=max_value, values=ptr(values), weight=ptr(weight),
+            bias=ptr(bias), out=ptr(out), out_row=len(weight),
         )  # fmt: skip
-        self._run("value_expand", p)
+        self.launch("value_expand", p)
         return out
 
     def sample(self, p: Sample) -> None:
         """Choose tokens; the caller fills the struct, whose memory it owns."""
-        self._run("sample", p)
+        self.launch("sample", p)
 
-    def _run(self, kernel: str, p: ctypes.Structure, *, workspace: bool = False) -> None:
+    def launch(self, kernel: str, p: ctypes.Structure, *, workspace: bool = False) -> None:
+        """Launch a kernel on the current stream, with the workspace it asks for."""
         held = None
         if workspace:
-            p.workspace_bytes = self._library.workspace(kernel, p)
+            p.workspace_bytes = self.library.workspace(kernel, p)
             held = self.torch.empty(max(p.workspace_bytes, 1), dtype=self.torch.uint8, device=self.device)
-            p.workspace = _at(held)
-        self._library(kernel, p, self._stream())
+            p.workspace = ptr(held)
+        self.library(kernel, p, self._stream())
         del held  # the allocator keeps the order of the stream
 
     def _stream(self) -> int:
@@ -228,18 +229,19 @@ def _ask(p: Any, scores: Scores | None, tokens: int) -> None:
     if scores is None:
         return
     if scores.mass is not None:
-        p.mass, p.mass_slot, p.mass_token = _at(scores.mass), scores.mass.stride(0), 0
+        p.mass, p.mass_slot, p.mass_token = ptr(scores.mass), scores.mass.stride(0), 0
         p.mass_scale, p.mass_add = scores.scale, scores.add
     if scores.weights is not None:
-        p.weights, p.weights_token = _at(scores.weights), 0
+        p.weights, p.weights_token = ptr(scores.weights), 0
         p.weights_slot, p.weights_head = scores.weights.stride(0), scores.weights.stride(1)
 
 
-def _at(tensor: Tensor | None) -> int | None:
+def ptr(tensor: Tensor | None) -> int | None:
+    """Return where a tensor's elements begin, None for none."""
     return None if tensor is None else tensor.data_ptr()
 
 
 # How a sampling struct wants its tensors named; see :class:`cellscribe.kernels.parameters.sampling.Sample`.
 def sample_pointers(**tensors: Tensor | None) -> dict[str, int | None]:
     """Return the addresses of tensors by name."""
-    return {name: _at(tensor) for name, tensor in tensors.items()}
+    return {name: ptr(tensor) for name, tensor in tensors.items()}

@@ -12,8 +12,10 @@ from cellscribe.engine.backends.base import Admission, Floats, Ints, SlotPlan, T
 from cellscribe.engine.backends.cuda.cross import Latent, Projected, Projecting, Seen, project
 from cellscribe.engine.backends.cuda.decoder import CrossSource, Decoder, Stream
 from cellscribe.engine.backends.cuda.faults import running
+from cellscribe.engine.backends.cuda.few import MAX_ROWS, FewRows
 from cellscribe.engine.backends.cuda.graphs import StepGraphs, bucket
 from cellscribe.engine.backends.cuda.ops import sample_pointers
+from cellscribe.engine.backends.cuda.skinny import SkinnyProducts
 from cellscribe.engine.backends.cuda.state import Cursor, Report, SlotMemory
 from cellscribe.engine.backends.cuda.tickets import DeviceTicket, Joined
 from cellscribe.engine.decode.sampling import TOKEN_STREAM
@@ -54,6 +56,8 @@ class CudaSlots:
         self._report = self._new_report(self._device, self._steps, plan.num_slots)
         self._free: list[Report] = []
         self._eos = self._torch.tensor(sorted(plan.eos_ids), dtype=self._torch.int32, device=self._device)
+        products = SkinnyProducts(decoder.ops)
+        self._few = FewRows(decoder, products) if products.serves_all(decoder.weights) else None
         self._graphs = StepGraphs(self._torch, self._device, self._run_steps, self._frozen)
 
     def admit(self, admissions: Sequence[Admission]) -> Ticket:
@@ -91,9 +95,12 @@ class CudaSlots:
         source = self._source(rows, Seen(report.evidence[step, :rows], attention))
         layers = range(self._decoder.shape.n_layers)
         caches = memory.caches[:, :, :rows]
-        stream = self._decoder.embed(cursor.tokens[:rows])
-        stream = self._decoder.run(stream, 1, layers, cursor.positions[:rows], caches, source)
-        memory.logits[:rows] = self._decoder.logits(stream)
+        if self._few is not None and rows <= MAX_ROWS:
+            memory.logits[:rows] = self._few.step(cursor.tokens[:rows], cursor.positions[:rows], caches, source)
+        else:
+            stream = self._decoder.embed(cursor.tokens[:rows])
+            stream = self._decoder.run(stream, 1, layers, cursor.positions[:rows], caches, source)
+            memory.logits[:rows] = self._decoder.logits(stream)
         self._sample(memory.logits[:rows], cursor, report, step)
 
     def _source(self, rows: int, seen: Seen) -> CrossSource:
