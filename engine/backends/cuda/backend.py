@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib.util
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cellscribe.engine.backends.base import Encoded, SlotPlan
 from cellscribe.engine.backends.contract import check_length
 from cellscribe.engine.backends.cuda.decoder import Decoder
 from cellscribe.engine.backends.cuda.encoder import Encoder
 from cellscribe.engine.backends.cuda.faults import require_room, running
+from cellscribe.engine.backends.cuda.few import FewRows
 from cellscribe.engine.backends.cuda.loading import load_decoder, load_encoder
 from cellscribe.engine.backends.cuda.ops import Ops
+from cellscribe.engine.backends.cuda.skinny import SkinnyProducts
 from cellscribe.engine.backends.cuda.slots import PROMPT_CELLS, CudaSlots
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import TokenBatch
@@ -39,6 +41,9 @@ class CudaBackend:
         A torch device; "cpu" runs the kernels of an emulating library, for tests.
     library
         The library of kernels; None takes the one that was built with the package.
+    step_weights
+        ``int8`` reads 8-bit weights, one scale per column, in steps of at most eight rows: half the bytes, another
+        text. It takes their room besides, and neither its speed nor its cost in quality was measured yet.
 
     Raises
     ------
@@ -46,14 +51,20 @@ class CudaBackend:
         When it cannot run here; :func:`cuda_problems` says why without raising.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cuda", library: Path | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "cuda",
+        library: Path | None = None,
+        step_weights: Literal["fp16", "int8"] = "fp16",
+    ) -> None:
         found = library or library_path()
         problems = (*shape_problems(bundle), *(() if library else cuda_problems(bundle)))
         if problems or found is None:
             raise BackendError(" ".join(problems))
         import torch
 
-        self.bundle = bundle
+        self.bundle, self._step_weights = bundle, step_weights
         self._torch: Any = torch
         self._device = torch.device(device)
         self._ops = Ops(load_library(found), torch, self._device)
@@ -86,6 +97,15 @@ class CudaBackend:
             )
         weights = load_decoder(self.bundle, self._torch, self._device)
         return Decoder(weights, manifest.decoder, manifest.cross_attention, self._ops)
+
+    @cached_property
+    def _few(self) -> FewRows | None:
+        products = SkinnyProducts(self._ops)
+        if not products.serves_all(self._decoder.weights):
+            return None
+        if self._step_weights == "int8":
+            products.round_to_int8(self._decoder.weights)
+        return FewRows(self._decoder, products)
 
     @cached_property
     def _prompt(self) -> tuple[Tensor, Tensor]:
@@ -121,7 +141,7 @@ class CudaBackend:
         with running(self._torch, self._device):
             decoder, prompt = self._decoder, self._prompt
             require_room(self._torch, self._device, self.bundle.manifest, plan, PROMPT_CELLS)
-            return CudaSlots(decoder, prompt, plan)
+            return CudaSlots(decoder, self._few, prompt, plan)
 
 
 def cuda_problems(bundle: Bundle) -> tuple[str, ...]:

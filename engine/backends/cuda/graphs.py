@@ -40,7 +40,8 @@ class StepGraphs:
             self._steps(rows)
         cuda.synchronize(self._device)
         graph = cuda.CUDAGraph()
-        with cuda.graph(graph, pool=self._pool):
+        # Another thread may be encoding cells, and allocating for them, meanwhile.
+        with cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             self._steps(rows)
         self._pool = self._pool or graph.pool()
         return graph

@@ -29,11 +29,15 @@ class Output(IntEnum):
     ADD_FP32 = 2
 
 
+_INT8 = 2  # CELLSCRIBE_INT8
+
+
 class SkinnyProducts:
-    """x [R, K] times weights fp16 [K, N], R up to 8."""
+    """x [R, K] times weights [K, N], R up to 8; weights are read in fp16, or in int8 once they are rounded to it."""
 
     def __init__(self, ops: Ops) -> None:
         self._ops = ops
+        self._rounded: dict[int, tuple[Tensor, Tensor]] = {}  # by the address of the fp16 weight
         # Zero before and after every call; calls follow each other on one stream, so that they may share it.
         self._counters = ops.torch.zeros(1 << 16, dtype=ops.torch.int32, device=ops.device)
 
@@ -44,13 +48,17 @@ class SkinnyProducts:
     def serves_all(self, weights: DecoderWeights) -> bool:
         """Whether the kernel takes every product of a decoder's layers, for any number of rows up to 8."""
         widest = self._ops.half(8, 1)
-        products = [
-            weight
-            for layer in weights.layers
-            for weight in (layer.qkv, layer.out, layer.gate_up, layer.down)
-            + (() if layer.cross is None else (layer.cross.q, layer.cross.out))
-        ]
-        return all(self.serves(widest, weight) for weight in products)
+        return all(self.serves(widest, weight) for weight in _products(weights))
+
+    def round_to_int8(self, weights: DecoderWeights) -> None:
+        """Keep the weights of a decoder's layers and head in int8 too, one scale per column, and read those."""
+        torch = self._ops.torch
+        for weight in (*_products(weights), weights.head):
+            if weight.shape[1] % 16:
+                continue
+            scales = (weight.abs().amax(0).float() / 127).clamp(min=torch.finfo(torch.float32).tiny)
+            rounded = (weight.float() / scales).round().clamp(-127, 127).to(torch.int8)
+            self._rounded[weight.data_ptr()] = (rounded, scales)
 
     def __call__(
         self,
@@ -75,7 +83,8 @@ class SkinnyProducts:
         )
         p.input = Input.RMS_NORM if norm is not None else input_
         p.output = Output.ADD_FP32 if add_to is not None else output
-        p.x, p.x_row, p.weight, p.weight_row = ptr(x), x.stride(0), ptr(weight), weight.stride(0)
+        kept, scales = self._rounded.get(weight.data_ptr(), (weight, None))
+        p.x, p.x_row, p.weight, p.weight_row, p.scales = ptr(x), x.stride(0), ptr(kept), kept.stride(0), ptr(scales)
         p.out, p.out_row, p.bias = ptr(out), out.stride(0), ptr(bias)
         if norm is not None:
             p.eps, p.norm_weight = norm.eps, ptr(norm.weight)
@@ -84,4 +93,15 @@ class SkinnyProducts:
         return out
 
     def _sizes(self, x: Tensor, weight: Tensor) -> SkinnyLinear:
-        return SkinnyLinear(num_rows=len(x), inner=weight.shape[0], width=weight.shape[1])
+        kind = _INT8 if weight.data_ptr() in self._rounded else 0
+        return SkinnyLinear(num_rows=len(x), inner=weight.shape[0], width=weight.shape[1], weight_type=kind)
+
+
+def _products(weights: DecoderWeights) -> list[Tensor]:
+    """Return the matrices of a decoder's layers."""
+    found = []
+    for layer in weights.layers:
+        found += [layer.qkv, layer.out, layer.gate_up, layer.down]
+        if layer.cross is not None:
+            found += [layer.cross.q, layer.cross.out]
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from cellscribe.engine.backends.cuda.faults import running
 from cellscribe.engine.backends.cuda.few import MAX_ROWS, FewRows
 from cellscribe.engine.backends.cuda.graphs import StepGraphs, bucket
 from cellscribe.engine.backends.cuda.ops import sample_pointers
-from cellscribe.engine.backends.cuda.skinny import SkinnyProducts
 from cellscribe.engine.backends.cuda.state import Cursor, Report, SlotMemory
 from cellscribe.engine.backends.cuda.tickets import DeviceTicket, Joined
 from cellscribe.engine.decode.sampling import TOKEN_STREAM
@@ -37,8 +37,8 @@ class CudaSlots:
 
     Parameters
     ----------
-    decoder
-        The decoder and its kernels.
+    decoder, few
+        The decoder and its kernels; and the same for steps of few rows, where its sizes allow it.
     prompt
         Hidden states fp32 [P, d] entering the first cross layer, and the caches fp16 [n_lower, 2, K, P, D] below it:
         nothing there depends on a cell.
@@ -46,18 +46,17 @@ class CudaSlots:
 
     depth = 2
 
-    def __init__(self, decoder: Decoder, prompt: tuple[Tensor, Tensor], plan: SlotPlan) -> None:
+    def __init__(self, decoder: Decoder, few: FewRows | None, prompt: tuple[Tensor, Tensor], plan: SlotPlan) -> None:
         self._decoder, self._ops, self._cross, self._plan = decoder, decoder.ops, decoder.cross_shape, plan
         self._torch, self._device = decoder.ops.torch, decoder.ops.device
         self._hidden, self._lower = prompt
         self._prompt_len = len(self._hidden)
-        self._steps = 1 if plan.forced else STEPS_PER_TICKET
+        self._steps = 1 if plan.forced or plan.keep_attention else STEPS_PER_TICKET
         self._memory = SlotMemory(self._torch, self._device, plan, self._prompt_len, decoder.shape, self._cross)
-        self._report = self._new_report(self._device, self._steps, plan.num_slots)
-        self._free: list[Report] = []
+        self._reports: dict[int, Report] = {}  # by the rows that run, so that they are copied as a whole
+        self._free: defaultdict[int, list[Report]] = defaultdict(list)  # on the host
         self._eos = self._torch.tensor(sorted(plan.eos_ids), dtype=self._torch.int32, device=self._device)
-        products = SkinnyProducts(decoder.ops)
-        self._few = FewRows(decoder, products) if products.serves_all(decoder.weights) else None
+        self._few = few
         self._graphs = StepGraphs(self._torch, self._device, self._run_steps, self._frozen)
 
     def admit(self, admissions: Sequence[Admission]) -> Ticket:
@@ -70,10 +69,13 @@ class CudaSlots:
         """Run the next few tokens of the slots; those whose text ends meanwhile stay silent."""
         rows = bucket(int(active.max()) + 1, self._plan.num_slots)
         with running(self._torch, self._device):
+            if rows not in self._reports:
+                self._reports[rows] = self._new_report(self._device, self._steps, rows)
             self._graphs.run(rows)
-            host = self._free.pop() if self._free else self._new_report("cpu", self._steps, self._plan.num_slots)
-            host.copy_from(self._report, rows)
-        return DeviceTicket(host, np.arange(rows), self._event(), self._free.append)
+            free = self._free[rows]
+            host = free.pop() if free else self._new_report("cpu", self._steps, rows)
+            host.copy_from(self._reports[rows])
+        return DeviceTicket(host, np.arange(rows), self._event(), free.append)
 
     def logits(self, count: int) -> Floats:
         """Logits [count, V] that chose the last tokens of the first slots."""
@@ -89,17 +91,17 @@ class CudaSlots:
             self._run_step(rows, step)
 
     def _run_step(self, rows: int, step: int) -> None:
-        memory, report = self._memory, self._report
-        cursor = memory.cursor
-        attention = None if report.attention is None else report.attention[step, :rows]
-        source = self._source(rows, Seen(report.evidence[step, :rows], attention))
+        memory, report = self._memory, self._reports[rows]
+        cursor = memory.cursor.first(rows)
+        attention = None if report.attention is None else report.attention[step]
+        source = self._source(rows, Seen(report.evidence[step], attention))
         layers = range(self._decoder.shape.n_layers)
         caches = memory.caches[:, :, :rows]
         if self._few is not None and rows <= MAX_ROWS:
-            memory.logits[:rows] = self._few.step(cursor.tokens[:rows], cursor.positions[:rows], caches, source)
+            memory.logits[:rows] = self._few.step(cursor.tokens, cursor.positions, caches, source)
         else:
-            stream = self._decoder.embed(cursor.tokens[:rows])
-            stream = self._decoder.run(stream, 1, layers, cursor.positions[:rows], caches, source)
+            stream = self._decoder.embed(cursor.tokens)
+            stream = self._decoder.run(stream, 1, layers, cursor.positions, caches, source)
             memory.logits[:rows] = self._decoder.logits(stream)
         self._sample(memory.logits[:rows], cursor, report, step)
 
@@ -117,7 +119,7 @@ class CudaSlots:
         at, count = self._send(slots), len(slots)
         memory, mask, lengths = self._fill(admissions)
         report = self._new_report(self._device, 1, count)
-        cursor = Cursor(self._torch, self._device, count, finished=False)
+        cursor = Cursor.at_start(self._torch, self._device, count, finished=False)
         keys = np.array([a.key for a in admissions], dtype=np.uint64)
         cursor.keys = self._send(stream_keys(self._plan.sampling.seed, keys, TOKEN_STREAM).view(np.int64))
         attention = None if report.attention is None else report.attention[0]
@@ -129,7 +131,7 @@ class CudaSlots:
         self._memory.cursor.scatter(at, cursor)
         self._memory.mask[at], self._memory.lengths[at] = mask, lengths
         host = self._new_report("cpu", 1, count)
-        host.copy_from(report, count)
+        host.copy_from(report)
         return DeviceTicket(host, slots, self._event(), lambda _: None)
 
     def _run_prompt(self, at: Tensor, count: int, cursor: Cursor, source: CrossSource) -> Tensor:
@@ -212,8 +214,11 @@ class CudaSlots:
         return Report(self._torch, self._torch.device(device), steps, slots, self._plan, self._cross)
 
     def _send(self, array: Any) -> Tensor:
-        sent: Tensor = self._torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
-        return sent
+        """Copy an array to the device without waiting for what the device does."""
+        made: Tensor = self._torch.from_numpy(np.ascontiguousarray(array))
+        if self._device.type != "cuda":
+            return made
+        return made.pin_memory().to(self._device, non_blocking=True)
 
     def _event(self) -> Any:
         if self._device.type != "cuda":

@@ -32,13 +32,13 @@ class Report:
         if plan.keep_attention:
             self.attention = zeros(steps, slots, *attended, dtype=torch.float32)
 
-    def copy_from(self, other: Report, slots: int) -> None:
-        """Copy the first slots of another report, in the order of the stream."""
-        self.chosen[:, :slots].copy_(other.chosen[:, :slots], non_blocking=True)
-        self.logprobs[:, :slots].copy_(other.logprobs[:, :slots], non_blocking=True)
-        self.evidence[:, :slots].copy_(other.evidence[:, :slots], non_blocking=True)
+    def copy_from(self, other: Report) -> None:
+        """Copy a report of the same sizes, in the order of the stream."""
+        self.chosen.copy_(other.chosen, non_blocking=True)
+        self.logprobs.copy_(other.logprobs, non_blocking=True)
+        self.evidence.copy_(other.evidence, non_blocking=True)
         if self.attention is not None and other.attention is not None:
-            self.attention[:, :slots].copy_(other.attention[:, :slots], non_blocking=True)
+            self.attention.copy_(other.attention, non_blocking=True)
 
 
 class Cursor:
@@ -49,12 +49,20 @@ class Cursor:
 
     NAMES = ("keys", "lengths", "finished", "tokens", "positions")
 
-    def __init__(self, torch: Any, device: Any, count: int, *, finished: bool) -> None:
-        self.keys: Tensor = torch.zeros(count, dtype=torch.int64, device=device)
-        self.lengths: Tensor = torch.zeros(count, dtype=torch.int32, device=device)
-        self.finished: Tensor = torch.full((count,), finished, dtype=torch.uint8, device=device)
-        self.tokens: Tensor = torch.zeros(count, dtype=torch.int64, device=device)
-        self.positions: Tensor = torch.zeros(count, dtype=torch.int32, device=device)
+    def __init__(self, keys: Tensor, lengths: Tensor, finished: Tensor, tokens: Tensor, positions: Tensor) -> None:
+        self.keys, self.lengths, self.finished, self.tokens, self.positions = keys, lengths, finished, tokens, positions
+
+    @staticmethod
+    def at_start(torch: Any, device: Any, count: int, *, finished: bool) -> Cursor:
+        """Return n texts that have no token yet; or n slots without a text."""
+        kinds = (torch.int64, torch.int32, torch.uint8, torch.int64, torch.int32)
+        made = Cursor(*(torch.zeros(count, dtype=kind, device=device) for kind in kinds))
+        made.finished.fill_(finished)
+        return made
+
+    def first(self, count: int) -> Cursor:
+        """Return the first n of them, in the same memory."""
+        return Cursor(*(getattr(self, name)[:count] for name in self.NAMES))
 
     def scatter(self, slots: Tensor, other: Cursor) -> None:
         """Put n texts into slots int64 [n]."""
@@ -73,7 +81,6 @@ class SlotMemory:
         self, torch: Any, device: Any, plan: SlotPlan, prompt_len: int, shape: DecoderShape, cross: CrossShape
     ) -> None:
         slots, genes = plan.num_slots, plan.num_genes
-        # One more position than texts can have: a finished slot keeps writing its last token there or before.
         capacity = prompt_len + plan.max_new_tokens
         half = {"dtype": torch.float16, "device": device}
         self.caches: Tensor = torch.zeros((shape.n_layers, 2, slots, shape.n_kv_heads, capacity, shape.d_head), **half)
@@ -86,4 +93,4 @@ class SlotMemory:
         self.mask: Tensor = torch.zeros((slots, genes), dtype=torch.uint8, device=device)
         self.lengths: Tensor = torch.zeros(slots, dtype=torch.int32, device=device)
         self.logits: Tensor = torch.zeros((slots, shape.vocab_size), dtype=torch.float32, device=device)
-        self.cursor = Cursor(torch, device, slots, finished=True)
+        self.cursor = Cursor.at_start(torch, device, slots, finished=True)

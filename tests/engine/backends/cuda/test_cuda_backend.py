@@ -165,3 +165,29 @@ def test_sizes_that_the_kernels_are_not_built_for_are_named(tiny_bundle: Path, e
     assert "96 wide" in problems[1]
     with pytest.raises(BackendError, match="96 wide"):
         CudaBackend(odd, "cpu", emulated_kernels)
+
+
+def forced_logits(backend: CudaBackend, num_slots: int, steps: int = 4) -> np.ndarray:
+    """Logits [steps, 4, V] of four cells under the same tokens."""
+    memory, mask = memories(backend)
+    slots = backend.open_slots(SlotPlan(num_slots, S, 8, Sampling(), forced=True))
+    slots.admit([Admission(i, i, memory[i % CELLS], mask[i % CELLS]) for i in range(num_slots)]).wait()
+    seen = []
+    for step in range(steps):
+        slots.force(np.full(num_slots, 5 + step))
+        slots.step(np.arange(num_slots)).wait()
+        seen.append(slots.logits(4))
+    return np.stack(seen)
+
+
+def test_few_rows_and_many_are_the_same_mathematics(backend: CudaBackend) -> None:
+    few, many = forced_logits(backend, 4), forced_logits(backend, 12)
+    assert np.abs(few - many).max() < 0.02
+
+
+def test_8_bit_weights_stay_close(tiny_bundle: Path, where: tuple[str, Path]) -> None:
+    bundle = open_bundle(tiny_bundle)
+    exact, rounded = (forced_logits(CudaBackend(bundle, *where, kind), 4) for kind in ("fp16", "int8"))
+    difference = np.abs(exact - rounded)
+    assert 0.005 < difference.max() < 0.3
+    assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > 0.999
