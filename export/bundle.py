@@ -25,6 +25,7 @@ from cellscribe.engine.errors import OutputError, UsageError
 from cellscribe.engine.verify import measure_parity, require_parity
 from cellscribe.engine.versions import versions
 from cellscribe.export.describe_manifest import manifest_of
+from cellscribe.export.fused import fuse_file
 from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
 from cellscribe.export.models.cross import latent_is_cheaper
 from cellscribe.export.parts import Parts, read_parts
@@ -171,6 +172,8 @@ def _trace_all(parts: Parts, folder: Path, dtype: torch.dtype, say: Progress) ->
         decoder.restore_tables()
     say("tracing the decoder")
     trace_decoder(DecoderGraph(decoder, parts.form).to(dtype), folder / names.DECODER, dtype)
+    if half and parts.form == "latent":
+        fuse_file(folder / names.DECODER)
     if parts.needs_cross_graph:
         say("tracing the cross-attention projections")
         trace_cross(CrossGraph(decoder, parts.form), folder / names.CROSS, parts.encoder.config.d_model, dtype)
