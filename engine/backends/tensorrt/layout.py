@@ -1,0 +1,145 @@
+"""The tensors of a number of slots: their shapes, and whether they fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from cellscribe.engine.backends.base import SlotPlan
+from cellscribe.engine.backends.budget import Budget, SlotBytes, check_room
+from cellscribe.engine.backends.contract import attended_shapes
+from cellscribe.engine.backends.tensorrt.device import Device
+from cellscribe.engine.backends.tensorrt.engine import Binding
+from cellscribe.engine.backends.tensorrt.plan import Plan
+from cellscribe.engine.bundle.load import Bundle
+from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, PromptRecord
+from cellscribe.engine.errors import BundleError, PlanError, RoomError
+
+Shape = tuple[int, ...]
+_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int32": 4, "bool": 1}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One tensor that stays for a whole run: its shape and its torch dtype's name."""
+
+    shape: Shape
+    dtype: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Size in bytes."""
+        return prod(self.shape) * _BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Described:
+    """The parts of a manifest that a bundle which writes text has."""
+
+    decoder: DecoderShape
+    cross: CrossShape
+    prompt: PromptRecord
+
+
+def described(bundle: Bundle) -> Described:
+    """Return them; BundleError for a bundle that only embeds."""
+    manifest = bundle.manifest
+    if manifest.decoder is None or manifest.cross_attention is None or manifest.prompt is None:
+        raise BundleError(f"the bundle {bundle.name} cannot describe cells; choose one with a decoder.")
+    return Described(manifest.decoder, manifest.cross_attention, manifest.prompt)
+
+
+def cache_names(shape: DecoderShape) -> list[str]:
+    """Names of the caches in graph order."""
+    return [f"{part}.{i}" for i in range(shape.n_layers) for part in ("key", "value")]
+
+
+def slot_layout(parts: Described, plan: Plan, slots: SlotPlan, rows: int) -> dict[str, Kept]:
+    """Return what the decoder's step takes and gives for a number of rows, by name."""
+    shape, cross, recipe = parts.decoder, parts.cross, plan.recipe
+    genes = slots.num_genes
+    kept = {
+        "tokens": Kept((rows, 1), "int64"),
+        "hidden": Kept((rows, 0, shape.d_model), "float16"),
+        "positions": Kept((rows, 1), "int64"),
+        "mask": Kept((rows, 1, recipe.capacity), "bool"),
+        "memory_mask": Kept((rows, genes), "bool"),
+    }
+    for name, sizes in attended_shapes(cross).items():
+        axes = iter((rows, genes))
+        kept[name] = Kept(tuple(next(axes) if size is None else int(size) for size in sizes), "float16")
+    for name in cache_names(shape):
+        kept[name] = Kept((rows, shape.n_kv_heads, recipe.capacity, shape.d_head), "float16")
+    kept["logits"] = Kept((rows, 1, shape.vocab_size), "float32")
+    if "evidence" in recipe.outputs:
+        kept["evidence"] = Kept((rows, 1, genes), "float32")
+    if "attention" in recipe.outputs:
+        kept["attention"] = Kept((rows, cross.n_layers, cross.n_heads, 1, genes), "float32")
+    return kept
+
+
+def check_layout(plan: Plan, kept: dict[str, Kept], bindings: dict[str, Binding]) -> None:
+    """Compare the manifest's sizes with the plan's, before anything is allocated by its word.
+
+    Raises
+    ------
+    PlanError
+        On the first tensor that differs.
+    """
+    for name, binding in bindings.items():
+        here = kept.get(name.removeprefix("new_"))
+        if here is None:
+            raise PlanError(f"{plan} has a tensor {name} that this release does not know; build it anew.")
+        fits = len(here.shape) == len(binding.shape) and all(
+            want in (-1, have) for want, have in zip(binding.shape, here.shape, strict=True)
+        )
+        if here.dtype != binding.dtype or not fits:
+            raise PlanError(
+                f"{plan} has {name} as {binding.dtype} {list(binding.shape)} where the manifest says {here.dtype} "
+                f"{list(here.shape)}; build it anew."
+            )
+
+
+def check_plan(plan: Plan, slots: SlotPlan) -> None:
+    """Compare a run with what a plan holds.
+
+    Raises
+    ------
+    RoomError
+        For more slots than the plan has; a run can go on with those.
+    PlanError
+        For longer texts or memories, or outputs that the plan was built without.
+    """
+    recipe = plan.recipe
+    for asked, held, option, what in (
+        (slots.max_new_tokens, recipe.max_new_tokens, "--max-new-tokens", "new tokens"),
+        (slots.num_genes, recipe.genes, "--genes", "tokens per cell"),
+        (slots.num_slots, recipe.slots, "--slots", "slots"),
+    ):
+        if asked <= held:
+            continue
+        message = (
+            f"{plan} holds {held} {what} and {asked} are asked for; ask for fewer, or build one with "
+            f"`cellscribe build {option} {asked}`."
+        )
+        raise RoomError(message, held) if what == "slots" else PlanError(message)
+    if slots.keep_attention and "attention" not in recipe.outputs:
+        raise PlanError(
+            f"{plan} was built without the attention of every layer and head; build one with "
+            "`cellscribe build --attention`, or leave --save-attn out."
+        )
+
+
+def check_memory(kept: dict[str, Kept], parts: Described, fixed_bytes: int, device: Device, num_slots: int) -> None:
+    """Raise RoomError when the slots do not fit; it says the bytes needed and how many slots would fit."""
+    caches = set(cache_names(parts.decoder))
+    attended = {name for name in kept if name == "memory" or name.startswith("cross_")}
+    seen = {"evidence", "attention"}
+    masks = {"mask", "memory_mask"}
+
+    def each(names: set[str]) -> int:
+        return sum(kept[name].num_bytes for name in names & set(kept)) // num_slots
+
+    choice = each(set(kept) - caches - attended - seen - masks)
+    slot = SlotBytes(each(caches), each(attended), each(masks), choice, each(seen))
+    check_room(device.free_bytes(), Budget(0, fixed_bytes, slot, num_slots), device.name)

@@ -1,0 +1,96 @@
+"""Texts in progress on the device: the next token is chosen and fed back without the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cellscribe.engine.backends.base import NOT_FINITE, SlotPlan
+from cellscribe.engine.backends.tensorrt.device import Device, Tensor
+from cellscribe.engine.decode.sampling import TOKEN_STREAM
+from cellscribe.engine.keyed import stream_keys, uniforms
+from cellscribe.engine.types import Sampling
+
+
+def choose(logits: Tensor, sampling: Sampling, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose one token per row, as :func:`cellscribe.engine.decode.sampling.choose` does, in torch.
+
+    Parameters
+    ----------
+    logits
+        float32 [n, V].
+    draws
+        Uniform numbers float32 [n]; not used by greedy sampling.
+
+    Returns
+    -------
+    Token ids int64 [n], and their log-probabilities before temperature and top-p, float32 [n].
+    """
+    logprobs = logits.log_softmax(-1)
+    tokens = logits.argmax(-1) if sampling.is_greedy else _top_p(logits, sampling, draws)
+    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+
+
+def _top_p(logits: Tensor, sampling: Sampling, draws: Tensor) -> Tensor:
+    scaled = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
+    weights, order = scaled.double().exp().sort(dim=-1, descending=True, stable=True)
+    mass = weights.cumsum(-1)
+    kept = (mass < sampling.top_p * mass[:, -1:]).sum(-1, keepdim=True).clamp(max=mass.shape[-1] - 1)
+    reached = mass.gather(-1, kept)
+    at = (mass <= draws.double()[:, None] * reached).sum(-1, keepdim=True).minimum(kept)
+    chosen: Tensor = order.gather(-1, at)[:, 0]
+    return chosen
+
+
+class TextState:
+    """What a step takes besides caches and memory, and what it leaves for the host; B rows.
+
+    The random numbers of a text are drawn when it is admitted, one for each token that it may have, so that the device
+    only looks them up.
+    """
+
+    def __init__(self, torch: Any, device: Device, plan: SlotPlan, prompt_len: int, capacity: int) -> None:
+        rows = plan.num_slots
+        self._torch, self._device, self._plan, self._prompt_len = torch, device, plan, prompt_len
+        self._range = device.upload(np.arange(capacity))
+        self._eos = device.upload(np.array(sorted(plan.eos_ids) or [NOT_FINITE], dtype=np.int64))
+        self.tokens = device.zeros((rows, 1), torch.int64)
+        self.positions = device.zeros((rows, 1), torch.int64)
+        self.mask = device.zeros((rows, 1, capacity), torch.bool)
+        self._lengths = device.zeros((rows,), torch.int64)  # tokens chosen so far
+        self._alive = device.zeros((rows,), torch.bool)
+        self._draws = device.zeros((rows, plan.max_new_tokens), torch.float32)
+        self.spoke = device.zeros((rows,), torch.bool)  # rows that chose a token in the last run
+        self.chosen = device.zeros((rows,), torch.int64)
+        self.logprobs = device.zeros((rows,), torch.float32)
+        with device.working():
+            self.mask[:, :, 0] = True  # an idle row attends to something, so that it stays finite
+
+    def begin(self, slot: int, key: int) -> None:
+        """Start a text in a row."""
+        draws = uniforms(
+            stream_keys(self._plan.sampling.seed, np.array([key], np.uint64), TOKEN_STREAM),
+            np.arange(self._plan.max_new_tokens),
+        )
+        self._draws[slot] = self._device.upload(draws)
+        self._lengths[slot] = 0
+        self._alive[slot] = True
+
+    def advance(self, logits: Tensor, rows: slice) -> None:
+        """Choose the next token of those rows from logits [n, V] whose texts go on; nothing waits for the host."""
+        torch, plan = self._torch, self._plan
+        alive, lengths = self._alive[rows], self._lengths[rows]
+        counter = lengths.clamp(max=plan.max_new_tokens - 1)[:, None]
+        tokens, logprobs = choose(logits, plan.sampling, self._draws[rows].gather(-1, counter)[:, 0])
+        finite = torch.isfinite(logprobs)
+        self.spoke[rows].copy_(alive)
+        self.chosen[rows].copy_(tokens.where(finite, torch.full_like(tokens, NOT_FINITE)))
+        self.logprobs[rows].copy_(logprobs)
+        fed, at = self.tokens[rows, 0], self.positions[rows, 0]
+        fed.copy_(torch.where(alive, tokens.where(finite, torch.zeros_like(tokens)), fed))
+        at.copy_(torch.where(alive, self._prompt_len + lengths, at))
+        self.mask[rows, 0].copy_(self._range <= self.positions[rows])
+        lengths.add_(alive)
+        ended = ~finite | (tokens[:, None] == self._eos).any(-1) | (lengths >= plan.max_new_tokens)
+        alive.logical_and_(~ended)

@@ -1,0 +1,69 @@
+"""Plan folders for the fake TensorRT: the recipe, profiles and tensors of real ones, and the graph's own file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from fake_device import FakeDevice
+from fake_tensorrt import fake_module
+
+from cellscribe.engine.backends.tensorrt.backend import TensorRTBackend, plan_file
+from cellscribe.engine.backends.tensorrt.plan import PLAN_NAME, SCHEMA_VERSION, Plan, Recipe, graphs_hash, read_plan
+from cellscribe.engine.backends.tensorrt.products import PRODUCTS, Installed
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.bundle.integrity import record
+from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER
+from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, prepared
+from cellscribe.export.tensorrt.profiles import profiles, shapes
+
+RECIPE = Recipe(
+    product="trt",
+    version="11.4.0",
+    cuda_major=13,
+    gpu="rtx4090",
+    compute_capability=89,
+    precision="fp16",
+    slots=12,
+    prompt_batch=4,
+    encode_batch=4,
+    prompt_len=0,
+    capacity=0,
+    genes=61,
+    graphs="",
+)
+
+
+def make_plan(bundle: Bundle, home: Path, tokens: int = 24, **changes: Any) -> Plan:
+    """Write a plan folder."""
+    prompt = bundle.manifest.prompt
+    prompt_len = len(prompt.token_ids) if prompt else 0
+    recipe = replace(RECIPE, prompt_len=prompt_len, capacity=prompt_len + tokens, graphs=graphs_hash(bundle), **changes)
+    folder = home / recipe.folder_name
+    folder.mkdir(parents=True)
+    for name in (ENCODER, CROSS, DECODER):
+        if name in bundle.manifest.files:
+            (folder / plan_file(name)).write_text(_plan(bundle, name, recipe))
+    files = {path.name: asdict(record(path)) for path in folder.glob("*.plan")}
+    text = {"schema_version": SCHEMA_VERSION, "recipe": asdict(recipe), "files": files}
+    (folder / PLAN_NAME).write_text(json.dumps(text))
+    return read_plan(folder)
+
+
+def _plan(bundle: Bundle, name: str, recipe: Recipe) -> str:
+    with prepared(bundle, name, recipe.capacity) as graph:
+        kept = {n: v for n, v in graph.outputs.items() if n not in OPTIONAL_OUTPUTS or n in recipe.outputs}
+        tensors = {n: (True, v.dtype, v.shape) for n, v in graph.inputs.items()}
+        tensors |= {n: (False, v.dtype, v.shape) for n, v in kept.items()}
+        ranges = [{n: shapes(n, v, one) for n, v in graph.inputs.items()} for one in profiles(name, recipe)]
+        return json.dumps({"onnx": str(graph.path), "profiles": ranges, "tensors": tensors})
+
+
+def open_fake(bundle: Bundle, plan: Plan, device: FakeDevice | None = None) -> TensorRTBackend:
+    """Open a plan with the fake product."""
+    device = device or FakeDevice()
+    product = PRODUCTS[plan.recipe.product]
+    installed = Installed(product, fake_module(device), plan.recipe.version, 13)
+    return TensorRTBackend(bundle, plan, device, installed)
