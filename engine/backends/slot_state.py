@@ -24,10 +24,17 @@ class SlotState:
         self.mask[..., 0] = True  # an idle row attends to something, so that it stays finite
         self._keys = np.zeros(rows, np.uint64)
         self._lengths = np.zeros(rows, np.int64)  # tokens chosen so far
+        self._lost: set[int] = set()
 
-    def begin(self, slot: int, key: int) -> None:
-        """Start the text of another cell."""
+    def begin(self, slot: int, key: int) -> bool:
+        """Start the text of another cell; say whether the last one left something in the caches that is not finite.
+
+        Those rows must be cleared: what is masked counts nothing, but nothing times NaN is NaN.
+        """
+        was_lost = slot in self._lost
+        self._lost.discard(slot)
         self._keys[slot], self._lengths[slot] = key, 0
+        return was_lost
 
     def force(self, tokens: Ints) -> None:
         """Put other tokens [n] in place of the last chosen ones of the first slots."""
@@ -37,6 +44,7 @@ class SlotState:
         """Choose the next tokens of n slots from logits [n, V], and move the slots on."""
         tokens, logprobs = choose(logits, self._sampling, self._keys[slots], self._lengths[slots])
         lost = ~np.isfinite(logprobs)
+        self._lost.update(slots[lost].tolist())
         self.tokens[slots, 0] = np.where(lost, 0, tokens)
         self.positions[slots, 0] = self.prompt_len + self._lengths[slots]
         self.mask[slots, 0] = self.range <= self.positions[slots]

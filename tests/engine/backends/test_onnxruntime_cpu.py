@@ -108,6 +108,11 @@ def test_a_memory_that_is_not_finite_fails_alone(backend: OnnxRuntimeCpu, sampli
     (chosen,) = slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(2)]).wait()
     assert chosen.token_ids.tolist() == [NOT_FINITE, good]
     slots.step(np.arange(1, 2))
+    memory[0, 3] = 0.0
+    again = slots.admit([Admission(0, 1, memory[1], mask[1])]).wait()  # a healthy cell in the slot of the lost one
+    assert again[0].token_ids[0] == good
+    (chosen,) = slots.step(np.arange(2)).wait()
+    assert (chosen.token_ids >= 0).all()
 
 
 def test_neighbouring_slots_run_their_prompt_together() -> None:
