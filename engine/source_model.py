@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.choose import choose_backend
+from cellscribe.engine.backends.base import Backend
+from cellscribe.engine.backends.choose import Choice, choose_backend
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer
 from cellscribe.engine.cells.spec import HvgFlavor
@@ -49,7 +50,7 @@ class SourceModel:
         How scanpy chooses them, ``seurat_v3`` or ``cell_ranger``; None as the bundle says.
     backend
         What runs it: ``auto`` (the best that can), ``tensorrt``, ``cuda``, ``onnxruntime`` (on the GPU where it can),
-        ``onnxruntime-cuda`` or ``onnxruntime-cpu``.
+        ``onnxruntime-cuda`` or ``onnxruntime-cpu``; or one that was opened already.
 
     Attributes
     ----------
@@ -65,14 +66,16 @@ class SourceModel:
         seed: int = 0,
         hvg: Sequence[str] | None = None,
         hvg_flavor: HvgFlavor | None = None,
-        backend: str = "auto",
+        backend: str | Backend = "auto",
     ) -> None:
         if bundle.manifest.cells.selection != "hvg" and (hvg is not None or hvg_flavor is not None):
             raise UsageError(f"the bundle {bundle.name} chooses its genes itself; leave the gene list and flavour out.")
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}; choose at least 1.")
         self.bundle, self._seed, self._hvg, self._hvg_flavor = bundle, seed, hvg, hvg_flavor
-        self.backend_choice = choose_backend(bundle, backend, threads=threads)
+        self.backend_choice = (
+            choose_backend(bundle, backend, threads=threads) if isinstance(backend, str) else Choice(backend, "given")
+        )
         self._backend = self.backend_choice.backend
         self._matched: tuple[CellSource, CellTokenizer] | None = None
 

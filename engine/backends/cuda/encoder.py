@@ -37,7 +37,7 @@ class Encoder:
         return Encoded(memory, cell.numpy())
 
     def _send(self, array: Any) -> Tensor:
-        sent: Tensor = self._ops.torch.from_numpy(np.ascontiguousarray(array)).to(self._ops.device)
+        sent: Tensor = self._ops.torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self._ops.device)
         return sent
 
     def _run(self, genes: Tensor, values: Tensor, mask: Tensor) -> Tensor:

@@ -215,7 +215,7 @@ class CudaSlots:
 
     def _send(self, array: Any) -> Tensor:
         """Copy an array to the device without waiting for what the device does."""
-        made: Tensor = self._torch.from_numpy(np.ascontiguousarray(array))
+        made: Tensor = self._torch.from_numpy(np.require(array, requirements=["C", "W"]))
         if self._device.type != "cuda":
             return made
         return made.pin_memory().to(self._device, non_blocking=True)
