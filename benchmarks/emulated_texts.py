@@ -1,7 +1,7 @@
 """Does the CUDA backend write the texts of the CPU backend? ``python benchmarks/emulated_texts.py``, without a GPU.
 
-The kernels run in the emulator, matrix products in torch on the CPU: the arithmetic is the GPU's (fp16 products, float32
-sums), the speed is not, and no time is kept. All packaged cells, 12 slots, four steps a ticket, greedy. Writes
+The kernels run in the emulator, matrix products in torch on the CPU: the arithmetic is that of the GPU (fp16 products,
+float32 sums), the speed is not, and no time is kept. All packaged cells, 12 slots, four steps a ticket, greedy. Writes
 benchmarks/results/emulated_texts.json.
 """
 
@@ -23,7 +23,7 @@ from cellscribe.engine.packaged import packaged_bundle, packaged_cells
 from cellscribe.engine.versions import versions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from building import emulated_library  # noqa: E402
+from building import emulated_library
 
 RESULTS = Path(__file__).parent / "results"
 
