@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import shutil
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -220,7 +221,11 @@ def test_an_interrupt_waits_for_the_builder() -> None:
         time.sleep(0.2)
         ended.append(True)
 
-    threading.Timer(0.1, _thread.interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
-        interruptible(work, watcher)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+    try:
+        threading.Timer(0.1, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            interruptible(work, watcher)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended == [True]
