@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.base import Array, Backend, Memory, SlotPlan, Slots
+from cellscribe.engine.backends.base import Backend, Memory, SlotPlan, Slots
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer, TokenBatch
 from cellscribe.engine.decode.ahead import Ahead
-from cellscribe.engine.decode.evidence import GeneAxis, named_genes, top_genes
+from cellscribe.engine.decode.evidence import GeneAxis, Symbols, named_genes, top_genes
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text, TokenEvent
 from cellscribe.engine.decode.texts import GrowingText, decode
 from cellscribe.engine.errors import BackendError, RoomError
@@ -133,7 +133,7 @@ class Writer:
         )
         if self._options.keep_attention and text.attention:
             weights = np.stack(text.attention, 2).astype(np.float16)  # [L, H, T, S]; there may be many
-            self.attention[subject.index] = AttentionRecord(subject.cell_id, subject.axis.symbols, weights)
+            self.attention[subject.index] = AttentionRecord(subject.cell_id, tuple(subject.axis.symbols), weights)
 
 
 def failed(cell_id: str, why: str) -> Description:
@@ -142,12 +142,9 @@ def failed(cell_id: str, why: str) -> Description:
 
 
 def gene_axes(batch: TokenBatch, tokens: tuple[str, ...]) -> Iterator[GeneAxis]:
-    """Return the genes behind each cell's memory; cells of a fixed layout share one."""
-    last: tuple[Array, Array, GeneAxis] | None = None
+    """Return the genes behind each cell's memory."""
     for genes, columns in zip(batch.genes, batch.columns, strict=True):
-        if last is None or not (np.array_equal(genes, last[0]) and np.array_equal(columns, last[1])):
-            last = (genes, columns, GeneAxis(tuple(tokens[g] for g in genes), columns))
-        yield last[2]
+        yield GeneAxis(Symbols(tokens, genes), columns)
 
 
 def longest_memory(tokenizer: CellTokenizer) -> int:

@@ -30,9 +30,21 @@ bool is_valid(const CellscribeLatentCross& p) {
     return sizes && width && p.first_token >= 0 && p.first_token < p.num_tokens && p.num_blocks >= 0;
 }
 
-// A wide row needs a block with more than the 99 KiB of shared memory of small GPUs for tiles of 32.
+bool is_aligned(const void* pointer, int64_t stride_a, int64_t stride_b = 0, int64_t stride_c = 0) {
+    return pointer && reinterpret_cast<uintptr_t>(pointer) % 16 == 0 && (stride_a | stride_b | stride_c) % 8 == 0;
+}
+
+// What the copies of 16 bytes, and the stores of a whole row, ask of the arrays.
+bool is_placed_well(const CellscribeLatentCross& p) {
+    return is_aligned(p.query, p.query_slot, p.query_head, p.query_token) && is_aligned(p.memory, p.memory_slot) &&
+           is_aligned(p.out, p.out_slot, p.out_head, p.out_token) && is_aligned(p.workspace, 0) && p.scale == p.scale;
+}
+
+// Tiles of 32 rows where a block may have the shared memory for them, else of 16.
 int tile_for(const CellscribeLatentCross& p) {
-    return p.width >= 256 && device_limits().shared_bytes < 180 * 1024 ? 16 : 32;
+    if (p.width < 256) return 32;
+    const int wanted = p.width == 256 ? Shape<256, 32, 4>::kSharedBytes : Shape<512, 32, 4>::kSharedBytes;
+    return device_limits().shared_bytes < wanted ? 16 : 32;
 }
 
 struct Plan {
@@ -74,7 +86,7 @@ int run(const Plan& plan, cudaStream_t stream) {
     if (refused) return refused;
     const bool scored = a.scored_tiles() > 0;
     if (!scored && a.per_block % a.tiles == 0) return CELLSCRIBE_OK;  // no unit is shared
-    const unsigned row_blocks = unsigned(a.units) * (kRows / kRowsPerBlock);
+    const unsigned row_blocks = unsigned(a.units) * kRows;
     const unsigned pieces = unsigned(up(a.p.num_genes, kCombineThreads));
     const unsigned weigh_blocks = scored ? pieces * unsigned(a.p.num_slots * (a.p.num_tokens - a.p.first_token)) : 0;
     return launch(combine<kTile>, dim3(row_blocks + weigh_blocks), dim3(kCombineThreads), 0, stream, a, row_blocks,
@@ -92,6 +104,7 @@ CELLSCRIBE_API int cellscribe_latent_cross(const CellscribeLatentCross* p, void*
     const int tile = tile_for(*p);
     const Plan plan = plan_for(*p, tile);
     if (p->workspace_bytes < plan.bytes) return CELLSCRIBE_SMALL_WORKSPACE;
+    if (!is_placed_well(*p)) return CELLSCRIBE_BAD_SHAPE;
     const auto on = cudaStream_t(stream);
     switch (p->width) {
         case 64: return run<64, 32>(plan, on);

@@ -84,6 +84,7 @@ CELLSCRIBE_API int cellscribe_sample(const CellscribeSample* p, void* stream) {
     const bool type_fits = p->logits_type == CELLSCRIBE_FP16 || p->logits_type == CELLSCRIBE_FP32;
     const bool is_greedy = p->temperature == 0.0f;
     const bool draw_fits = is_greedy || (p->temperature > 0.0f && p->top_p > 0.0 && p->top_p <= 1.0 && p->keys);
-    if (!sizes_fit || !type_fits || !draw_fits) return CELLSCRIBE_BAD_SHAPE;
+    const bool ends_fit = !p->num_eos || p->eos_ids;
+    if (!sizes_fit || !type_fits || !draw_fits || !ends_fit) return CELLSCRIBE_BAD_SHAPE;
     return p->logits_type == CELLSCRIBE_FP16 ? launch_sample<half>(*p, stream) : launch_sample<float>(*p, stream);
 }

@@ -218,7 +218,9 @@ CELLSCRIBE_API int cellscribe_skinny_linear(const CellscribeSkinnyLinear* p, voi
     const Plan plan = plan_of(*p);
     const bool is_int8 = p->weight_type == CELLSCRIBE_INT8;
     if (!plan.tiles || !is_placed(p->weight, p->weight_row * (is_int8 ? 1 : 2))) return CELLSCRIBE_BAD_SHAPE;
-    if (is_int8 != (p->scales != nullptr)) return CELLSCRIBE_BAD_SHAPE;
+    if (is_int8 != (p->scales != nullptr) || !p->x || !p->out) return CELLSCRIBE_BAD_SHAPE;
+    if (p->input == CELLSCRIBE_INPUT_RMS_NORM && !p->norm_weight) return CELLSCRIBE_BAD_SHAPE;
+    if (plan.splits > 1 && (!p->workspace || !p->counters)) return CELLSCRIBE_SMALL_WORKSPACE;
     if (p->workspace_bytes < workspace_bytes(*p, plan) || (plan.splits > 1 && p->num_counters < plan.tiles))
         return CELLSCRIBE_SMALL_WORKSPACE;
     return is_int8 ? launch_skinny<int8_t>(*p, plan, stream) : launch_skinny<half>(*p, plan, stream);

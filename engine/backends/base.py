@@ -112,7 +112,11 @@ class Slots(Protocol):
 
     @property
     def depth(self) -> int:
-        """Tickets that may be under way together; with 1 each is waited for before more work is given."""
+        """Steps' tickets that may be under way together; with 1 each is waited for before more work is given."""
+
+    @property
+    def steps_per_ticket(self) -> int:
+        """Tokens that a step's ticket chooses for a slot whose text does not end meanwhile."""
 
     def admit(self, admissions: Sequence[Admission]) -> Ticket:
         """Fill slots, run the prompt for them, and choose their first tokens."""

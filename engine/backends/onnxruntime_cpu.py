@@ -122,10 +122,8 @@ class OnnxRuntimeSlots:
             np.zeros((rows, cross.n_layers, cross.n_heads, 1, genes), np.float32) if self._plan.keep_attention else None
         )
 
-    @property
-    def depth(self) -> int:
-        """Work is done when it is given."""
-        return 1
+    depth = 1  # work is done when it is given
+    steps_per_ticket = 1
 
     def admit(self, admissions: Sequence[Admission]) -> Ready:
         """Fill slots, run the prompt for them a few neighbours at a time, and choose their first tokens."""

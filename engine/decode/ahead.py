@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -9,6 +10,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 _START_SECONDS = 1.0
+# How long the thread that reads cells may keep the interpreter from the one that feeds the device; 5 ms without this,
+# as long as several steps.
+_SWITCH_SECONDS = 2e-4
 
 
 class Ahead(Generic[T]):
@@ -39,11 +43,14 @@ class Ahead(Generic[T]):
         self._items.close()
 
     def _from_thread(self, queue: _Queue[T]) -> Generator[T]:
+        before = sys.getswitchinterval()
         try:
+            sys.setswitchinterval(min(before, _SWITCH_SECONDS))
             queue.start()
             yield from queue.taken()
         finally:
             queue.close()
+            sys.setswitchinterval(before)
 
 
 def _plain(items: Iterator[T]) -> Generator[T]:

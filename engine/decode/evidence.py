@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.types import TopGenes
+
+
+class Symbols(Sequence[str]):
+    """The symbols of token ids [S], looked up when they are asked for: of a thousand genes ten are shown."""
+
+    def __init__(self, tokens: tuple[str, ...], ids: npt.NDArray[np.generic]) -> None:
+        self._tokens, self._ids = tokens, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._tokens[int(self._ids[index])]
 
 
 @dataclass(frozen=True)
@@ -18,7 +33,7 @@ class GeneAxis:
     A column below 0 is no gene of the input (`<cls>`, padding, a gene the file lacks) and never counts as evidence.
     """
 
-    symbols: tuple[str, ...]
+    symbols: Sequence[str]
     columns: npt.NDArray[np.int64]
 
 

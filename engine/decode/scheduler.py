@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Memory, Slots, Ticket
+from cellscribe.engine.errors import BackendError
 
 Floats = npt.NDArray[np.float32]
 
@@ -58,8 +59,8 @@ class Scheduler:
     """Drives slots until every request is a finished text.
 
     Where the slots allow it, the next steps are given to the device before the last ones are read, so that it never
-    waits for this side; and while `is_ready` says that the next request would have to be waited for, texts in work go
-    on without it.
+    waits for this side; and while it has work and `is_ready` says that the next request would have to be waited for,
+    texts go on without it.
     """
 
     def __init__(
@@ -76,37 +77,59 @@ class Scheduler:
         self._eos_ids, self._max_new_tokens, self._keep_attention = eos_ids, max_new_tokens, keep_attention
         self._is_ready = is_ready
         self._texts: dict[int, Text] = {}
+        self._given: dict[int, int] = {}  # tokens that the work given so far can choose, by slot
         self._under_way: deque[Ticket] = deque()
+        self._error: BackendError | None = None
 
     def run(self, requests: Iterator[Request]) -> Iterator[TokenEvent]:
-        """Yield every chosen token in turn; a text's last event finds ``text.is_finished`` true."""
+        """Yield every chosen token in turn; a text's last event finds ``text.is_finished`` true.
+
+        A BackendError of `requests` is raised when the texts that were begun are finished.
+        """
         exhausted = False
         while True:
             if not exhausted:
                 exhausted = self._admit(requests)
-                yield from self._collect(self._slots.depth - 1)
-            if self._texts:
-                self._under_way.append(self._slots.step(np.array(sorted(self._texts), dtype=np.int64)))
+                if self._slots.depth == 1:
+                    yield from self._collect(0)
+            active = self._active()
+            if active:
+                self._step(active)
                 yield from self._collect(self._slots.depth - 1)
             elif self._under_way:
-                yield from self._collect(0)
+                yield from self._collect(len(self._under_way) - 1)
             elif exhausted:
+                if self._error is not None:
+                    raise self._error
                 return
+
+    def _active(self) -> list[int]:
+        """Return the slots whose texts may still get a token that no step was given for."""
+        return [slot for slot in sorted(self._texts) if self._given[slot] < self._max_new_tokens]
+
+    def _step(self, active: list[int]) -> None:
+        self._under_way.append(self._slots.step(np.array(active, dtype=np.int64)))
+        for slot in active:
+            self._given[slot] += self._slots.steps_per_ticket
 
     def _admit(self, requests: Iterator[Request]) -> bool:
         """Give requests to the free slots; say whether there are no more."""
         admissions: list[Admission] = []
-        exhausted = False
+        exhausted, has_work = False, bool(self._texts)
         for slot in range(self._num_slots):
             if slot in self._texts:
                 continue
-            if self._texts and not self._is_ready():
+            if has_work and not self._is_ready():
                 break
-            request = next(requests, None)
+            try:
+                request = next(requests, None)
+            except BackendError as error:
+                self._error, request = error, None
             if request is None:
                 exhausted = True
                 break
             self._texts[slot] = Text(request, time.perf_counter(), np.zeros(len(request.mask), np.float32))
+            self._given[slot] = 1  # the prompt chooses the first
             admissions.append(Admission(slot, request.key, request.memory, request.mask))
         if admissions:
             self._under_way.append(self._slots.admit(admissions))

@@ -1,6 +1,8 @@
 // What a launch must know of the device.
 #pragma once
 
+#include <mutex>
+
 #include "common/platform.cuh"
 
 namespace cellscribe {
@@ -18,16 +20,15 @@ inline DeviceLimits device_limits() {
 #else
 inline DeviceLimits device_limits() {
     constexpr int kMaxDevices = 64;
-    static DeviceLimits known[kMaxDevices];  // written with equal values by whoever comes first
+    static DeviceLimits known[kMaxDevices];
+    static std::once_flag asked[kMaxDevices];
     int device = 0;
     if (cudaGetDevice(&device) != cudaSuccess || device >= kMaxDevices) return {1, 48 * 1024};
-    DeviceLimits found = known[device];
-    if (!found.multiprocessors) {
-        cudaDeviceGetAttribute(&found.multiprocessors, cudaDevAttrMultiProcessorCount, device);
-        cudaDeviceGetAttribute(&found.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-        known[device] = found;
-    }
-    return found;
+    std::call_once(asked[device], [device] {
+        cudaDeviceGetAttribute(&known[device].multiprocessors, cudaDevAttrMultiProcessorCount, device);
+        cudaDeviceGetAttribute(&known[device].shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    });
+    return known[device];
 }
 #endif
 

@@ -51,7 +51,7 @@ struct Params {
 // Which block holds work item i, and which of its two shared places it writes for a unit.
 __device__ __forceinline__ int block_of(const Params& a, int64_t item) { return int(item / a.per_block); }
 __device__ __forceinline__ int place_of(const Params& a, int block, int unit) {
-    return 2 * block + (int64_t(block) * a.per_block / a.tiles == unit ? 0 : 1);
+    return 2 * block + (int64_t(block) * a.per_block < int64_t(unit) * a.tiles ? 1 : 0);  // began in a unit before
 }
 __device__ __forceinline__ int rows_of_memory(const Params& a, int slot) {
     return a.p.lengths ? min(max(a.p.lengths[slot], 0), a.p.num_genes) : a.p.num_genes;

@@ -43,6 +43,7 @@ CASES = {
     "full width, two tokens": Case(1, 32, 2, 64, 512, first_token=1),
     "more heads than a tile": Case(2, 40, 1, 50, 64),
     "no weights": Case(2, 32, 1, 70, 512, first_token=None, num_blocks=2),
+    "an empty slot that one block holds": Case(2, 8, 1, 40, 64, lengths=(40, 0), num_blocks=1),
     "one block": Case(3, 8, 3, 40, 64, num_blocks=1),
     "a block an item": Case(2, 8, 1, 300, 64, num_blocks=64),
     "peaked": Case(2, 8, 1, 129, 64, spread=12.0),
@@ -187,6 +188,18 @@ def test_a_small_workspace_is_refused(placing_emulated, emulated: ctypes.CDLL) -
     size.restype = ctypes.c_int64
     p.workspace_bytes = size(ctypes.byref(p)) - 1
     assert emulated.cellscribe_latent_cross(ctypes.byref(p), None) == SMALL_WORKSPACE
+
+
+@pytest.mark.parametrize("field", ["query", "memory", "out", "workspace"])
+def test_arrays_that_are_not_aligned_are_refused(placing_emulated, emulated: ctypes.CDLL, field: str) -> None:
+    p = parameters(Case(1, 4, 1, 8, 64, first_token=None))
+    size = emulated.cellscribe_latent_cross_workspace
+    size.restype = ctypes.c_int64
+    p.workspace_bytes = size(ctypes.byref(p))
+    room = placing_emulated.place(np.zeros(1 << 20, np.uint8))
+    for name in ("query", "memory", "out", "workspace"):
+        setattr(p, name, placing_emulated.pointer(room) + (2 if name == field else 0))
+    assert emulated.cellscribe_latent_cross(ctypes.byref(p), None) == BAD_SHAPE
 
 
 def parameters(case: Case) -> LatentCross:

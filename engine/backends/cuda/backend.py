@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MIN_CAPABILITY = (8, 0)
 _LATENT_WIDTHS = (64, 128, 256, 512)
 _MAX_HEAD_WIDTH = 128
+_MAX_LATENT_HEADS = 64
 
 
 class CudaBackend:
@@ -59,7 +60,7 @@ class CudaBackend:
         step_weights: Literal["fp16", "int8"] = "fp16",
     ) -> None:
         found = library or library_path()
-        problems = (*shape_problems(bundle), *(() if library else cuda_problems(bundle)))
+        problems = (*shape_problems(bundle), *(() if library else cuda_problems(bundle, device)))
         if problems or found is None:
             raise BackendError(" ".join(problems))
         import torch
@@ -68,6 +69,8 @@ class CudaBackend:
         self._torch: Any = torch
         self._device = torch.device(device)
         self._ops = Ops(load_library(found), torch, self._device)
+        # Sums of products stay in float32; torch would otherwise round partial sums where it splits them.
+        self._torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         self._stream = self._torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
 
     @property
@@ -77,6 +80,11 @@ class CudaBackend:
             return f"emulated kernels on the CPU, torch {self._torch.__version__}"
         name = self._torch.cuda.get_device_name(self._device)
         return f"{name}, CUDA {self._torch.version.cuda}, torch {self._torch.__version__}, fp16"
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, whatever the bundle's precision is."""
+        return "fp16"
 
     @property
     def cells_ahead(self) -> int:
@@ -139,12 +147,12 @@ class CudaBackend:
         """Allocate the slots of a run; RoomError says how many would fit where there is no room for all."""
         check_length(self.bundle, plan.max_new_tokens)
         with running(self._torch, self._device):
-            decoder, prompt = self._decoder, self._prompt
+            decoder, few, prompt = self._decoder, self._few, self._prompt
             require_room(self._torch, self._device, self.bundle.manifest, plan, PROMPT_CELLS)
-            return CudaSlots(decoder, self._few, prompt, plan)
+            return CudaSlots(decoder, few, prompt, plan)
 
 
-def cuda_problems(bundle: Bundle) -> tuple[str, ...]:
+def cuda_problems(bundle: Bundle, device: str = "cuda") -> tuple[str, ...]:
     """Return one sentence for every reason why this machine cannot run a bundle with our kernels; none if it can."""
     if importlib.util.find_spec("torch") is None:
         return ("the CUDA backend needs torch; install it with: pip install 'cellscribe[cuda]'.",)
@@ -154,9 +162,9 @@ def cuda_problems(bundle: Bundle) -> tuple[str, ...]:
 
     if not torch.cuda.is_available():
         return ("torch sees no NVIDIA GPU; check the driver with nvidia-smi, and that torch was built for CUDA.",)
-    capability = torch.cuda.get_device_capability()
+    capability = torch.cuda.get_device_capability(device)
     if capability < _MIN_CAPABILITY:
-        found = f"{torch.cuda.get_device_name()} has compute capability {capability[0]}.{capability[1]}"
+        found = f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}.{capability[1]}"
         return (f"{found}, and the kernels need 8.0 or newer; choose --backend onnxruntime.",)
     return shape_problems(bundle)
 
@@ -180,5 +188,10 @@ def shape_problems(bundle: Bundle) -> tuple[str, ...]:
         found.append(
             f"the memory of {bundle.name} is {cross.d_memory} wide, and the kernels take 64, 128, 256 or 512; "
             "choose --backend onnxruntime."
+        )
+    if cross is not None and cross.form == "latent" and cross.n_heads > _MAX_LATENT_HEADS:
+        found.append(
+            f"the cross-attention of {bundle.name} has {cross.n_heads} heads, and the kernel takes up to "
+            f"{_MAX_LATENT_HEADS}; choose --backend onnxruntime."
         )
     return tuple(found)

@@ -48,7 +48,10 @@ class Projected:
 
 @dataclass(frozen=True)
 class Projecting:
-    """Keys and values that are made of the memory layer by layer: a prompt has queries enough to pay for them."""
+    """Keys and values that are made of the memory layer by layer: a prompt has queries enough to pay for them.
+
+    `kept` is where the step of the materialised form will find them: [2, L, slots, S, K, D], and which slots.
+    """
 
     ops: Ops
     shape: CrossShape
@@ -56,10 +59,14 @@ class Projecting:
     mask: Tensor
     lengths: Tensor
     seen: Seen
+    kept: tuple[Tensor, Tensor] | None = None
 
     def attend(self, n: int, query: Tensor, weights: CrossWeights) -> Tensor:
         """See :class:`cellscribe.engine.backends.cuda.decoder.CrossSource`."""
         keys, values = project(self.ops, self.shape, self.memory, weights)
+        if self.kept is not None:
+            room, slots = self.kept
+            room[0, n, slots], room[1, n, slots] = keys.transpose(1, 2), values.transpose(1, 2)
         return self.ops.attend(
             query, keys, values, scale=weights.scale, mask=self.mask, lengths=self.lengths,
             scores=self.seen.scores(n, self.shape),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cellscribe.engine.backends.base import Encoded
 from cellscribe.engine.backends.cuda.ops import Ops
@@ -27,18 +25,16 @@ class Encoder:
 
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells a chunk at a time; memory fp16 [B, S, d] stays on the device, cell float32 [B, d] comes back."""
-        torch, width = self._ops.torch, self._weights.genes.shape[1]
+        width = self._weights.genes.shape[1]
         count, length = batch.genes.shape
-        memory = self._ops.half(count, length, width)
-        for at in range(0, count, _CHUNK):
-            part = slice(at, at + _CHUNK)
-            memory[part] = self._run(*(self._send(a[part]) for a in (batch.genes, batch.values, batch.mask)))
-        cell = memory[:, 0].float().cpu() if count else torch.zeros(0, width)
-        return Encoded(memory, cell.numpy())
+        chunks = [self._chunk(batch, slice(at, at + _CHUNK)) for at in range(0, count, _CHUNK)]
+        memory = chunks[0] if len(chunks) == 1 else self._ops.half(count, length, width)
+        for i, chunk in enumerate(chunks if len(chunks) > 1 else ()):
+            memory[i * _CHUNK : (i + 1) * _CHUNK] = chunk
+        return Encoded(memory, memory[:, 0].float().cpu().numpy())
 
-    def _send(self, array: Any) -> Tensor:
-        sent: Tensor = self._ops.torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self._ops.device)
-        return sent
+    def _chunk(self, batch: TokenBatch, part: slice) -> Tensor:
+        return self._run(*(self._ops.send(array[part]) for array in (batch.genes, batch.values, batch.mask)))
 
     def _run(self, genes: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Map genes int64 [B, S], values [B, S] and mask bool [B, S] to memory fp16 [B, S, d]."""

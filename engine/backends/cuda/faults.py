@@ -18,9 +18,10 @@ _HALF = 2
 
 @contextlib.contextmanager
 def running(torch: Any, device: Any) -> Iterator[None]:
-    """Turn the errors of torch and of our kernels into sentences."""
+    """Work on a device, and turn the errors of torch and of our kernels into sentences."""
     try:
-        yield
+        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+            yield
     except torch.OutOfMemoryError as error:
         raise RoomError(
             f"{_name(torch, device)} ran out of memory ({str(error).split('. ')[0]}); choose a smaller --batch-size, "

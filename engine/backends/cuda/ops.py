@@ -10,6 +10,8 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cellscribe.kernels.library import KernelLibrary
 from cellscribe.kernels.parameters.activations import BiasRelu, GatedSilu, ValueExpand
 from cellscribe.kernels.parameters.embeddings import Embed
@@ -47,6 +49,13 @@ class Ops:
         """Return fp16 memory that holds anything."""
         made: Tensor = self.torch.empty(shape, dtype=self.torch.float16, device=self.device)
         return made
+
+    def send(self, array: Any) -> Tensor:
+        """Copy a NumPy array to the device, in the order of the stream and without waiting for it."""
+        made: Tensor = self.torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        if self.device.type != "cuda":
+            return made
+        return made.pin_memory().to(self.device, non_blocking=True)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return x [rows, d_in] weight [d_in, d_out] in fp16."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellscribe.engine.backends.base import Admission, Floats, Ints, SlotPlan, Ticket
-from cellscribe.engine.backends.cuda.cross import Latent, Projected, Projecting, Seen, project
+from cellscribe.engine.backends.cuda.cross import Latent, Projected, Projecting, Seen
 from cellscribe.engine.backends.cuda.decoder import CrossSource, Decoder, Stream
 from cellscribe.engine.backends.cuda.faults import running
 from cellscribe.engine.backends.cuda.few import MAX_ROWS, FewRows
-from cellscribe.engine.backends.cuda.graphs import StepGraphs, bucket
+from cellscribe.engine.backends.cuda.graphs import StepGraphs
 from cellscribe.engine.backends.cuda.ops import sample_pointers
 from cellscribe.engine.backends.cuda.state import Cursor, Report, SlotMemory
 from cellscribe.engine.backends.cuda.tickets import DeviceTicket, Joined
@@ -44,20 +44,20 @@ class CudaSlots:
         nothing there depends on a cell.
     """
 
-    depth = 2
+    depth = 2  # the next steps are given while the last ones are read
 
     def __init__(self, decoder: Decoder, few: FewRows | None, prompt: tuple[Tensor, Tensor], plan: SlotPlan) -> None:
         self._decoder, self._ops, self._cross, self._plan = decoder, decoder.ops, decoder.cross_shape, plan
         self._torch, self._device = decoder.ops.torch, decoder.ops.device
         self._hidden, self._lower = prompt
         self._prompt_len = len(self._hidden)
-        self._steps = 1 if plan.forced or plan.keep_attention else STEPS_PER_TICKET
+        self.steps_per_ticket = 1 if plan.forced or plan.keep_attention else STEPS_PER_TICKET
         self._memory = SlotMemory(self._torch, self._device, plan, self._prompt_len, decoder.shape, self._cross)
-        self._reports: dict[int, Report] = {}  # by the rows that run, so that they are copied as a whole
-        self._free: defaultdict[int, list[Report]] = defaultdict(list)  # on the host
+        self._report = self._new_report(self._device, self.steps_per_ticket, plan.num_slots)
+        self._free: list[Report] = []  # on the host
         self._eos = self._torch.tensor(sorted(plan.eos_ids), dtype=self._torch.int32, device=self._device)
         self._few = few
-        self._graphs = StepGraphs(self._torch, self._device, self._run_steps, self._frozen)
+        self._graphs = StepGraphs(self._torch, self._device)
 
     def admit(self, admissions: Sequence[Admission]) -> Ticket:
         """Fill slots, run the prompt for them, and choose their first tokens."""
@@ -66,73 +66,76 @@ class CudaSlots:
             return Joined([self._admit_some(part) for part in parts])
 
     def step(self, active: Ints) -> DeviceTicket:
-        """Run the next few tokens of the slots; those whose text ends meanwhile stay silent."""
-        rows = bucket(int(active.max()) + 1, self._plan.num_slots)
+        """Run the next few tokens of all slots; those whose text has ended stay silent.
+
+        All slots run, whichever are active: one graph, and sums in one order whatever the others do. What fewer rows
+        would save at the end of a run is less than the capture of another graph takes.
+        """
         with running(self._torch, self._device):
-            if rows not in self._reports:
-                self._reports[rows] = self._new_report(self._device, self._steps, rows)
-            self._graphs.run(rows)
-            free = self._free[rows]
-            host = free.pop() if free else self._new_report("cpu", self._steps, rows)
-            host.copy_from(self._reports[rows])
-        return DeviceTicket(host, np.arange(rows), self._event(), free.append)
+            self._graphs.run(self._plan.num_slots, self._run_steps, self._frozen)
+            host = self._free.pop() if self._free else self._new_report("cpu", *self._report.chosen.shape)
+            host.copy_from(self._report)
+            return self._ticket(host, np.arange(self._plan.num_slots), self._free.append)
 
     def logits(self, count: int) -> Floats:
-        """Logits [count, V] that chose the last tokens of the first slots."""
-        last: Floats = self._memory.logits[:count].cpu().numpy()
+        """Logits [count, V] that chose the last tokens of the first slots; kept where the plan is ``forced``."""
+        with running(self._torch, self._device):
+            last: Floats = self._memory.logits[:count].cpu().numpy()
         return last
 
     def force(self, tokens: Ints) -> None:
         """Put other tokens in place of the last chosen ones of the first slots."""
-        self._memory.cursor.tokens[: len(tokens)] = self._send(tokens)
+        with running(self._torch, self._device):
+            self._memory.cursor.tokens[: len(tokens)] = self._ops.send(tokens)
 
-    def _run_steps(self, rows: int) -> None:
-        for step in range(self._steps):
+    def _run_steps(self, rows: int, one_is_enough: bool) -> None:
+        for step in range(1 if one_is_enough else self.steps_per_ticket):
             self._run_step(rows, step)
 
     def _run_step(self, rows: int, step: int) -> None:
-        memory, report = self._memory, self._reports[rows]
-        cursor = memory.cursor.first(rows)
+        memory, report, cursor = self._memory, self._report, self._memory.cursor
         attention = None if report.attention is None else report.attention[step]
-        source = self._source(rows, Seen(report.evidence[step], attention))
-        layers = range(self._decoder.shape.n_layers)
-        caches = memory.caches[:, :, :rows]
+        source = self._source(Seen(report.evidence[step], attention))
         if self._few is not None and rows <= MAX_ROWS:
-            memory.logits[:rows] = self._few.step(cursor.tokens, cursor.positions, caches, source)
+            logits = self._few.step(cursor.tokens, cursor.positions, memory.caches, source)
         else:
+            layers = range(self._decoder.shape.n_layers)
             stream = self._decoder.embed(cursor.tokens)
-            stream = self._decoder.run(stream, 1, layers, cursor.positions, caches, source)
-            memory.logits[:rows] = self._decoder.logits(stream)
-        self._sample(memory.logits[:rows], cursor, report, step)
+            stream = self._decoder.run(stream, 1, layers, cursor.positions, memory.caches, source)
+            logits = self._decoder.logits(stream)
+        if self._plan.forced:
+            memory.logits.copy_(logits)
+        self._sample(logits, cursor, report, step)
 
-    def _source(self, rows: int, seen: Seen) -> CrossSource:
+    def _source(self, seen: Seen) -> CrossSource:
         memory = self._memory
-        rest = (memory.mask[:rows], memory.lengths[:rows], seen)
+        rest = (memory.mask, memory.lengths, seen)
         if memory.memory is not None:
-            return Latent(self._ops, self._cross, memory.memory[:rows], *rest)
+            return Latent(self._ops, self._cross, memory.memory, *rest)
         assert memory.projected is not None
-        keys, values = memory.projected[:, :, :rows].transpose(3, 4)  # each [L, B, K, S, D]
+        keys, values = memory.projected.transpose(3, 4)  # each [L, B, K, S, D]
         return Projected(self._ops, self._cross, keys, values, *rest)
 
     def _admit_some(self, admissions: Sequence[Admission]) -> DeviceTicket:
         slots = np.array([a.slot for a in admissions], dtype=np.int64)
-        at, count = self._send(slots), len(slots)
+        at, count = self._ops.send(slots), len(slots)
         memory, mask, lengths = self._fill(admissions)
         report = self._new_report(self._device, 1, count)
         cursor = Cursor.at_start(self._torch, self._device, count, finished=False)
         keys = np.array([a.key for a in admissions], dtype=np.uint64)
-        cursor.keys = self._send(stream_keys(self._plan.sampling.seed, keys, TOKEN_STREAM).view(np.int64))
+        cursor.keys = self._ops.send(stream_keys(self._plan.sampling.seed, keys, TOKEN_STREAM).view(np.int64))
         attention = None if report.attention is None else report.attention[0]
         seen = Seen(report.evidence[0], attention)
         source = self._prompt_source(at, memory, mask, lengths, seen)
         logits = self._run_prompt(at, count, cursor, source)
-        self._memory.logits[at] = logits
+        if self._plan.forced:
+            self._memory.logits[at] = logits
         self._sample(logits, cursor, report, 0)
         self._memory.cursor.scatter(at, cursor)
         self._memory.mask[at], self._memory.lengths[at] = mask, lengths
         host = self._new_report("cpu", 1, count)
         host.copy_from(report)
-        return DeviceTicket(host, slots, self._event(), lambda _: None)
+        return self._ticket(host, slots, lambda _: None)
 
     def _run_prompt(self, at: Tensor, count: int, cursor: Cursor, source: CrossSource) -> Tensor:
         """Run the layers with cross-attention over the prompt of new cells; the others are the same for all."""
@@ -151,7 +154,7 @@ class CudaSlots:
         memory = self._torch.zeros((count, genes, self._cross.d_memory), dtype=self._torch.float16, device=self._device)
         mask = np.zeros((count, genes), np.uint8)
         for i, one in enumerate(admissions):
-            raw = one.memory if isinstance(one.memory, self._torch.Tensor) else self._send(one.memory)
+            raw = one.memory if isinstance(one.memory, self._torch.Tensor) else self._ops.send(one.memory)
             memory[i, : len(one.mask)] = raw
             if raw.is_cuda:
                 raw.record_stream(self._torch.cuda.current_stream())  # it may come from the stream of the encoder
@@ -162,21 +165,14 @@ class CudaSlots:
                 memory.shape
             )
         ends = genes - mask[:, ::-1].argmax(-1)
-        return memory, self._send(mask), self._send(np.where(mask.any(-1), ends, 0).astype(np.int32))
+        return memory, self._ops.send(mask), self._ops.send(np.where(mask.any(-1), ends, 0).astype(np.int32))
 
     def _prompt_source(self, at: Tensor, memory: Tensor, mask: Tensor, lengths: Tensor, seen: Seen) -> CrossSource:
         """Keep what the slots' steps will read, and say what their prompt reads."""
+        kept = self._memory.projected
         if self._memory.memory is not None:
             self._memory.memory[at] = memory
-            return Projecting(self._ops, self._cross, memory, mask, lengths, seen)
-        kept = self._memory.projected
-        assert kept is not None
-        blocks = [layer.cross for layer in self._decoder.weights.layers if layer.cross is not None]
-        for n, block in enumerate(blocks):
-            keys, values = project(self._ops, self._cross, memory, block)
-            kept[0, n, at], kept[1, n, at] = keys.transpose(1, 2), values.transpose(1, 2)
-        keys, values = kept[:, :, at].transpose(3, 4)
-        return Projected(self._ops, self._cross, keys, values, mask, lengths, seen)
+        return Projecting(self._ops, self._cross, memory, mask, lengths, seen, None if kept is None else (kept, at))
 
     def _sample(self, logits: Tensor, cursor: Cursor, report: Report, step: int) -> None:
         sampling = self._plan.sampling
@@ -203,26 +199,25 @@ class CudaSlots:
 
     @contextlib.contextmanager
     def _frozen(self) -> Iterator[None]:
-        """Hold every text where it is: a finished slot chooses nothing, and writes again what its cache holds."""
+        """Hold every text where it is.
+
+        A finished slot chooses nothing and does not move; its next keys and values are written where the step after
+        will write the same ones.
+        """
         finished = self._memory.cursor.finished
         before = finished.clone()
         finished.fill_(1)
-        yield
-        finished.copy_(before)
+        try:
+            yield
+        finally:
+            finished.copy_(before)
 
     def _new_report(self, device: Any, steps: int, slots: int) -> Report:
         return Report(self._torch, self._torch.device(device), steps, slots, self._plan, self._cross)
 
-    def _send(self, array: Any) -> Tensor:
-        """Copy an array to the device without waiting for what the device does."""
-        made: Tensor = self._torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        if self._device.type != "cuda":
-            return made
-        return made.pin_memory().to(self._device, non_blocking=True)
-
-    def _event(self) -> Any:
-        if self._device.type != "cuda":
-            return None
-        event = self._torch.cuda.Event()
-        event.record()
-        return event
+    def _ticket(self, host: Report, slots: Ints, release: Callable[[Report], None]) -> DeviceTicket:
+        event = None
+        if self._device.type == "cuda":
+            event = self._torch.cuda.Event()
+            event.record()
+        return DeviceTicket(host, slots, event, release, partial(running, self._torch, self._device))

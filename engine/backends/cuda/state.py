@@ -60,10 +60,6 @@ class Cursor:
         made.finished.fill_(finished)
         return made
 
-    def first(self, count: int) -> Cursor:
-        """Return the first n of them, in the same memory."""
-        return Cursor(*(getattr(self, name)[:count] for name in self.NAMES))
-
     def scatter(self, slots: Tensor, other: Cursor) -> None:
         """Put n texts into slots int64 [n]."""
         for name in self.NAMES:
@@ -92,5 +88,6 @@ class SlotMemory:
             self.projected = torch.zeros((2, cross.n_layers, slots, genes, cross.n_kv_heads, cross.d_head), **half)
         self.mask: Tensor = torch.zeros((slots, genes), dtype=torch.uint8, device=device)
         self.lengths: Tensor = torch.zeros(slots, dtype=torch.int32, device=device)
-        self.logits: Tensor = torch.zeros((slots, shape.vocab_size), dtype=torch.float32, device=device)
+        kept = slots if plan.forced else 0
+        self.logits: Tensor = torch.zeros((kept, shape.vocab_size), dtype=torch.float32, device=device)
         self.cursor = Cursor.at_start(torch, device, slots, finished=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,27 @@ SILENT = -2  # a slot whose text has ended; include/cellscribe/sampling.h
 
 
 class DeviceTicket:
-    """A report that is being copied to the host; `event` is None where the work is done when it is given."""
+    """A report that is being copied to the host.
 
-    def __init__(self, host: Report, slots: Ints, event: Any, release: Callable[[Report], None]) -> None:
-        self._host, self._slots, self._event, self._release = host, slots, event, release
+    `event` is None where the work is done when it is given; `guard` makes sentences of what went wrong on the device,
+    which mostly shows here.
+    """
+
+    def __init__(
+        self,
+        host: Report,
+        slots: Ints,
+        event: Any,
+        release: Callable[[Report], None],
+        guard: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._host, self._slots, self._event, self._release, self._guard = host, slots, event, release, guard
 
     def wait(self) -> Sequence[Chosen]:
         """Return what was chosen, step by step."""
         if self._event is not None:
-            self._event.synchronize()
+            with self._guard():
+                self._event.synchronize()
         count = len(self._slots)
         chosen = self._host.chosen.numpy()[:, :count]
         steps = [self._step(step, np.flatnonzero(row != SILENT)) for step, row in enumerate(chosen)]

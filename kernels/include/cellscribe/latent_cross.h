@@ -1,7 +1,7 @@
 /* Cross-attention of absorbed queries to a memory that all heads and layers share.
  *
  * For every slot b, head h and token t: p = softmax over s of scale * query . memory[s], out = sum over s of
- * p[s] memory[s]. Strides are in elements; the last axis is contiguous; query and memory rows are 16-byte aligned.
+ * p[s] memory[s]. Strides are in elements; the last axis is contiguous; query, memory and out rows are 16-byte aligned.
  * Rows of the memory that are not attended to are not read: they may hold anything. A slot with nothing to attend to
  * gives zeros. The result does not depend on timing: equal inputs on one device give equal bits.
  */

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Ready
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
+from cellscribe.engine.errors import BackendError
 
 EOS = 0
 NUM_GENES = 5
@@ -22,29 +23,32 @@ class ScriptedSlots:
         self, texts: dict[int, list[int]], depth: int = 1, steps_ahead: int = 1, max_new_tokens: int = 8
     ) -> None:
         self.texts, self.slots = texts, {}
-        self.depth, self.steps_ahead, self.max_new_tokens = depth, steps_ahead, max_new_tokens
+        self.depth, self.steps_per_ticket, self.max_new_tokens = depth, steps_ahead, max_new_tokens
         self.admissions: list[list[int]] = []
         self.steps: list[list[int]] = []
         self.under_way = 0
+        self.log: list[str] = []  # what was given and waited for
 
     def admit(self, admissions: Sequence[Admission]) -> Ready:
         self.admissions.append([a.key for a in admissions])
         for a in admissions:
             self.slots[a.slot] = [a.key, -1]
-        return self._ticket((self._choose(np.array([a.slot for a in admissions])),))
+        return self._ticket("admit", (self._choose(np.array([a.slot for a in admissions])),))
 
     def step(self, active: np.ndarray) -> Ready:
         self.steps.append(active.tolist())
-        return self._ticket(tuple(self._choose(active) for _ in range(self.steps_ahead)))
+        return self._ticket("step", tuple(self._choose(active) for _ in range(self.steps_per_ticket)))
 
-    def _ticket(self, chosen: tuple[Chosen, ...]) -> Ready:
+    def _ticket(self, kind: str, chosen: tuple[Chosen, ...]) -> Ready:
         slots = self
-        slots.under_way += 1
+        slots.under_way += kind == "step"
+        slots.log.append(f"give {kind}")
         assert slots.under_way <= slots.depth
 
         class Counted(Ready):
             def wait(self) -> tuple[Chosen, ...]:
-                slots.under_way -= 1
+                slots.under_way -= kind == "step"
+                slots.log.append(f"wait {kind}")
                 return super().wait()
 
         return Counted(chosen)
@@ -106,9 +110,34 @@ def test_evidence_sums_over_the_tokens_of_the_text_and_leaves_the_end_out() -> N
 
 
 def test_the_device_is_given_work_before_the_last_is_read() -> None:
-    slots, texts = run({0: [1] * 8}, 1, depth=2)
-    assert texts[0].token_ids == [1] * 8
-    assert len(slots.steps) == 8  # the last was given while the end of the text was still to be read
+    slots, texts = run({0: [1] * 4 + [EOS], 1: [1, EOS], 2: [1] * 8}, 2, depth=2)
+    assert [len(texts[i].token_ids) for i in range(3)] == [4, 1, 8]
+    assert slots.log[:3] == ["give admit", "give step", "wait admit"]
+    second = slots.log.index("give admit", 1)  # a step follows a later admission before anything is read
+    assert slots.log[second + 1] == "give step"
+
+
+@pytest.mark.parametrize(("steps_ahead", "tickets"), [(1, 7), (4, 2), (3, 3)])
+def test_no_step_is_given_that_cannot_choose_anything(steps_ahead: int, tickets: int) -> None:
+    slots, texts = run({0: [1] * 20}, 1, depth=2, steps_ahead=steps_ahead)
+    assert len(texts[0].token_ids) == 8
+    assert slots.log.count("give step") == tickets  # the prompt chose the first of the eight
+
+
+def test_an_error_of_the_requests_waits_for_the_texts_that_were_begun() -> None:
+    def requests() -> Iterator[Request]:
+        for i in range(3):
+            yield Request(i, i, np.zeros((NUM_GENES, 2), np.float32), np.ones(NUM_GENES, bool))
+        raise BackendError("the device is gone.")
+
+    scheduler = Scheduler(
+        ScriptedSlots({i: [1, 1, EOS] for i in range(3)}), 4, eos_ids=frozenset([EOS]), max_new_tokens=8
+    )
+    finished: list[int] = []
+    events = (e.text.request.index for e in scheduler.run(requests()) if e.text.is_finished)
+    with pytest.raises(BackendError, match="the device is gone"):
+        finished.extend(events)
+    assert finished == [0, 1, 2]
 
 
 def test_a_text_whose_logits_are_not_finite_fails_alone() -> None:
@@ -144,10 +173,10 @@ def test_texts_go_on_while_the_next_request_is_not_ready() -> None:
         ready.append(len(ready) > 3)
         return ready[-1]
 
-    slots = ScriptedSlots({0: [1] * 7 + [EOS], 1: [1, EOS]})
+    slots = ScriptedSlots({0: [1, EOS], 1: [1] * 7 + [EOS], 2: [1, EOS]})
     scheduler = Scheduler(slots, 2, eos_ids=frozenset([EOS]), max_new_tokens=8, is_ready=is_ready)
-    requests = (Request(i, i, np.zeros((NUM_GENES, 2), np.float32), np.ones(NUM_GENES, bool)) for i in range(2))
+    requests = (Request(i, i, np.zeros((NUM_GENES, 2), np.float32), np.ones(NUM_GENES, bool)) for i in range(3))
     texts = {e.text.request.index: e.text.token_ids for e in scheduler.run(requests) if e.text.is_finished}
-    assert texts == {0: [1] * 7, 1: [1]}
-    assert slots.admissions == [[0], [1]]
-    assert slots.steps[:4] == [[0]] * 4  # cell 0 was not kept waiting
+    assert texts == {0: [1], 1: [1] * 7, 2: [1]}
+    assert slots.admissions == [[0, 1], [2]]  # without work there is nothing to go on with: both slots are filled
+    assert slots.steps[1:5] == [[1]] * 4  # cell 1 was not kept waiting for cell 2

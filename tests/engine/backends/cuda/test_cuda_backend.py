@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +132,7 @@ def test_a_slot_whose_text_ended_stays_silent(backend: CudaBackend) -> None:
     memory, mask = memories(backend)
     slots = backend.open_slots(SlotPlan(2, S, 3, Sampling()))
     seen = list(slots.admit([Admission(1, 7, memory[0], mask[0])]).wait())
+    assert slots.steps_per_ticket == 4
     seen += slots.step(np.array([1])).wait()
     assert [one.slots.tolist() for one in seen] == [[1]] * 3  # three tokens, though a ticket holds four steps
     assert list(slots.step(np.array([1])).wait()) == []
@@ -146,6 +149,53 @@ def test_a_memory_that_is_not_finite_fails_alone(backend: CudaBackend) -> None:
     for chosen in slots.step(np.arange(2)).wait():
         assert chosen.slots.tolist() == [1]
         assert np.isfinite(chosen.logprobs).all()
+
+
+def test_slots_go_when_nobody_holds_them(backend: CudaBackend) -> None:
+    """Without the help of the cycle collector: they hold gigabytes."""
+    gc.collect()
+    gc.disable()
+    try:
+        slots = backend.open_slots(SlotPlan(2, S, 8, Sampling()))
+        memory, mask = memories(backend)
+        slots.admit([Admission(0, 0, memory[0], mask[0])]).wait()
+        slots.step(np.array([0])).wait()
+        alive = weakref.ref(slots)
+        del slots
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_texts_are_held_while_a_graph_is_captured_whatever_happens(backend: CudaBackend) -> None:
+    slots = backend.open_slots(SlotPlan(2, S, 8, Sampling()))
+    memory, mask = memories(backend)
+    slots.admit([Admission(0, 0, memory[0], mask[0])]).wait()
+    finished = slots._memory.cursor.finished
+    seen: list[list[int]] = []
+
+    def interrupt() -> None:
+        with slots._frozen():
+            seen.append(finished.tolist())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert seen == [[1, 1]]
+    assert finished.tolist() == [0, 1]
+
+
+def test_what_goes_wrong_on_the_device_later_is_a_sentence_too(backend: CudaBackend) -> None:
+    slots = backend.open_slots(SlotPlan(1, S, 8, Sampling()))
+    ticket = slots.step(np.array([0]))
+
+    class Event:
+        def synchronize(self) -> None:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    ticket._event = Event()
+    with pytest.raises(BackendError, match="unspecified launch failure"):
+        ticket.wait()
 
 
 def test_without_a_gpu_the_reason_is_one_sentence(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

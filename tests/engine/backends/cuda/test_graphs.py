@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cellscribe.engine.backends.cuda.graphs import StepGraphs, bucket
+from cellscribe.engine.backends.cuda.graphs import StepGraphs
 
 
 class FakeCuda:
@@ -29,41 +29,52 @@ class FakeCuda:
         self.log.append("captured")
 
 
-def graphs(device: str) -> tuple[StepGraphs, FakeCuda]:
-    cuda = FakeCuda()
+class Run:
+    """Steps that record themselves, and the freeze around them."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = FakeCuda()
+        self.graphs = StepGraphs(SimpleNamespace(cuda=self.cuda), SimpleNamespace(type=device))
+        self.error: Exception | None = None
 
     @contextlib.contextmanager
-    def frozen() -> Iterator[None]:
-        cuda.log.append("freeze")
+    def frozen(self) -> Iterator[None]:
+        self.cuda.log.append("freeze")
         yield
-        cuda.log.append("thaw")
+        self.cuda.log.append("thaw")
 
-    run = StepGraphs(
-        SimpleNamespace(cuda=cuda), SimpleNamespace(type=device), lambda rows: cuda.log.append(rows), frozen
-    )
-    return run, cuda
+    def steps(self, rows: int, one_is_enough: bool) -> None:
+        if self.error is not None:
+            raise self.error
+        self.cuda.log.append((rows, "one" if one_is_enough else "all"))
+
+    def __call__(self, rows: int) -> None:
+        self.graphs.run(rows, self.steps, self.frozen)
 
 
-def test_a_number_of_rows_is_captured_once_after_a_run_that_changes_nothing() -> None:
-    steps, cuda = graphs("cuda")
-    steps.run(4)
-    first = ["freeze", 4, "thaw", "synchronize", ("capture", None, "thread_local"), 4, "captured", "replay"]
-    assert cuda.log == first
-    steps.run(4)
-    assert cuda.log == [*first, "replay"]
-    steps.run(8)
-    assert ("capture", "pool", "thread_local") in cuda.log  # graphs share their memory
+def test_a_number_of_rows_is_captured_once_after_a_step_that_changes_nothing() -> None:
+    run = Run("cuda")
+    run(4)
+    first = ["freeze", (4, "one"), "thaw", "synchronize", ("capture", None, "thread_local"), (4, "all"), "captured"]
+    assert run.cuda.log == [*first, "replay"]
+    run(4)
+    assert run.cuda.log == [*first, "replay", "replay"]
+    run(8)
+    assert ("capture", "pool", "thread_local") in run.cuda.log  # graphs share their memory
+
+
+def test_a_capture_that_fails_is_tried_again() -> None:
+    run = Run("cuda")
+    run.error = RuntimeError("CUDA error: out of memory")
+    with pytest.raises(RuntimeError):
+        run(4)
+    run.error = None
+    run(4)
+    assert run.cuda.log[-1] == "replay"
 
 
 def test_without_a_gpu_the_steps_run_as_they_are() -> None:
-    steps, cuda = graphs("cpu")
-    steps.run(4)
-    steps.run(4)
-    assert cuda.log == [4, 4]
-
-
-@pytest.mark.parametrize(
-    ("rows", "slots", "expected"), [(1, 96, 1), (3, 96, 4), (9, 96, 16), (90, 96, 96), (90, 92, 92), (512, 512, 512)]
-)
-def test_rows_are_rounded_up_to_few_sizes(rows: int, slots: int, expected: int) -> None:
-    assert bucket(rows, slots) == expected
+    run = Run("cpu")
+    run(4)
+    run(4)
+    assert run.cuda.log == [(4, "all"), (4, "all")]
