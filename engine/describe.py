@@ -87,7 +87,11 @@ class Writer:
                 yield event
 
     def _open(self, plan: SlotPlan) -> tuple[Slots, int]:
-        """Open the slots; fewer of them, with a notice, where only fewer fit: that changes speed, never texts."""
+        """Open the slots; fewer of them, with a notice, where only fewer fit.
+
+        On a GPU the order of sums can depend on the number of slots, and with it a choice between tokens that are
+        nearly equally likely.
+        """
         try:
             return self._backend.open_slots(plan), plan.num_slots
         except RoomError as error:

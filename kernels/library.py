@@ -6,6 +6,8 @@ import ctypes
 from functools import cache
 from pathlib import Path
 
+from cellscribe.kernels.parameters import PARAMETERS
+
 NAME = "libcellscribe_kernels.so"
 _CODES = {
     10001: "it is not built for these sizes",
@@ -16,17 +18,27 @@ _CODES = {
 class KernelError(RuntimeError):
     """A kernel refused to run; `code` is a cudaError_t, or one of include/cellscribe/status.h."""
 
-    def __init__(self, kernel: str, code: int) -> None:
+    def __init__(self, kernel: str, code: int, text: str = "") -> None:
         self.kernel, self.code = kernel, code
-        super().__init__(f"the kernel {kernel} failed: {_CODES.get(code, f'CUDA error {code}')}")
+        super().__init__(f"the kernel {kernel} failed: {_CODES.get(code, text or f'CUDA error {code}')}")
 
 
 class KernelLibrary:
-    """Functions by name; every one takes a pointer to its parameter struct and a stream."""
+    """Functions by name; every one takes a pointer to its parameter struct and a stream.
+
+    Raises
+    ------
+    KernelError
+        When it was built from another release than this one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = ctypes.CDLL(str(path))
+        self._functions: dict[str, ctypes._NamedFuncPointer] = {}
+        found = getattr(self._library, "cellscribe_fingerprint", None)
+        if found is None or self._sized(found)() != fingerprint():
+            raise KernelError("library", 0, f"{path} was built from another release; install cellscribe anew")
 
     def __call__(self, kernel: str, parameters: ctypes.Structure, stream: int = 0) -> None:
         """Launch a kernel on a stream.
@@ -36,15 +48,35 @@ class KernelLibrary:
         KernelError
             When it refuses, or the launch fails.
         """
-        code = self._library[f"cellscribe_{kernel}"](ctypes.byref(parameters), ctypes.c_void_p(stream))
+        code = self._function(f"cellscribe_{kernel}")(ctypes.byref(parameters), ctypes.c_void_p(stream))
         if code:
-            raise KernelError(kernel, code)
+            raise KernelError(kernel, code, self._error_text(code))
 
     def workspace(self, kernel: str, parameters: ctypes.Structure) -> int:
         """Return the bytes of workspace that a kernel wants for these sizes."""
-        function = self._library[f"cellscribe_{kernel}_workspace"]
+        return int(self._sized(self._function(f"cellscribe_{kernel}_workspace"))(ctypes.byref(parameters)))
+
+    def _function(self, name: str) -> ctypes._NamedFuncPointer:
+        if name not in self._functions:
+            self._functions[name] = self._library[name]
+        return self._functions[name]
+
+    def _sized(self, function: ctypes._NamedFuncPointer) -> ctypes._NamedFuncPointer:
         function.restype = ctypes.c_int64
-        return int(function(ctypes.byref(parameters)))
+        return function
+
+    def _error_text(self, code: int) -> str:
+        explain = self._function("cellscribe_error_text")
+        explain.restype = ctypes.c_char_p
+        return str(explain(code).decode())
+
+
+def fingerprint() -> int:
+    """Return the number that a library with these parameter structs gives; see library.cu."""
+    value = 0
+    for struct in PARAMETERS:
+        value = value * 1009 + ctypes.sizeof(struct)
+    return ctypes.c_int64(value).value
 
 
 def library_path() -> Path | None:

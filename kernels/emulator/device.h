@@ -31,6 +31,7 @@ using cudaStream_t = void*;
 using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidValue = 1;
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline const char* cudaGetErrorString(cudaError_t code) { return code ? "an emulated error" : "no error"; }
 
 struct half {
     _Float16 value;
