@@ -3,6 +3,7 @@
 #
 #   benchmarks/gpu.sh                                  # about ten minutes
 #   benchmarks/gpu.sh --minutes 5 --parts machine,build,slots
+#   benchmarks/gpu.sh --parts build,sanitizer          # races and stray accesses, with compute-sanitizer; apart from the rest
 #   benchmarks/gpu.sh --results DIR --work DIR         # results elsewhere; kernels, bundle and logs elsewhere
 #   benchmarks/gpu.sh --wheels DIR                     # packages that are not installed, as wheels of a folder
 #   benchmarks/gpu.sh --emulate --results /tmp/emulated    # no GPU: tiny sizes on the CPU, shows that it all works

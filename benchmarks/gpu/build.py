@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,13 @@ from gpu.context import Context
 
 ROOT = Path(__file__).resolve().parents[2]
 _TESTS = ("tests/kernels", "tests/engine/backends/cuda")
+_SANITIZED = (
+    "tests/kernels/test_latent_cross.py",
+    "tests/kernels/test_grouped_attention.py",
+    "tests/kernels/test_skinny_linear.py",
+    "tests/kernels/test_norms.py",
+    "tests/kernels/test_rotary_cache.py",
+)
 
 
 def run(context: Context) -> None:
@@ -42,6 +50,26 @@ def run_tests(context: Context) -> None:
             section.row(failed=line[:300])
     passed = code in (0, 5) if context.options.emulate else code == 0
     section.save("ok" if passed else "failed", "" if passed else "some tests fail; their names are in the rows")
+
+
+def run_sanitizer(context: Context) -> None:
+    """Run some tests under compute-sanitizer: races and stray accesses, which the emulator cannot show."""
+    section = context.section("sanitizer")
+    program = shutil.which("compute-sanitizer")
+    if program is None or context.options.emulate:
+        section.save("skipped", "needs compute-sanitizer and a GPU")
+        return
+    clean = True
+    for tool in ("racecheck", "memcheck", "synccheck"):
+        log = context.options.work / f"{tool}.log"
+        command = [program, "--tool", tool, "--error-exitcode", "7", sys.executable, "-m", "pytest", "-m", "gpu", "-q"]
+        command += ["-x", "-p", "no:cacheprovider", *_SANITIZED]
+        with log.open("w", encoding="utf-8") as out:
+            code = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
+        found = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("=========")]
+        section.row(tool=tool, exit_code=code, last=found[-1][:200] if found else "")
+        clean &= code == 0
+    section.save("ok" if clean else "failed", "" if clean else "see the logs of the tools in the work folder")
 
 
 def summary(text: str) -> str:

@@ -32,7 +32,10 @@ PARTS = {
     "onnxruntime-cuda": ("peer_ort", "run"),
     "sweeps": ("kernels", "run_sweeps"),
     "tensorrt-rtx": ("rtx", "run"),
+    "sanitizer": ("build", "run_sanitizer"),
 }
+# Parts that run only when they are asked for: a run of ten minutes has no time for them.
+ON_REQUEST = frozenset({"sanitizer"})
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu.parts import PARTS
+from gpu.parts import ON_REQUEST, PARTS
 from gpu.report import write_report
 from gpu.results import CUT, FAILED, RUNNING, SKIPPED, Store
 
@@ -47,6 +47,7 @@ GROUPS = (
     Group(("sweeps",), 30),
     Group(("tensorrt-rtx",), 30),
     Group(("transformers-static",), 120, needs_bundle=True),
+    Group(("sanitizer",), 540),
 )
 
 
@@ -58,7 +59,7 @@ class Run:
         self.deadline = time.monotonic() + 60 * asked.minutes
         self.store = Store.of(self.work, asked.results / f"gpu_{asked.name}.json")
         self.log = self.work / "bundle.log"
-        self.wanted = set(asked.parts.split(",")) if asked.parts else set(PARTS)
+        self.wanted = set(asked.parts.split(",")) if asked.parts else set(PARTS) - ON_REQUEST
         self.running: list[subprocess.Popen[bytes]] = []
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from cellscribe.engine.backends.base import NOT_FINITE, Admission, SlotPlan
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from cellscribe.engine.bundle import open_bundle
+from cellscribe.engine.bundle import Bundle, open_bundle
+from cellscribe.engine.bundle.load import REFERENCE
+from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.decode.sampling import choose
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
 from cellscribe.engine.errors import BackendError
@@ -63,6 +66,20 @@ def write(
     scheduler = Scheduler(slots, num_slots, eos_ids=ends, max_new_tokens=tokens)
     requests = (Request(i, 1000 + i, memory[i], mask[i]) for i in order)
     return {e.text.request.index: e.text for e in scheduler.run(requests) if e.text.is_finished}
+
+
+def reference_batch(bundle: Bundle) -> TokenBatch:
+    reference = bundle.tensors(REFERENCE)
+    count = len(reference["genes"])
+    return TokenBatch(
+        rows=np.arange(count),
+        cell_ids=tuple(map(str, range(count))),
+        genes=reference["genes"].astype(np.int64),
+        values=reference["values"].astype(np.float32),
+        mask=reference["mask"].astype(bool),
+        columns=np.full(reference["genes"].shape, -1, np.int64),
+        failures=(),
+    )
 
 
 def test_it_reproduces_the_torch_model(backend: CudaBackend) -> None:
@@ -196,6 +213,31 @@ def test_what_goes_wrong_on_the_device_later_is_a_sentence_too(backend: CudaBack
     ticket._event = Event()
     with pytest.raises(BackendError, match="unspecified launch failure"):
         ticket.wait()
+
+
+@pytest.mark.gpu
+def test_cells_are_encoded_while_steps_are_captured(device_kernels: Path, tiny_bundle: Path) -> None:
+    """A capture must bear another thread that allocates and launches, on a stream of its own."""
+    bundle = open_bundle(tiny_bundle)
+    backend, expected = CudaBackend(bundle, "cuda", device_kernels), CudaBackend(bundle, "cuda", device_kernels)
+    alone = write(expected, list(range(CELLS)), 3, Sampling())
+    batch, stop, encoded = reference_batch(bundle), threading.Event(), []
+
+    def encode() -> None:
+        while not stop.is_set():
+            encoded.append(backend.encode(batch).cell)
+
+    thread = threading.Thread(target=encode)
+    thread.start()
+    try:
+        for _ in range(5):
+            found = write(backend, list(range(CELLS)), 3, Sampling())
+            assert {i: t.token_ids for i, t in found.items()} == {i: t.token_ids for i, t in alone.items()}
+    finally:
+        stop.set()
+        thread.join()
+    assert len(encoded) > 1
+    assert all((one == encoded[0]).all() for one in encoded)
 
 
 def test_without_a_gpu_the_reason_is_one_sentence(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
