@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from cellscribe.engine.backends.choose import remarks_of
 from cellscribe.engine.cells import CellSource, open_cells
-from cellscribe.engine.device_facts import backend_facts, gpu_facts, plan_facts
+from cellscribe.engine.device_facts import backend_facts, gpu_facts, passed_facts, plan_facts
 from cellscribe.engine.errors import BackendError, BundleError
 from cellscribe.engine.machine import machine_facts
 from cellscribe.engine.model import Model, load
@@ -37,6 +39,7 @@ def examine(
     values: Literal["auto", "counts", "lognorm"] = "auto",
     threads: int | None = None,
     backend: str = "auto",
+    plans: Path | None = None,
 ) -> Examination:
     """Look at the machine, the bundle and, where given, a cell file.
 
@@ -44,7 +47,7 @@ def examine(
     ----------
     cells
         An .h5ad file; None looks at machine and bundle alone.
-    bundle, layer, values, threads, backend
+    bundle, layer, values, threads, backend, plans
         As for describing.
 
     Returns
@@ -59,29 +62,31 @@ def examine(
         When the bundle cannot be loaded, or the backend cannot run it, and `cells` are given.
     """
     facts = [*machine_facts(), *gpu_facts()]
+    loaded = partial(load, bundle, threads=threads, backend=backend, plans=plans)
     if cells is None:
-        return _examine_bundle(facts, bundle, threads, backend)
+        return _examine_bundle(facts, loaded, plans)
     with open_cells(cells, layer=layer, values=values) as source:
-        model = load(bundle, threads=threads, backend=backend)
-        facts += [*_bundle_facts(model), *_cell_facts(model, source)]
+        model = loaded()
+        facts += [*_bundle_facts(model, plans), *_cell_facts(model, source)]
         return Examination((*facts, ("time", _expected_time(model, source))))
 
 
-def _examine_bundle(facts: list[tuple[str, str]], bundle: str | Path, threads: int | None, backend: str) -> Examination:
+def _examine_bundle(facts: list[tuple[str, str]], loaded: Callable[[], Model], plans: Path | None) -> Examination:
     try:
-        return Examination((*facts, *_bundle_facts(load(bundle, threads=threads, backend=backend))))
+        return Examination((*facts, *_bundle_facts(loaded(), plans)))
     except (BundleError, BackendError) as error:
         return Examination(tuple(facts), (str(error),))
 
 
-def _bundle_facts(model: Model) -> Iterator[tuple[str, str]]:
+def _bundle_facts(model: Model, plans: Path | None) -> Iterator[tuple[str, str]]:
     manifest = model.bundle.manifest
     num_bytes = sum(record.bytes for record in manifest.files.values())
     yield "bundle", f"{model.bundle.name} ({manifest.family}, {manifest.precision}), {num_bytes / 1e6:,.1f} MB"
-    yield from backend_facts(model.bundle)
-    yield from plan_facts(model.bundle)
+    yield from backend_facts(model.bundle, plans)
+    yield from plan_facts(model.bundle, plans)
     yield "device", model.device
-    yield from (("remark", one) for one in getattr(model.backend_choice.backend, "remarks", ()))
+    yield from passed_facts(model.backend_choice)
+    yield from (("remark", one) for one in remarks_of(model.backend_choice.backend))
 
 
 def _cell_facts(model: Model, source: CellSource) -> Iterator[tuple[str, str]]:

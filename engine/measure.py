@@ -13,7 +13,7 @@ from cellscribe.engine.backends.base import Admission, Array, Backend, Floats, I
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellTokenizer, TokenBatch, open_cells
 from cellscribe.engine.decode.scheduler import Request, Scheduler
-from cellscribe.engine.errors import BackendError, InputError
+from cellscribe.engine.errors import BackendError, InputError, RoomError
 from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.types import Sampling
 
@@ -111,6 +111,36 @@ def _greedy(backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_]) -> tu
         if len(tokens) < NUM_TOKENS:
             slots.step(np.arange(count)).wait()
     return np.stack(tokens, 1), np.stack(logits, 1)
+
+
+def teacher_forced(
+    bundle: Bundle, backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_], tokens: Ints
+) -> Floats:
+    """Return the logits [B, T, V] before each of the given tokens [B, T], run the way texts are written.
+
+    Where there is no room for so many slots they are run a few at a time.
+    """
+    count = len(tokens)
+    try:
+        return _forced(backend, memory, mask, tokens, range(count))
+    except RoomError as error:
+        fitting = error.num_fitting
+        if not 0 < fitting < count:
+            raise
+    parts = (range(first, min(first + fitting, count)) for first in range(0, count, fitting))
+    return np.concatenate([_forced(backend, memory, mask, tokens, rows) for rows in parts])
+
+
+def _forced(backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_], tokens: Ints, rows: range) -> Floats:
+    count, length = len(rows), tokens.shape[1]
+    slots = backend.open_slots(SlotPlan(count, memory.shape[1], length, Sampling(), forced=True))
+    slots.admit([Admission(i, row, memory[row], mask[row]) for i, row in enumerate(rows)]).wait()
+    seen = [slots.logits(count).copy()]
+    for t in range(length - 1):
+        slots.force(tokens[rows.start : rows.stop, t])
+        slots.step(np.arange(count)).wait()
+        seen.append(slots.logits(count).copy())
+    return np.stack(seen, 1)
 
 
 def time_backend(bundle: Bundle, backend: Backend, batch: TokenBatch) -> tuple[Timing, ...]:

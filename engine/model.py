@@ -155,6 +155,7 @@ def load(
     hvg: Sequence[str] | None = None,
     hvg_flavor: HvgFlavor | None = None,
     backend: str = "auto",
+    plans: str | Path | None = None,
 ) -> Model:
     """Load a bundle.
 
@@ -162,7 +163,7 @@ def load(
     ----------
     bundle
         A bundle folder, or "demo" for the small model that comes with the package.
-    threads, seed, hvg, hvg_flavor, backend
+    threads, seed, hvg, hvg_flavor, backend, plans
         See :class:`cellscribe.engine.source_model.SourceModel`.
 
     Raises
@@ -171,9 +172,19 @@ def load(
         When the bundle is missing, damaged, unsafe or too new.
     BackendError
         When the backend that was asked for cannot run here.
+    UsageError
+        For an option that does not go with the others.
     """
     folder = packaged_bundle() if str(bundle) == "demo" and not Path(bundle).is_dir() else Path(bundle)
-    return Model(open_bundle(folder), threads=threads, seed=seed, hvg=hvg, hvg_flavor=hvg_flavor, backend=backend)
+    return Model(
+        open_bundle(folder),
+        threads=threads,
+        seed=seed,
+        hvg=hvg,
+        hvg_flavor=hvg_flavor,
+        backend=backend,
+        plans=None if plans is None else Path(plans).expanduser(),
+    )
 
 
 __all__ = ["Model", "load", "packaged_bundle", "packaged_cells"]

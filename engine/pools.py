@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.decode.evidence import GeneAxis
-from cellscribe.engine.describe import Asked, Subject, failed
+from cellscribe.engine.describe import Asked, Progress, Subject, failed
 from cellscribe.engine.types import Description
 
 if TYPE_CHECKING:
@@ -63,6 +63,13 @@ class Pools:
         if lost and np.isfinite(self.vectors[index]).all():
             return failed(self.names[index], lost)
         return failed(self.names[index], "none of its cells could be embedded; look at their own failures")
+
+
+def after_cells(cells: int, progress: Progress | None) -> Progress | None:
+    """Report pools as work that comes after embedding the cells."""
+    if progress is None:
+        return None
+    return lambda done, total, tokens: progress(cells + done, cells + total, tokens)
 
 
 def pool_requests(pools: Pools, bundle: Bundle) -> Iterator[Asked]:

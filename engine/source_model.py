@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.backends.base import Backend
-from cellscribe.engine.backends.choose import Choice, choose_backend
+from cellscribe.engine.backends.choose import Choice, choose_backend, precision_of
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer
 from cellscribe.engine.cells.spec import HvgFlavor
@@ -25,7 +26,7 @@ from cellscribe.engine.describe import (
 )
 from cellscribe.engine.errors import BackendError, BundleError, InputError, UsageError
 from cellscribe.engine.output.run import Run
-from cellscribe.engine.pools import Pools, pool_requests
+from cellscribe.engine.pools import Pools, after_cells, pool_requests
 from cellscribe.engine.types import Piece, Sampling, check_max_new_tokens
 from cellscribe.engine.versions import versions
 
@@ -51,6 +52,8 @@ class SourceModel:
     backend
         What runs it: ``auto`` (the best that can), ``tensorrt``, ``cuda``, ``onnxruntime`` (on the GPU where it can),
         ``onnxruntime-cuda`` or ``onnxruntime-cpu``; or one that was opened already.
+    plans
+        Folder of TensorRT plans, for a backend that is named; None looks into the bundle and into the user's cache.
 
     Attributes
     ----------
@@ -67,6 +70,7 @@ class SourceModel:
         hvg: Sequence[str] | None = None,
         hvg_flavor: HvgFlavor | None = None,
         backend: str | Backend = "auto",
+        plans: Path | None = None,
     ) -> None:
         if bundle.manifest.cells.selection != "hvg" and (hvg is not None or hvg_flavor is not None):
             raise UsageError(f"the bundle {bundle.name} chooses its genes itself; leave the gene list and flavour out.")
@@ -74,7 +78,9 @@ class SourceModel:
             raise UsageError(f"threads is {threads}; choose at least 1.")
         self.bundle, self._seed, self._hvg, self._hvg_flavor = bundle, seed, hvg, hvg_flavor
         self.backend_choice = (
-            choose_backend(bundle, backend, threads=threads) if isinstance(backend, str) else Choice(backend, "given")
+            choose_backend(bundle, backend, threads=threads, plans=plans)
+            if isinstance(backend, str)
+            else Choice(backend, "given")
         )
         self._backend = self.backend_choice.backend
         self._matched: tuple[CellSource, CellTokenizer] | None = None
@@ -114,7 +120,7 @@ class SourceModel:
             pools = self._pools(source, tokenizer, rows, pool, progress)
             total = len(pools.names)
             requests = pool_requests(pools, self.bundle)
-            lost = write_all(writer, requests, 1, total, _after(len(rows), progress), on_piece)
+            lost = write_all(writer, requests, 1, total, after_cells(len(rows), progress), on_piece)
             return Run(
                 descriptions=tuple(writer.descriptions.get(i) or pools.failed(i, lost) for i in range(total)),
                 embeddings=pools.vectors,
@@ -219,7 +225,7 @@ class SourceModel:
         return {
             "bundle": self.bundle.name,
             "bundle_hash": self.bundle.hash,
-            "precision": self.bundle.manifest.precision,
+            "precision": precision_of(self.bundle, self._backend),
             "backend": self.device,
             "sampling": sampling,
             "seed": seed,
@@ -238,10 +244,3 @@ def _chosen(source: CellSource, rows: Rows | None) -> Rows:
     if rows is None:
         return np.arange(source.n_cells)
     return np.array(list(dict.fromkeys(np.asarray(rows).tolist())), dtype=np.int64)
-
-
-def _after(cells: int, progress: Progress | None) -> Progress | None:
-    """Report pools as work that comes after embedding the cells."""
-    if progress is None:
-        return None
-    return lambda done, total, tokens: progress(cells + done, cells + total, tokens)

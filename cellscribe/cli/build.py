@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -44,13 +42,21 @@ def build(
         Path | None, typer.Option("--timing-cache", metavar="F", help="Measurements to keep (TensorRT 11).")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for plans; the bundle's without it.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder for plans, to be given to --plans; without it, the bundle's."
+        ),
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build even if the plan is there.")] = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Build TensorRT plans of a bundle: for an RTX 4090 on any machine, for an H100 or H200 on the GPU itself."""
+    """Build TensorRT plans of a bundle: for an RTX 4090 on any machine, for an H100 or H200 on the GPU itself.
+
+    Plans are native code: other commands open by themselves only those that you built (listed in ~/.cache/cellscribe),
+    and those of others, or in a folder of your own, with --plans DIR.
+    """
     from cellscribe.cli.console import error_console
+    from cellscribe.cli.progress import file_bars
     from cellscribe.engine.bundle import open_bundle
     from cellscribe.engine.errors import UsageError
 
@@ -62,7 +68,7 @@ def build(
             raise
         raise UsageError(f"build needs {error.name}; install it with: pip install 'cellscribe[export]'") from error
     asked = [name for name, wanted in (("evidence", evidence), ("attention", attention)) if wanted]
-    with _progress(quiet) as report:
+    with file_bars(quiet) as report:
         result = build_plans(
             opened,
             target,
@@ -79,26 +85,3 @@ def build(
     if not quiet:
         for line in result.lines():
             error_console().print(line, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str, float], None] | None]:
-    """Show a bar per file in a terminal, nothing elsewhere."""
-    from cellscribe.cli.console import error_console
-
-    console = error_console()
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, int] = {}
-
-        def report(what: str, share: float) -> None:
-            if what not in tasks:
-                tasks[what] = int(bar.add_task(what, total=1.0))
-            bar.update(next(t for t in bar.task_ids if t == tasks[what]), completed=share)
-
-        yield report

@@ -20,6 +20,7 @@ def doctor(
     layer: options.LayerOption = None,
     input_: options.InputOption = options.Values.auto,
     backend: options.BackendOption = options.BackendChoice.auto,
+    plans: options.PlansOption = None,
     threads: options.ThreadsOption = None,
 ) -> None:
     """Look at the machine and at a cell file before any work: device, memory, values, genes, expected time."""
@@ -28,7 +29,9 @@ def doctor(
     from cellscribe.engine.doctor import examine
 
     console = output_console()
-    examination = examine(cells, bundle, layer=layer, values=input_.value, threads=threads, backend=backend.value)
+    examination = examine(
+        cells, bundle, layer=layer, values=input_.value, threads=threads, backend=backend.value, plans=plans
+    )
     console.print(facts_table(examination.facts))
     for problem in examination.problems:
         console.print(f"note: {problem}", style="yellow", markup=False, soft_wrap=True)

@@ -23,6 +23,7 @@ def embed(
     key_added: options.KeyOption = "cellscribe",
     limit: options.LimitOption = None,
     backend: options.BackendOption = options.BackendChoice.auto,
+    plans: options.PlansOption = None,
     threads: options.ThreadsOption = None,
     genes: options.GenesOption = None,
     hvg_flavor: options.FlavorOption = None,
@@ -41,7 +42,9 @@ def embed(
     check_key(key_added)
     check_destinations(cells, output, None, None)
     with open_cells(cells, layer=layer, values=input_.value) as source:
-        model = load_for(bundle, threads, genes, hvg_flavor.value if hvg_flavor else None, backend=backend.value)
+        model = load_for(
+            bundle, threads, genes, hvg_flavor.value if hvg_flavor else None, backend=backend.value, plans=plans
+        )
         rows = rows_of(source, (), limit)
         notes(facts(model, source, len(rows)), quiet)
         started = time.perf_counter()

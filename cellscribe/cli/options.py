@@ -66,6 +66,15 @@ class BackendChoice(StrEnum):
 BackendOption = Annotated[
     BackendChoice, typer.Option("--backend", help="What runs the model; auto takes the best that can here.")
 ]
+PlansOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plans",
+        metavar="DIR",
+        help="TensorRT plans made with build --output; the bundle's and the user's without it.",
+        show_default=False,
+    ),
+]
 GenesOption = Annotated[
     Path | None,
     typer.Option(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cellscribe.cli.console import error_console
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 Report = Callable[[int, int, int], None]
 
@@ -34,6 +38,27 @@ def progress_bar(what: str, quiet: bool) -> Iterator[Report | None]:
 
         def report(done: int, total: int, tokens: int) -> None:
             bar.update(task, completed=done, total=total, rates=rates(done, tokens, time.perf_counter() - started))
+
+        yield report
+
+
+@contextmanager
+def file_bars(quiet: bool = False) -> Iterator[Callable[[str, float], None] | None]:
+    """Give a function to call with (file, share done) that keeps a bar per file, or None where no bar is shown."""
+    console = error_console()
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, share: float) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=1.0)
+            bar.update(tasks[what], completed=share)
 
         yield report
 

@@ -10,11 +10,14 @@ import typer
 from cellscribe.cli import options
 from cellscribe.cli.guard import guarded
 
+_SLOTS = 32  # of a plan that is built here: the most that are timed
+
 
 @guarded
 def verify(
     bundle: options.BundleArgument,
     backend: options.BackendOption = options.BackendChoice.auto,
+    plans: options.PlansOption = None,
     cells: Annotated[
         Path | None,
         typer.Option(
@@ -31,7 +34,8 @@ def verify(
 ) -> int:
     """Check every hash of a bundle and run its graphs on the reference cells it carries.
 
-    A GPU backend is also compared with the CPU, and timed; for tensorrt, a plan is built first where none fits.
+    A GPU backend is also compared with the CPU, and timed; for tensorrt, a plan with 32 slots is built first where
+    none fits.
     """
     import json
 
@@ -47,8 +51,8 @@ def verify(
     console = output_console()
     folder, is_timed = str(options.bundle_folder(bundle)), report is not None
     if backend is options.BackendChoice.tensorrt:
-        _build_missing_plan(folder)
-    found = verify_bundle(folder, threads, backend=backend.value, cells=cells, is_timed=is_timed)
+        _build_missing_plan(folder, plans)
+    found = verify_bundle(folder, threads, backend=backend.value, cells=cells, plans=plans, is_timed=is_timed)
     if found.timings:
         console.print(facts_table(found.facts))
         console.print()
@@ -61,15 +65,16 @@ def verify(
     return BundleError.exit_code if found.failures else 0
 
 
-def _build_missing_plan(folder: str) -> None:
-    """Build a plan for this GPU where none fits; without a GPU or the builder, opening the backend says what to do."""
+def _build_missing_plan(folder: str, plans: Path | None) -> None:
+    """Build a plan for this GPU where none fits; where that cannot help, opening the backend says what would."""
     from cellscribe.cli.console import error_console
-    from cellscribe.engine.backends.choose import problem_of
+    from cellscribe.cli.progress import file_bars
+    from cellscribe.engine.backends.choose import plan_problem, torch_problem
     from cellscribe.engine.bundle import open_bundle
     from cellscribe.engine.gpu import has_gpu
 
     bundle = open_bundle(folder)
-    problem = problem_of(bundle, "tensorrt") if has_gpu() else ""
+    problem = plan_problem(bundle, plans=plans) if has_gpu() and not torch_problem() else ""
     if not problem:
         return
     try:
@@ -78,6 +83,11 @@ def _build_missing_plan(folder: str) -> None:
         if (error.name or "").startswith("cellscribe"):
             raise
         return
-    error_console().print(f"building a plan for this GPU: {problem}", style="dim", markup=False, soft_wrap=True)
-    for line in build_plans(bundle, "this").lines():
-        error_console().print(line, markup=False, soft_wrap=True)
+    console = error_console()
+    console.print(
+        f"building a plan with {_SLOTS} slots for this GPU: {problem}", style="dim", markup=False, soft_wrap=True
+    )
+    with file_bars() as report:
+        built = build_plans(bundle, "this", slots=_SLOTS, output=plans, progress=report)
+    for line in built.lines():
+        console.print(line, markup=False, soft_wrap=True)

@@ -17,9 +17,11 @@ from cellscribe.cli.guard import SOME_FAILED
 from cellscribe.cli.live import StreamView
 from cellscribe.cli.progress import progress_bar, rates
 from cellscribe.cli.terminal import cell_panel
+from cellscribe.engine.backends.choose import remarks_of
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.hvg import read_gene_list
 from cellscribe.engine.cells.spec import HvgFlavor
+from cellscribe.engine.device_facts import passed_facts
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.attention import write_attention
 from cellscribe.engine.output.fields import KEY, check_key
@@ -53,6 +55,7 @@ class Job:
     batch_size: int = 32
     num_top_genes: int = 10
     backend: str = "auto"
+    plans: Path | None = None
     threads: int | None = None
     genes: Path | None = None
     hvg_flavor: HvgFlavor | None = None
@@ -81,13 +84,15 @@ def describe_file(job: Job) -> int:
     job.check()
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, job.cell_ids, job.limit)
-        model = load_for(job.bundle, job.threads, job.genes, job.hvg_flavor, job.sampling.seed, job.backend)
+        model = load_for(job.bundle, job.threads, job.genes, job.hvg_flavor, job.sampling.seed, job.backend, job.plans)
         notes(facts(model, source, len(rows), job.sampling.label()), job.is_quiet)
         started = time.perf_counter()
         run = _run(job, model, source, rows)
         seconds = time.perf_counter() - started
     _write(job, run)
     _show(job, run)
+    for remark in () if job.is_quiet else remarks_of(model.backend_choice.backend):
+        error_console().print(f"note: {printable(remark)}", style="yellow", markup=False, soft_wrap=True)
     return finish(run, seconds, [job.output, job.report, job.save_attn], job.is_quiet)
 
 
@@ -98,10 +103,11 @@ def load_for(
     flavor: HvgFlavor | None,
     seed: int = 0,
     backend: str = "auto",
+    plans: Path | None = None,
 ) -> Model:
     """Load a bundle, with the gene list of a file where one is given."""
     hvg = None if genes is None else read_gene_list(genes)
-    return load(bundle, threads=threads, seed=seed, hvg=hvg, hvg_flavor=flavor, backend=backend)
+    return load(bundle, threads=threads, seed=seed, hvg=hvg, hvg_flavor=flavor, backend=backend, plans=plans)
 
 
 def rows_of(source: CellSource, cell_ids: tuple[str, ...], limit: int | None) -> npt.NDArray[np.int64]:
@@ -111,10 +117,11 @@ def rows_of(source: CellSource, cell_ids: tuple[str, ...], limit: int | None) ->
 
 
 def facts(model: Model, source: CellSource, num_rows: int, sampling: str = "") -> Iterator[tuple[str, str]]:
-    """Say what is about to run: device, bundle, cells, values, genes."""
+    """Say what is about to run: device and what was passed over for it, bundle, cells, values, genes."""
     manifest = model.bundle.manifest
     name = source.path.name if source.path is not None else "cells in memory"
     yield "device", model.device
+    yield from passed_facts(model.backend_choice)
     yield "bundle", f"{model.bundle.name} ({manifest.family}, {manifest.precision}, {model.bundle.hash[:12]})"
     chosen = f"; {num_rows:,} of them chosen" if num_rows < source.n_cells else ""
     yield "cells", f"{name}, {count(source.n_cells, 'cell')} × {count(source.n_genes, 'gene')}{chosen}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, get_args
 
 from cellscribe.engine.backends.base import Backend
 from cellscribe.engine.bundle.load import Bundle
-from cellscribe.engine.errors import BackendError, UsageError
+from cellscribe.engine.errors import BackendError, PlanError, UsageError
 from cellscribe.engine.gpu import has_gpu
 
 BackendName = Literal["auto", "tensorrt", "cuda", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
@@ -46,12 +48,25 @@ class Choice:
         return tuple(f"passed over {', '.join(found)}: {why}" for why, found in names.items())
 
 
-def open_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None, device: int = 0) -> Backend:
+@dataclass(frozen=True)
+class _How:
+    """What a backend is opened with."""
+
+    threads: int | None = None
+    device: int = 0
+    plans: Path | None = None
+
+
+def open_backend(
+    bundle: Bundle, name: str = "auto", *, threads: int | None = None, device: int = 0, plans: Path | None = None
+) -> Backend:
     """Open a backend; see :func:`choose_backend`."""
-    return choose_backend(bundle, name, threads=threads, device=device).backend
+    return choose_backend(bundle, name, threads=threads, device=device, plans=plans).backend
 
 
-def choose_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = None, device: int = 0) -> Choice:
+def choose_backend(
+    bundle: Bundle, name: str = "auto", *, threads: int | None = None, device: int = 0, plans: Path | None = None
+) -> Choice:
     """Open the backend of a name, or the best one that runs here.
 
     Parameters
@@ -65,11 +80,13 @@ def choose_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = 
         CPU threads; None takes all that the process may use.
     device
         Number of the GPU.
+    plans
+        Folder of TensorRT plans; None looks into the bundle and into the user's cache.
 
     Raises
     ------
     UsageError
-        For an unknown name.
+        For an unknown name, or plans for a backend that has none.
     BackendError
         When a backend that was asked for cannot run here; it says why. With "auto" and "onnxruntime" the CPU remains.
     BundleError
@@ -77,40 +94,74 @@ def choose_backend(bundle: Bundle, name: str = "auto", *, threads: int | None = 
     """
     if name not in NAMES:
         raise UsageError(f"backend is {name!r}; choose one of {', '.join(NAMES)}.")
+    if plans is not None and name not in ("auto", "tensorrt"):
+        raise UsageError(f"--plans (plans) is for TensorRT and the backend is {name}; leave it out or choose tensorrt.")
+    how = _How(threads, device, plans)
     if name not in ("auto", "onnxruntime"):
-        problem = problem_of(bundle, name)
+        problem = problem_of(bundle, name, device=device, plans=plans)
         if problem:
             raise BackendError(f"the backend {name} cannot run here: {problem}")
-        return Choice(_open(bundle, name, threads, device), name)
+        return Choice(_open(bundle, name, how), name)
     passed: list[Passed] = []
     for one in _BEST_FIRST if name == "auto" else _ONNXRUNTIME:
-        backend = _try(bundle, one, threads, device, passed)
+        backend = _try(bundle, one, how, passed)
         if backend is not None:
             return Choice(backend, one, tuple(passed))
-    return Choice(_open(bundle, CPU, threads, device), CPU, tuple(passed))
+    return Choice(_open(bundle, CPU, how), CPU, tuple(passed))
 
 
-def examine_backends(bundle: Bundle) -> Iterator[Passed]:
+def examine_backends(bundle: Bundle, plans: Path | None = None) -> Iterator[Passed]:
     """Yield every backend with what keeps it from running here; an empty `why` means that nothing is known to."""
     for name in _BEST_FIRST:
-        yield Passed(name, problem_of(bundle, name))
+        yield Passed(name, problem_of(bundle, name, plans=plans))
 
 
-def problem_of(bundle: Bundle, name: str) -> str:
-    """Say why a backend cannot run a bundle here; empty when nothing is known to keep it from it."""
+def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None = None) -> str:
+    """Say why a backend cannot run a bundle on a GPU of this machine; empty when nothing is known to keep it from it.
+
+    Parameters
+    ----------
+    bundle, name, device, plans
+        As for :func:`choose_backend`, with the name of one backend.
+    """
     if name == CPU:
         return ""
     if not has_gpu():
         return _NO_GPU
     try:
-        return _gpu_problem(bundle, name)
+        return _gpu_problem(bundle, name, _How(device=device, plans=plans))
     except ImportError as error:
         return f"a part of it is not installed ({error})."
     except BackendError as error:
         return str(error)
 
 
-def _gpu_problem(bundle: Bundle, name: str) -> str:
+def torch_problem() -> str:
+    """Say why torch, which holds the arrays beside TensorRT, finds no GPU here; empty when it does."""
+    if find_spec("torch") is None:
+        return "it needs torch for its arrays; install it with: pip install 'cellscribe[tensorrt]'."
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return f"it needs torch built for CUDA, and torch {torch.__version__} is not; install one that is."
+    return f"torch {torch.__version__} sees no NVIDIA GPU; its driver may be too old for CUDA {torch.version.cuda}."
+
+
+def precision_of(bundle: Bundle, backend: Backend) -> str:
+    """Return the precision that a backend computes in: its own, or else the bundle's."""
+    precision: str = getattr(backend, "precision", bundle.manifest.precision)
+    return precision
+
+
+def remarks_of(backend: Backend) -> tuple[str, ...]:
+    """Return what a user should know about a backend's last run; most have nothing to say."""
+    remarks: tuple[str, ...] = getattr(backend, "remarks", ())
+    return remarks
+
+
+def _gpu_problem(bundle: Bundle, name: str, how: _How) -> str:
     if name == "cuda":
         from cellscribe.engine.backends.cuda import cuda_problems
 
@@ -119,43 +170,51 @@ def _gpu_problem(bundle: Bundle, name: str) -> str:
         from cellscribe.engine.backends.onnxruntime_cuda import cuda_provider_problem
 
         return cuda_provider_problem()
+    return torch_problem() or plan_problem(bundle, how.device, how.plans)
+
+
+def plan_problem(bundle: Bundle, device: int = 0, plans: Path | None = None) -> str:
+    """Say why no TensorRT plan of a bundle runs on a GPU of this machine; empty when one does."""
     from cellscribe.engine.backends.tensorrt.find import choose_plan
     from cellscribe.engine.backends.tensorrt.machine import this_machine
 
-    choose_plan(bundle, this_machine())  # raises when none fits
+    try:
+        choose_plan(bundle, this_machine(device), output=plans)
+    except PlanError as error:
+        return str(error)
     return ""
 
 
-def _try(bundle: Bundle, name: str, threads: int | None, device: int, passed: list[Passed]) -> Backend | None:
+def _try(bundle: Bundle, name: str, how: _How, passed: list[Passed]) -> Backend | None:
     """Open one of several; whatever keeps it from opening is noted, and the next one gets its turn."""
     if name == CPU:
         return None
     try:
-        problem = problem_of(bundle, name)
+        problem = problem_of(bundle, name, device=how.device, plans=how.plans)
         if not problem:
-            return _open(bundle, name, threads, device)
+            return _open(bundle, name, how)
     except Exception as error:  # of an optional package, of any kind
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
     passed.append(Passed(name, problem))
     return None
 
 
-def _open(bundle: Bundle, name: str, threads: int | None, device: int) -> Backend:
+def _open(bundle: Bundle, name: str, how: _How) -> Backend:
     if name == CPU:
         from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 
-        return OnnxRuntimeCpu(bundle, threads)
+        return OnnxRuntimeCpu(bundle, how.threads)
     if name == "onnxruntime-cuda":
         from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
         from cellscribe.engine.backends.sessions import Device
 
-        return OnnxRuntimeCuda(bundle, Device("cuda", device), threads=threads)
+        return OnnxRuntimeCuda(bundle, Device("cuda", how.device), threads=how.threads)
     if name == "cuda":
         from cellscribe.engine.backends.cuda import CudaBackend
 
-        cuda: Backend = CudaBackend(bundle, f"cuda:{device}" if device else "cuda")
+        cuda: Backend = CudaBackend(bundle, f"cuda:{how.device}" if how.device else "cuda")
         return cuda
     from cellscribe.engine.backends.tensorrt import open_tensorrt
 
-    tensorrt: Backend = open_tensorrt(bundle, device=device)
+    tensorrt: Backend = open_tensorrt(bundle, device=how.device, plans=how.plans)
     return tensorrt

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _MIN_ROWS = 2
 # ONNX Runtime runs a graph twice before it captures it: until the third run is over, no other CUDA call may come.
 _RUNS_UNTIL_CAPTURED = 3
-_STEP_GRAPH = "1"
 
 
 class DeviceSlots:
@@ -88,10 +87,8 @@ class DeviceSlots:
     def _upload(self, array: Array) -> DeviceArray:
         return DeviceArray.of(self._backend.decoder, array, self._backend.place)
 
-    @property
-    def depth(self) -> int:
-        """Work is done when it is given: the host chooses the tokens."""
-        return 1
+    depth = 1  # work is done when it is given: the host chooses the tokens
+    steps_per_ticket = 1
 
     def admit(self, admissions: Sequence[Admission]) -> Ready:
         """Fill slots, run the prompt for each, and choose their first tokens."""
@@ -178,7 +175,7 @@ class DeviceSlots:
         hidden = self._backend.empty((self._rows, 0, self._shape.d_model), self._backend.dtype)
         inputs = {**self._inputs, "hidden": hidden, "memory_mask": self._memory_mask, **self._attended, **self._caches}
         outputs = {**self._outputs, **{f"new_{name}": array for name, array in self._caches.items()}}
-        return DeviceRun(self._backend.decoder, inputs, outputs, _STEP_GRAPH)
+        return DeviceRun(self._backend.decoder, inputs, outputs, str(next(self._backend.graph_ids)))
 
 
 def slice_of(arrays: dict[str, DeviceArray], slot: int) -> dict[str, DeviceArray]:

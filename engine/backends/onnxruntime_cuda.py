@@ -8,8 +8,10 @@ not depend on which cells are in work.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,19 +22,25 @@ from cellscribe.engine.backends.budget import budget, check_room
 from cellscribe.engine.backends.contract import check_decoder, check_encoder, check_length
 from cellscribe.engine.backends.device_arrays import DeviceArray, DeviceRun
 from cellscribe.engine.backends.device_slots import DeviceSlots
-from cellscribe.engine.backends.sessions import Device, default_threads, host_operators, open_session, running
+from cellscribe.engine.backends.sessions import (
+    Device,
+    default_threads,
+    host_operators,
+    open_session,
+    preload_libraries,
+    refuses_capture,
+    running,
+)
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PREFIX, Bundle
 from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.errors import BackendError, BundleError
-from cellscribe.engine.gpu import find_gpus
+from cellscribe.engine.gpu import gpu_number, has_gpu
 
 PROVIDER = "CUDAExecutionProvider"
 _CHUNK = 8  # cells per encoder run; always as many, so that a memory does not depend on its neighbours
 _CELLS_AHEAD = 16
-# Operators that may stay on the CPU without a word: they compute shapes, a few numbers at a time.
-_SHAPE_OPERATORS = frozenset(
-    ("Shape", "Size", "Gather", "Squeeze", "Unsqueeze", "Concat", "Slice", "Cast", "Add", "Sub", "Mul", "Div", "Range")
-)
+# Older releases are not trusted to capture a step beside other runs of the same session.
+_CAPTURES_FROM = (1, 30)
 
 
 class OnnxRuntimeCuda:
@@ -47,7 +55,7 @@ class OnnxRuntimeCuda:
     threads
         CPU threads of what stays on the CPU.
     captures
-        Replay steps as one CUDA graph.
+        Replay steps as one CUDA graph, where ONNX Runtime can; where it cannot, `remarks` says so.
 
     Raises
     ------
@@ -60,28 +68,38 @@ class OnnxRuntimeCuda:
     ) -> None:
         self.bundle, self.place = bundle, device or Device("cuda")
         self.captures = captures and self.place.kind == "cuda"
+        self._no_capture = ""
         self.threads = threads or default_threads()
         self.dtype = np.dtype(np.float16 if bundle.manifest.precision == "fp16" else np.float32)
         # A CUDA call of another thread would break a capture under way: whoever captures or encodes holds this.
         self.exclusive = threading.Lock()
-        if self.place.kind == "cuda" and PROVIDER not in ort.get_available_providers():
-            raise BackendError(cuda_provider_problem())
-        self._encoder = open_session(bundle.path(ENCODER), self.threads, self.place)
-        if self.place.kind == "cuda" and PROVIDER not in self._encoder.get_providers():
+        self.graph_ids = itertools.count(1)  # a captured graph belongs to one set of arrays
+        self._encoder = self._open_encoder()
+        check_encoder(bundle, self._encoder)
+
+    def _open_encoder(self) -> ort.InferenceSession:
+        """Open the first session, and make sure that it is where it was asked for."""
+        is_gpu, missing = self.place.kind == "cuda", ""
+        if is_gpu:
+            if PROVIDER not in ort.get_available_providers():
+                raise BackendError(cuda_provider_problem())
+            missing = preload_libraries()
+        session = open_session(self.bundle.path(ENCODER), self.threads, self.place)
+        if is_gpu and PROVIDER not in session.get_providers():
+            why = f" ({missing})" if missing else ""
             raise BackendError(
                 f"ONNX Runtime {ort.__version__} could not start its CUDA provider, most often because the CUDA or "
-                "cuDNN libraries it was built for are missing; install them, or use --backend onnxruntime-cpu."
+                f"cuDNN libraries it was built for are missing{why}; install them, or use --backend onnxruntime-cpu."
             )
-        check_encoder(bundle, self._encoder)
+        return session
 
     @property
     def device(self) -> str:
         """Device and provider in words."""
-        gpus = find_gpus() if self.place.kind == "cuda" else ()
-        name = gpus[self.place.number].name if self.place.number < len(gpus) else str(self.place)
+        gpu = gpu_number(self.place.number) if self.place.kind == "cuda" else None
+        name = gpu.name if gpu else str(self.place)
         provider = PROVIDER if self.place.kind == "cuda" else "CPUExecutionProvider"
-        graph = ", CUDA graph" if self.captures else ""
-        return f"{name}, ONNX Runtime {ort.__version__} {provider}, {self.bundle.manifest.precision}{graph}"
+        return f"{name}, ONNX Runtime {ort.__version__} {provider}, {self.bundle.manifest.precision}"
 
     @property
     def cells_ahead(self) -> int:
@@ -90,11 +108,15 @@ class OnnxRuntimeCuda:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences about operators that run on the CPU instead, and cost copies at every step."""
+        """Sentences about what costs time at every step: operators that run on the CPU, and steps not captured."""
         if self.place.kind == "cpu":
             return ()
         sessions = {ENCODER: self._encoder} | ({DECODER: self.decoder} if self.bundle.describes else {})
-        return tuple(s for name, one in sessions.items() if (s := left_on_host(name, host_operators(one))))
+        found = [self._left_on_host(name, session) for name, session in sessions.items()]
+        return tuple(one for one in (*found, self._no_capture) if one)
+
+    def _left_on_host(self, graph: str, session: ort.InferenceSession) -> str:
+        return left_on_host(graph, host_operators(session, self.bundle.path(graph)))
 
     @cached_property
     def decoder(self) -> ort.InferenceSession:
@@ -103,12 +125,34 @@ class OnnxRuntimeCuda:
             raise BundleError(
                 f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text."
             )
-        session = open_session(self.bundle.path(DECODER), self.threads, self.place, captures=self.captures)
+        session = self._open_decoder()
         check_decoder(self.bundle, session, self.prefix)
-        if left_on_host(DECODER, host_operators(session) if self.captures else {}):
-            self.captures = False  # copies to the host cannot be captured
-            session = open_session(self.bundle.path(DECODER), self.threads, self.place)
         return session
+
+    def _open_decoder(self) -> ort.InferenceSession:
+        """Open the decoder so that its steps can be captured, or else as it is."""
+        path = self.bundle.path(DECODER)
+        if self.captures:
+            session, why = self._capturing(path)
+            if session is not None:
+                return session
+            self.captures = False
+            self._no_capture = f"steps are not captured as a CUDA graph, and take longer for it: {why}."
+        return open_session(path, self.threads, self.place)
+
+    def _capturing(self, path: Path) -> tuple[ort.InferenceSession | None, str]:
+        """Open the decoder for captures; without a session, say why not."""
+        if _version() < _CAPTURES_FROM:
+            return None, f"ONNX Runtime {ort.__version__} is older than {'.'.join(map(str, _CAPTURES_FROM))}"
+        try:
+            session = open_session(path, self.threads, self.place, captures=True)
+        except BundleError as error:
+            if not refuses_capture(error):
+                raise
+            return None, f"ONNX Runtime {ort.__version__} keeps a part of them on the CPU"
+        if self._left_on_host(DECODER, session):  # copies to the host cannot be captured
+            return None, f"ONNX Runtime {ort.__version__} runs a part of them on the CPU"
+        return session, ""
 
     @cached_property
     def cross(self) -> ort.InferenceSession:
@@ -153,29 +197,32 @@ class OnnxRuntimeCuda:
         check_length(self.bundle, plan.max_new_tokens)
         with running(self.place):
             _ = self.decoder  # checks the manifest's sizes, which the slots are made from
-            gpus = find_gpus() if self.place.kind == "cuda" else ()
-            if self.place.number < len(gpus):
+            gpu = gpu_number(self.place.number, is_fresh=True) if self.place.kind == "cuda" else None
+            if gpu is not None:
                 needed = budget(self.bundle.manifest, plan, cells_ahead=self.cells_ahead, with_weights=False)
-                check_room(gpus[self.place.number].free_bytes, needed, gpus[self.place.number].name)
+                check_room(gpu.free_bytes, needed, gpu.name)
             return DeviceSlots(self, plan)
 
 
 def cuda_provider_problem() -> str:
     """Say why ONNX Runtime has no CUDA provider here; empty when it has one."""
     if PROVIDER in ort.get_available_providers():
-        return "" if find_gpus() else "no NVIDIA GPU answers (nvidia-smi finds none); install or update its driver."
+        return "" if has_gpu() else "no NVIDIA GPU answers; install or update its driver."
     return (
         f"the installed ONNX Runtime {ort.__version__} has no CUDA provider; "
-        "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`."
+        "`pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu`."
     )
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in ort.__version__.split(".")[:2])
 
 
 def left_on_host(graph: str, operators: dict[str, int]) -> str:
     """Return a sentence about operators of a graph that run on the CPU instead of the GPU; empty when none does."""
-    real = {name: count for name, count in operators.items() if name not in _SHAPE_OPERATORS}
-    if not real:
+    if not operators:
         return ""
-    named = ", ".join(f"{count} {name}" for name, count in sorted(real.items()))
+    named = ", ".join(f"{count} {name}" for name, count in sorted(operators.items()))
     return (
         f"ONNX Runtime {ort.__version__} runs a part of {graph} on the CPU ({named}), with copies at every step; "
         "use a newer onnxruntime-gpu."

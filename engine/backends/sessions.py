@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from cellscribe.engine.bundle.onnx_types import integer_nodes
 from cellscribe.engine.errors import BackendError, BundleError, CellscribeError, RoomError
 
 Array = npt.NDArray[np.generic]
 
 _ERRORS_ONLY = 3
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
+_SHAPE_OPERATORS = frozenset(
+    ("Shape", "Size", "Gather", "Squeeze", "Unsqueeze", "Concat", "Slice", "Cast", "Add", "Sub", "Mul", "Div", "Range")
+)
 _NO_ROOM = ("out of memory", "failed to allocate memory", "cuda failure 2:", "cublas_status_alloc_failed")
 _FREE = "free the device, or choose a smaller --batch-size (batch_size)."
 
@@ -83,7 +89,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in _NO_ROOM)
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(device: Device) -> Iterator[None]:
     """Turn what ONNX Runtime raises while it works on `device` into one sentence: RoomError or BackendError."""
     try:
@@ -99,18 +105,41 @@ def running(device: Device) -> Iterator[None]:
         ) from error
 
 
-def host_operators(session: ort.InferenceSession) -> dict[str, int]:
-    """Count, by operator, the nodes of a session for a GPU that run on the CPU all the same.
+def host_operators(session: ort.InferenceSession, graph: Path) -> dict[str, int]:
+    """Count, by operator, the nodes of a session for a GPU that compute on the CPU all the same.
 
-    Nodes that only compute shapes belong there, and are few and small; they are not told apart.
+    Nodes of the file `graph` that give int64 alone belong there: they compute shapes, a few numbers at a time. Nodes
+    that ONNX Runtime made itself have no name and are judged by their operator.
     """
+    shapes = integer_nodes(graph)
     nodes = [
         node.op_type
         for part in session.get_provider_graph_assignment_info()
         if part.ep_name == "CPUExecutionProvider"
         for node in part.get_nodes()
+        if not (node.name in shapes if node.name else node.op_type in _SHAPE_OPERATORS)
     ]
     return dict(Counter(nodes))
+
+
+def refuses_capture(error: BaseException) -> bool:
+    """Whether a session could not be opened because ONNX Runtime cannot capture it as a CUDA graph."""
+    return "graph capture" in str(error.__cause__)
+
+
+@cache
+def preload_libraries() -> str:
+    """Load the CUDA and cuDNN libraries that pip installs, where ONNX Runtime finds none by itself.
+
+    Returns what it says about those that it cannot load, in a line.
+    """
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # which is for results
+        try:
+            getattr(ort, "preload_dlls", lambda: None)()
+        except Exception as error:  # of a library that is optional; the session will say what it lacks
+            return str(error)
+    return said.getvalue().split("\n")[0].strip()
 
 
 @dataclass

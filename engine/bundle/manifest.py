@@ -124,9 +124,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     if not folder.is_dir():
-        raise BundleError(f"{folder} is not a folder; point --bundle to a bundle made by `cellscribe export`.")
+        raise BundleError(f"{folder} is not a folder; name a bundle made by `cellscribe export`.")
     if not path.is_file():
-        raise BundleError(f"{folder} has no {MANIFEST_NAME}; point --bundle to a bundle made by `cellscribe export`.")
+        raise BundleError(f"{folder} has no {MANIFEST_NAME}; name a bundle made by `cellscribe export`.")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -69,9 +69,9 @@ def _read(path: Path) -> OnnxWeights:
     tensors: dict[str, npt.NDArray[np.generic]] = {}
     epsilons: dict[str, float] = {}
     aliases: dict[str, str] = {}
-    for number, value in _fields(memoryview(path.read_bytes())):
+    for number, value in fields(memoryview(path.read_bytes())):
         if number == 7 and isinstance(value, memoryview):  # graph
-            for inner, part in _fields(value):
+            for inner, part in fields(value):
                 if inner == 5 and isinstance(part, memoryview):  # initializer
                     name, array = _tensor(part, path.parent)
                     if array is not None:
@@ -88,7 +88,7 @@ def _read(path: Path) -> OnnxWeights:
 def _tensor(data: memoryview, folder: Path) -> tuple[str, npt.NDArray[np.generic] | None]:
     name, kind, raw, dims = "", 0, None, list[int]()
     place: dict[str, str] = {}
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 1:
             dims += [value] if isinstance(value, int) else list(_packed(value))
         elif number == 2 and isinstance(value, int):
@@ -111,20 +111,20 @@ def _tensor(data: memoryview, folder: Path) -> tuple[str, npt.NDArray[np.generic
 
 def _epsilon(data: memoryview) -> Iterator[tuple[str, float]]:
     """Yield (name of the scale, epsilon) of a node that is a norm."""
-    fields = list(_fields(data))
-    if not any(n == 4 and isinstance(v, memoryview) and bytes(v).decode() in _NORMS for n, v in fields):
+    parts = list(fields(data))
+    if not any(n == 4 and isinstance(v, memoryview) and bytes(v).decode() in _NORMS for n, v in parts):
         return
-    inputs = [bytes(v).decode() for n, v in fields if n == 1 and isinstance(v, memoryview)]
-    for number, value in fields:
+    inputs = [bytes(v).decode() for n, v in parts if n == 1 and isinstance(v, memoryview)]
+    for number, value in parts:
         if number == 5 and isinstance(value, memoryview):
-            attribute = dict(_fields(value))
+            attribute = dict(fields(value))
             name, number_ = attribute.get(1), attribute.get(2)
             if isinstance(name, memoryview) and bytes(name) == b"epsilon" and isinstance(number_, memoryview):
                 yield inputs[1], float(struct.unpack("<f", number_)[0])
 
 
 def _entry(data: memoryview) -> tuple[str, str]:
-    pair = {n: bytes(v).decode() for n, v in _fields(data) if isinstance(v, memoryview)}
+    pair = {n: bytes(v).decode() for n, v in fields(data) if isinstance(v, memoryview)}
     return pair.get(1, ""), pair.get(2, "")
 
 
@@ -135,7 +135,7 @@ def _packed(data: memoryview) -> Iterator[int]:
         yield value
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yield the fields of a message: numbers as int, everything else as its bytes."""
     at = 0
     while at < len(data):

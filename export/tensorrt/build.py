@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cellscribe.engine.backends.tensorrt.backend import plan_file
-from cellscribe.engine.backends.tensorrt.find import writable_home
-from cellscribe.engine.backends.tensorrt.machine import Machine, this_machine
-from cellscribe.engine.backends.tensorrt.plan import PLAN_NAME, SCHEMA_VERSION, Plan, Recipe, graphs_hash, read_plan
+from cellscribe.engine.backends.tensorrt.homes import graphs_hash, plan_homes, writable_home
+from cellscribe.engine.backends.tensorrt.machine import Machine, short_name, this_machine
+from cellscribe.engine.backends.tensorrt.plan import Plan, Recipe, capacity_of
 from cellscribe.engine.backends.tensorrt.plugins import LIBRARY, load_plugins, plugin_library
-from cellscribe.engine.backends.tensorrt.products import RTX, Installed
-from cellscribe.engine.bundle.integrity import record
+from cellscribe.engine.backends.tensorrt.products import ENTERPRISE, RTX, Installed
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, Bundle
-from cellscribe.engine.bundle.manifest import FileRecord
-from cellscribe.engine.errors import OutputError, PlanError, UsageError
+from cellscribe.engine.errors import UsageError
 from cellscribe.engine.types import MAX_NEW_TOKENS
+from cellscribe.export.tensorrt.folder import matching, place, seal, staging
 from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, prepared
 from cellscribe.export.tensorrt.network import build_plan
 from cellscribe.export.tensorrt.progress import Report, Watcher, interruptible
@@ -35,21 +27,26 @@ PROMPT_BATCH = ENCODE_BATCH = 8  # cells per run of a prompt or of the encoder, 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build made: the plan, whether it was there already, and the seconds that each file took."""
+    """What a build made: the plan, whether it was there already, and the seconds that each file took.
+
+    `is_found` says that other commands find the plan by themselves, without ``--plans``.
+    """
 
     plan: Plan
     product: str
     reused: bool
     seconds: dict[str, float] = field(default_factory=dict)
+    is_found: bool = True
 
     def lines(self) -> list[str]:
         """Say it in lines for a terminal."""
         size = sum(one.bytes for one in self.plan.files.values())
         first = f"{self.plan.folder}: {self.product}, {size / 1e6:,.1f} MB"
+        how = [] if self.is_found else [f"give other commands --plans {self.plan.folder.parent} to use it"]
         if self.reused:
-            return [f"{first}; it was there already and is up to date."]
+            return [f"{first}; it was there already and is up to date.", *how]
         parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        return [first, f"built in {sum(self.seconds.values()):.1f} s ({parts})"]
+        return [first, f"built in {sum(self.seconds.values()):.1f} s ({parts})", *how]
 
 
 def build_plans(
@@ -72,7 +69,7 @@ def build_plans(
     Parameters
     ----------
     target
-        ``rtx4090``, ``h100``, ``h200``, ``sm_89`` and the like, or ``this``.
+        ``rtx4090``, ``h100``, "NVIDIA GeForce RTX 4090", ``sm_89`` and the like, or ``this``.
     slots
         Texts in progress at a time, at most.
     max_new_tokens
@@ -105,16 +102,18 @@ def build_plans(
     installed = choose_product(aimed, machine, product)
     if timing_cache is not None and installed.product == RTX:
         raise UsageError("--timing-cache is for TensorRT 11; TensorRT for RTX measures nothing when it builds.")
-    recipe = _recipe(bundle, aimed, installed, slots, max_new_tokens, genes, outputs)
+    recipe = _recipe(bundle, aimed, machine, installed, slots, max_new_tokens, genes, outputs)
     home = writable_home(bundle, output)
-    if not rebuild and (plan := _matching(home, recipe)):
-        return BuildReport(plan, str(installed), reused=True)
+    is_found = home in plan_homes(bundle)
+    if not rebuild and (plan := matching(home, recipe, is_given=output is not None)):
+        return BuildReport(plan, str(installed), reused=True, is_found=is_found)
     seconds: dict[str, float] = {}
-    with _staging(home, recipe.folder_name) as folder:
+    with staging(home, recipe.folder_name, is_given=output is not None) as folder:
         for graph in _graphs(bundle):
             seconds[plan_file(graph)] = _build_one(bundle, graph, installed, recipe, folder, timing_cache, progress)
-        _seal(folder, recipe, seconds)
-    return BuildReport(read_plan(home / recipe.folder_name), str(installed), reused=False, seconds=seconds)
+        is_listed = seal(folder, recipe, seconds)
+        plan = place(folder, home, recipe)
+    return BuildReport(plan, str(installed), reused=False, seconds=seconds, is_found=is_found and is_listed)
 
 
 def _build_one(
@@ -150,6 +149,7 @@ def _graphs(bundle: Bundle) -> list[str]:
 def _recipe(
     bundle: Bundle,
     target: Target,
+    machine: Machine,
     installed: Installed,
     slots: int,
     max_new_tokens: int,
@@ -163,32 +163,20 @@ def _recipe(
         product=installed.product.key,
         version=installed.version,
         cuda_major=installed.cuda_major,
-        gpu=target.gpu,
+        gpu=short_name(machine.gpu) if installed.product == ENTERPRISE else target.gpu,
         compute_capability=target.compute_capability,
         precision="fp16",
         slots=slots,
         prompt_batch=min(PROMPT_BATCH, slots),
         encode_batch=ENCODE_BATCH,
         prompt_len=prompt_len,
-        capacity=prompt_len + max_new_tokens if prompt else 0,
+        max_new_tokens=max_new_tokens if prompt else 0,
+        capacity=capacity_of(prompt_len, max_new_tokens) if prompt else 0,
         genes=genes or bundle.manifest.cells.num_genes + 1,
         graphs=graphs_hash(bundle),
         outputs=tuple(name for name in OPTIONAL_OUTPUTS if name in outputs) if prompt else (),
         plugins=(LIBRARY,) if with_plugin else (),
     )
-
-
-def _matching(home: Path, recipe: Recipe) -> Plan | None:
-    """Return the plan that is there already, if it is whole and was made by the same recipe."""
-    folder = home / recipe.folder_name
-    if not (folder / PLAN_NAME).is_file():
-        return None
-    try:
-        plan = read_plan(folder)
-        whole = all(record(folder / name) == expected for name, expected in plan.files.items())
-    except (PlanError, OSError):
-        return None
-    return plan if whole and plan.recipe.hash == recipe.hash else None
 
 
 def _check_sizes(bundle: Bundle, slots: int, max_new_tokens: int, outputs: tuple[str, ...]) -> None:
@@ -204,37 +192,3 @@ def _check_sizes(bundle: Bundle, slots: int, max_new_tokens: int, outputs: tuple
             f"the bundle {bundle.name} has {shape.max_positions} positions, too few for a prompt of "
             f"{len(prompt.token_ids)} and {max_new_tokens} new tokens; choose fewer."
         )
-
-
-def _seal(folder: Path, recipe: Recipe, seconds: dict[str, float]) -> None:
-    files: dict[str, FileRecord] = {path.name: record(path) for path in sorted(folder.glob("*.plan"))}
-    text: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "recipe": asdict(recipe),
-        "recipe_hash": recipe.hash,
-        "files": {name: asdict(one) for name, one in files.items()},
-        "build_seconds": {name: round(value, 2) for name, value in seconds.items()},
-    }
-    (folder / PLAN_NAME).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _staging(home: Path, name: str) -> Iterator[Path]:
-    """Build in a temporary folder beside the target, and put it in place when all is done."""
-    target = home / name
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=home))
-    except OSError as error:
-        raise OutputError(f"{home} cannot be written ({error.strerror}); choose a folder with --output.") from error
-    try:
-        yield staging
-        staging.chmod(0o755)
-        if target.exists():
-            os.rename(target, staging / ".stale")
-            shutil.rmtree(staging / ".stale")
-        os.rename(staging, target)
-    except OSError as error:
-        raise OutputError(f"{target} could not be written ({error.strerror}); free the space first.") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

@@ -120,5 +120,6 @@ def _add_profile(builder: Builder, config: IBuilderConfig, graph: Graph, ranges:
 def _check_heard(installed: Installed, graph: Graph, heard: Heard) -> None:
     """An input that TensorRT does not use is an error: the padding behind a dropped mask would be attended to."""
     for line in heard.warnings:
-        if re.search(r"\bunused\b|\bnot used\b", line, re.IGNORECASE):
+        named = any(re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.]*\w)", line) for name in graph.inputs)
+        if named and re.search(r"\bunused\b|\bnot used\b", line, re.IGNORECASE):
             raise PlanError(f"{installed} leaves an input of {graph.name} unused ({line.strip()}); report this.")

@@ -16,6 +16,10 @@ def can_build_for(trt: Any, compute_capability: int) -> bool:
 
 
 def build_for(trt: Any, config: IBuilderConfig, compute_capability: int) -> None:
-    """Build for one compute capability, whatever GPU is here, or none."""
+    """Build for one compute capability, whatever GPU is here, or none; the plan can be captured in a CUDA graph.
+
+    For that all its memory must come from the caller, as captured work cannot allocate.
+    """
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{compute_capability}"), 0)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cellscribe.engine.backends.tensorrt.machine import Machine
+from cellscribe.engine.backends.tensorrt.machine import Machine, short_name
 from cellscribe.engine.backends.tensorrt.products import ENTERPRISE, RTX, Installed, require
 from cellscribe.engine.errors import PlanError, UsageError
 from cellscribe.export.tensorrt.rtx import can_build_for
 
-GPUS = {"rtx4090": 89, "l40s": 89, "rtx5090": 120, "a100": 80, "h100": 90, "h200": 90}
+GPUS = {
+    "rtx4090": 89, "rtx4080": 89, "rtx4070": 89, "l4": 89, "l40": 89, "l40s": 89,
+    "rtx5090": 120, "rtx5080": 120, "rtx5070": 120, "rtxpro6000": 120,
+    "rtx3090": 86, "rtx3080": 86, "a6000": 86, "a40": 86, "a10": 86,
+    "t4": 75, "a100": 80, "a30": 80, "h100": 90, "h200": 90, "gh200": 90, "b200": 100,
+}  # fmt: skip
+KNOWN = (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)  # compute capabilities that one of the products runs on
+UNNAMED = "gpu"
 THIS = "this"
 
 
@@ -32,23 +39,26 @@ def parse_target(text: str, machine: Machine) -> Target:
     PlanError
         For "this" on a machine without one.
     """
-    lowered = text.lower().replace("-", "").replace(" ", "")
-    if lowered == THIS:
+    name = short_name(text)
+    if name == THIS:
         if not machine.gpu:
             raise PlanError(f"--target this needs a GPU, and there is {machine.problem}; name one, as in rtx4090.")
-        return Target(_short_name(machine.gpu), machine.compute_capability)
-    if lowered in GPUS:
-        return Target(lowered, GPUS[lowered])
-    if match := re.fullmatch(r"sm_?(\d{2,3})", lowered):
-        return Target("gpu", int(match[1]))
+        return Target(short_name(machine.gpu), machine.compute_capability)
+    if name in GPUS:
+        return Target(name, GPUS[name])
+    if match := re.fullmatch(r"sm[_-]?(\d{2,3})", text.strip().lower()):
+        if int(match[1]) in KNOWN:
+            return Target(UNNAMED, int(match[1]))
+        known = ", ".join(f"sm_{one}" for one in KNOWN)
+        raise UsageError(f"--target {text!r} is no GPU that TensorRT runs on; choose one of {known}.")
     raise UsageError(f"--target {text!r} is not known; choose {', '.join(GPUS)}, sm_89 or the like, or this.")
 
 
 def choose_product(target: Target, machine: Machine, product: str = "auto") -> Installed:
     """Return the product that builds for a target here.
 
-    TensorRT 11 measures its kernels, so it builds on the GPU itself; TensorRT for RTX builds anywhere. Where both can,
-    TensorRT 11 is taken, as it has the plugin.
+    TensorRT 11 measures its kernels, so it builds on the very GPU, and not on another of the same compute capability;
+    TensorRT for RTX builds anywhere. Where both can, TensorRT 11 is taken, as it has the plugin.
 
     Raises
     ------
@@ -57,7 +67,8 @@ def choose_product(target: Target, machine: Machine, product: str = "auto") -> I
     """
     if product not in ("auto", RTX.key, ENTERPRISE.key):
         raise UsageError(f"--product {product!r} is not known; choose auto, {RTX.key} or {ENTERPRISE.key}.")
-    on_the_gpu = machine.compute_capability == target.compute_capability
+    is_named = target.gpu in (UNNAMED, short_name(machine.gpu))
+    on_the_gpu = is_named and machine.compute_capability == target.compute_capability
     if product == ENTERPRISE.key or (product == "auto" and on_the_gpu and _is_installed(ENTERPRISE.key)):
         if not on_the_gpu:
             raise PlanError(_not_the_gpu(target, machine))
@@ -91,15 +102,8 @@ def _is_installed(key: str) -> bool:
 
 def _not_the_gpu(target: Target, machine: Machine) -> str:
     here = f"this machine has {machine}" if machine.gpu else f"here there is {machine.problem}"
+    name = "" if target.gpu == UNNAMED else f"{target.gpu}, "
     return (
-        f"plans for SM{target.compute_capability} are built by TensorRT 11 on the GPU itself, and {here}; run "
+        f"plans for {name}SM{target.compute_capability} are built by TensorRT 11 on the GPU itself, and {here}; run "
         "`cellscribe build` on a machine with that GPU."
     )
-
-
-def _short_name(gpu: str) -> str:
-    """Turn "NVIDIA GeForce RTX 4090" into rtx4090, "NVIDIA H100 80GB HBM3" into h100."""
-    words = [w for w in re.findall(r"[a-z0-9]+", gpu.lower()) if w not in ("nvidia", "geforce", "tesla", "quadro")]
-    if words and words[0] == "rtx" and len(words) > 1:
-        return "".join(words[:2])
-    return words[0] if words else "gpu"

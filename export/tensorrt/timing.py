@@ -24,7 +24,9 @@ class TimingCache:
             blob = path.read_bytes()
         timing_cache = config.create_timing_cache(blob)
         if not config.set_timing_cache(timing_cache, False):
-            config.set_timing_cache(config.create_timing_cache(b""), False)
+            timing_cache = config.create_timing_cache(b"")
+            config.set_timing_cache(timing_cache, False)
+        self._cache = timing_cache  # the configuration keeps its address, and must not outlive it
 
     def save(self) -> None:
         """Write what was measured."""

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 import cellscribe.engine.cells as cells_package
 from cellscribe.cli.app import build
+from cellscribe.engine.backends.choose import Choice, Passed
 from cellscribe.engine.errors import BundleError, InputError
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.types import AttentionRecord, Description, Piece, TopGenes
@@ -59,6 +60,8 @@ class FakeModel:
     error: BaseException | None = None
     device: str = "CPU, a fake of 2 threads"
     calls: list[dict[str, Any]] = field(default_factory=list)
+    passed: tuple[Passed, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def bundle(self) -> SimpleNamespace:
@@ -67,8 +70,8 @@ class FakeModel:
         return SimpleNamespace(name="tiny", hash="ab" * 32, folder=folder, manifest=manifest, describes=True)
 
     @property
-    def backend_choice(self) -> SimpleNamespace:
-        return SimpleNamespace(backend=SimpleNamespace(), name="onnxruntime-cpu", reasons=())
+    def backend_choice(self) -> Choice:
+        return Choice(SimpleNamespace(remarks=self.remarks), "onnxruntime-cpu", self.passed)
 
     def gene_report(self, source: FakeSource) -> dict[str, str]:
         return REPORT
@@ -130,7 +133,7 @@ def model(monkeypatch: pytest.MonkeyPatch, cells_file: Path) -> Iterator[FakeMod
 
     def load(bundle: str, **_: Any) -> FakeModel:
         if bundle == "missing":
-            raise BundleError("missing is not a folder; point --bundle to a bundle.")
+            raise BundleError("missing is not a folder; name a bundle.")
         return fake
 
     module = ModuleType("cellscribe.engine.model")

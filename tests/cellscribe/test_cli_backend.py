@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import Result
 
-from cellscribe.engine import gpu
+from cellscribe.cli import progress
+from cellscribe.engine import device_facts, gpu
 from cellscribe.engine.backends import choose
+from cellscribe.engine.backends.choose import Passed
 from cellscribe.engine.errors import BackendError
 from cellscribe.engine.types import Description
 
@@ -111,21 +116,118 @@ def test_verify_refuses_a_report_it_cannot_write(cellscribe: Call, tmp_path: Pat
     assert cellscribe("verify", "demo", "--report", tmp_path / "no/r.json").exit_code == 3
 
 
-@pytest.mark.parametrize(("problem", "built"), [("the bundle demo has no TensorRT plan.", ["this"]), ("", [])])
-def test_verify_builds_a_plan_only_where_none_fits(
-    cellscribe: Call, monkeypatch: pytest.MonkeyPatch, problem: str, built: list[str]
-) -> None:
-    asked: list[str] = []
+class Building:
+    """Stands in for the builder of plans."""
 
-    def build_plans(bundle: Any, target: str) -> Any:
-        asked.append(target)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, problem: str, torch_problem: str = "") -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        monkeypatch.setattr(gpu, "has_gpu", lambda: True)
+        monkeypatch.setattr(choose, "has_gpu", lambda: True)
+        monkeypatch.setattr(choose, "plan_problem", lambda *_, **__: problem)
+        monkeypatch.setattr(choose, "torch_problem", lambda: torch_problem)
+        monkeypatch.setitem(sys.modules, "cellscribe.export.tensorrt", SimpleNamespace(build_plans=self.build_plans))
+        monkeypatch.setattr(choose, "_open", lambda *_: (_ for _ in ()).throw(BackendError("no such card.")))
+
+    def build_plans(self, bundle: Any, target: str, **options: Any) -> Any:
+        self.asked.append((target, options))
         return SimpleNamespace(lines=lambda: ["built it"])
 
-    monkeypatch.setattr(gpu, "has_gpu", lambda: True)
-    monkeypatch.setattr(choose, "problem_of", lambda *_: problem)
-    monkeypatch.setitem(sys.modules, "cellscribe.export.tensorrt", SimpleNamespace(build_plans=build_plans))
-    monkeypatch.setattr(choose, "_open", lambda *_: (_ for _ in ()).throw(BackendError("no such card.")))
+
+@pytest.mark.parametrize(
+    ("problem", "torch_problem", "is_built"),
+    [("the bundle demo has no TensorRT plan.", "", True), ("", "", False), ("no plan.", "it needs torch.", False)],
+)
+def test_verify_builds_a_plan_only_where_none_fits_and_it_would_help(
+    cellscribe: Call, monkeypatch: pytest.MonkeyPatch, problem: str, torch_problem: str, is_built: bool
+) -> None:
+    building = Building(monkeypatch, problem, torch_problem)
     result = cellscribe("verify", "demo", "--backend", "tensorrt")
-    assert asked == built
-    assert ("built it" in result.stderr) == bool(built)
+    assert [target for target, _ in building.asked] == ["this"] * is_built
+    assert ("built it" in result.stderr) == is_built
+    assert (f"building a plan with 32 slots for this GPU: {problem}" in result.stderr) == is_built
     assert "error: " in result.stderr
+
+
+def test_verify_builds_where_it_was_told_to_look_and_shows_how_far_it_is(
+    cellscribe: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def bars() -> Iterator[str]:
+        yield "bars"
+
+    building = Building(monkeypatch, "no plan.")
+    monkeypatch.setattr(progress, "file_bars", bars)
+    cellscribe("verify", "demo", "--backend", "tensorrt", "--plans", tmp_path)
+    assert building.asked == [("this", {"slots": 32, "output": tmp_path, "progress": "bars"})]
+
+
+def test_a_file_has_a_bar_of_its_own_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    with progress.file_bars() as report:
+        assert report is None
+    monkeypatch.setattr(progress, "error_console", lambda: Console(file=screen, force_terminal=True, width=80))
+    with progress.file_bars() as report:
+        assert report is not None
+        for share in (0.0, 0.5, 1.0):
+            report("encoder.plan", share)
+        report("decoder.plan", 0.25)
+    assert "encoder.plan" in screen.getvalue()
+    assert "25%" in screen.getvalue()
+
+
+@pytest.mark.parametrize("command", ["describe", "embed", "doctor"])
+def test_plans_reach_the_model(
+    cellscribe: Call, model: Any, cells_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    asked: list[Any] = []
+
+    def load(bundle: str, *, plans: Any = None, **_: Any) -> Any:
+        asked.append(plans)
+        return model
+
+    monkeypatch.setattr(sys.modules["cellscribe.engine.model"], "load", load)
+    output = ["-o", tmp_path / "out.csv"] if command == "embed" else []
+    for given in ((), ("--plans", tmp_path)):
+        assert cellscribe(command, cells_file, *output, *given).exit_code == 0
+    assert asked == [None, tmp_path]
+
+
+def test_plans_for_another_backend_are_wrong_usage(cellscribe: Call, tmp_path: Path) -> None:
+    result = cellscribe("verify", "demo", "--backend", "onnxruntime-cpu", "--plans", tmp_path)
+    assert result.exit_code == 2
+    assert "is for TensorRT and the backend is onnxruntime-cpu" in result.stderr
+    assert cellscribe("verify", "demo", "--plans", tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["describe", "embed", "doctor"])
+@pytest.mark.parametrize("is_gpu", [False, True])
+def test_what_was_passed_over_is_said_where_there_is_a_gpu(
+    cellscribe: Call,
+    model: Any,
+    cells_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    is_gpu: bool,
+) -> None:
+    monkeypatch.setattr(device_facts, "has_gpu", lambda: is_gpu)
+    model.passed = (Passed("cuda", "the kernels were not built."),)
+    output = ["-o", tmp_path / "out.csv"] if command == "embed" else []
+    result = cellscribe(command, cells_file, *output)
+    said = " ".join((result.stdout + result.stderr).split())
+    assert ("passed over cuda: the kernels were not built." in said) == is_gpu
+    if command != "doctor":
+        assert "passed over" not in cellscribe(command, cells_file, *output, "--quiet").stderr
+
+
+def test_what_the_backend_remarks_is_said_after_describing(cellscribe: Call, model: Any, cells_file: Path) -> None:
+    model.remarks = ("steps are not captured.",)
+    assert "note: steps are not captured." in cellscribe("describe", cells_file).stderr
+    assert "note" not in cellscribe("describe", cells_file, "--quiet").stderr
+
+
+def test_a_bundle_that_is_not_there_is_said_alike_for_option_and_argument(cellscribe: Call, tmp_path: Path) -> None:
+    result = cellscribe("verify", tmp_path / "nope")
+    assert result.exit_code == 3
+    assert "nope is not a folder; name a bundle made by `cellscribe export`" in result.stderr
+    assert "--bundle" not in result.stderr

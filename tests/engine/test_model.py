@@ -216,3 +216,8 @@ cells = anndata.read_h5ad(packaged_cells())[:2].copy()
 assert cs.load({str(tiny_bundle)!r}).describe(cells, max_new_tokens=32)["description"].str.len().min() > 0
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_plans_reach_the_backend_that_is_chosen(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is for TensorRT and the backend is cuda"):
+        cs.load(tiny_bundle, backend="cuda", plans=str(tmp_path))

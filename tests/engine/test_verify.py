@@ -52,5 +52,7 @@ def test_each_figure_is_held_to_its_tolerance() -> None:
         {"greedy_agreement": 0.99},
     ):
         assert len(parity_failures(replace(good, **change))) == 1  # type: ignore[arg-type]
+    (sentence,) = parity_failures(replace(good, memory_min_cosine=0.9999989))
+    assert sentence == "memory_min_cosine is 0.9999989, beyond the tolerance 0.999999."
     with pytest.raises(BundleError, match="does not reproduce"):
         require_parity(replace(good, cell_max_error=1.0), "b")

@@ -8,17 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellscribe.engine.backends.base import SlotPlan
+from cellscribe.engine.backends.base import Encoded, SlotPlan
 from cellscribe.engine.backends.choose import Choice, Passed
 from cellscribe.engine.backends.device_slots import DeviceSlots
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
 from cellscribe.engine.backends.sessions import CPU
 from cellscribe.engine.bundle import Bundle, open_bundle
+from cellscribe.engine.cells import TokenBatch, open_cells
 from cellscribe.engine.errors import InputError, RoomError
 from cellscribe.engine.measure import NUM_CELLS, NUM_TOKENS, SLOT_COUNTS, expected_of, real_cells, time_backend
 from cellscribe.engine.packaged import packaged_bundle, packaged_cells
-from cellscribe.engine.verify import compare, examine_backend, parity_failures, teacher_forced
+from cellscribe.engine.source_model import SourceModel
+from cellscribe.engine.verify import (
+    TOLERANCES,
+    compare,
+    examine_backend,
+    measure_parity,
+    parity_failures,
+    teacher_forced,
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +67,51 @@ def test_a_backend_that_computes_something_else_fails(
     assert not report.passed
     assert any(one.startswith("compared with the CPU: logits_max_error is") for one in report.failures)
     assert any("choose the same token as the CPU" in one for one in report.failures)
+
+
+def test_a_backend_is_held_to_the_precision_it_computes_in(
+    bundle: Bundle, backend: OnnxRuntimeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend in fp16, of a bundle in fp32: its differences are those of fp16."""
+    assert bundle.manifest.precision == "fp32"
+    right = backend.encode
+
+    def rounded(batch: TokenBatch) -> Encoded:
+        found = right(batch)
+        memory = found.host_memory().astype(np.float16).astype(np.float32)
+        return Encoded(memory + np.float32(1e-3), found.cell)
+
+    monkeypatch.setattr(backend, "encode", rounded)
+    assert parity_failures(measure_parity(bundle, backend, "x"))
+    monkeypatch.setattr(backend, "precision", "fp16", raising=False)
+    parity = measure_parity(bundle, backend, "x")
+    assert (parity.tolerance, parity_failures(parity)) == (TOLERANCES["fp16"], ())
+    model = SourceModel(bundle, backend=backend)
+    with open_cells(packaged_cells()) as source:
+        run = model.embed_cells(source, rows=np.arange(2))
+    assert run.settings["precision"] == "fp16"
+
+
+def test_more_cells_than_slots_are_checked_a_few_at_a_time(
+    bundle: Bundle, backend: OnnxRuntimeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, opened = measure_parity(bundle, backend, "x"), backend.open_slots
+    sizes: list[int] = []
+
+    def small(plan: SlotPlan) -> DeviceSlots:
+        if plan.num_slots > 3:
+            raise RoomError("3 would fit.", 3)
+        sizes.append(plan.num_slots)
+        return opened(plan)
+
+    monkeypatch.setattr(backend, "open_slots", small)
+    few = measure_parity(bundle, backend, "x")
+    assert sum(sizes) == few.cells > 3
+    assert few.tokens == whole.tokens
+    assert few.logits_max_error == pytest.approx(whole.logits_max_error, abs=1e-5)
+    monkeypatch.setattr(backend, "open_slots", lambda plan: (_ for _ in ()).throw(RoomError("none fits.")))
+    with pytest.raises(RoomError, match="none fits"):
+        measure_parity(bundle, backend, "x")
 
 
 def test_the_cpu_is_timed_only_when_asked(bundle: Bundle) -> None:

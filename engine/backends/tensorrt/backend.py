@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,17 @@ import numpy as np
 
 from cellscribe.engine.backends.base import Encoded, SlotPlan
 from cellscribe.engine.backends.tensorrt.device import CudaDevice, Device, Tensor
-from cellscribe.engine.backends.tensorrt.engine import Engine, Run
-from cellscribe.engine.backends.tensorrt.find import choose_plan
-from cellscribe.engine.backends.tensorrt.layout import Described, cache_names, check_plan, described
+from cellscribe.engine.backends.tensorrt.encoder import Encoder
+from cellscribe.engine.backends.tensorrt.engine import Engine
+from cellscribe.engine.backends.tensorrt.find import pick_plan, usable_plans
+from cellscribe.engine.backends.tensorrt.homes import build_command
+from cellscribe.engine.backends.tensorrt.layout import Described, cache_names, described
 from cellscribe.engine.backends.tensorrt.machine import this_machine
 from cellscribe.engine.backends.tensorrt.plan import REBUILD, Plan
 from cellscribe.engine.backends.tensorrt.plugins import load_plugins
 from cellscribe.engine.backends.tensorrt.products import Installed, require
-from cellscribe.engine.backends.tensorrt.slots import Parts, TensorRTSlots, pieces
-from cellscribe.engine.bundle.integrity import record
+from cellscribe.engine.backends.tensorrt.prompt import Parts
+from cellscribe.engine.backends.tensorrt.slots import TensorRTSlots
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PREFIX, Bundle
 from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.errors import BundleError, PlanError, RoomError
@@ -31,53 +33,77 @@ def plan_file(graph: str) -> str:
     return str(Path(graph).with_suffix(".plan"))
 
 
-def open_tensorrt(
-    bundle: Bundle, *, slots: int | None = None, plans: Path | None = None, device: int = 0
-) -> TensorRTBackend:
-    """Open the plan of a bundle that fits this machine.
+def open_tensorrt(bundle: Bundle, *, device: int = 0, plans: Path | None = None) -> TensorRTBackend:
+    """Open the plans of a bundle that fit this machine; a run takes the smallest that holds it.
 
     Parameters
     ----------
-    slots
-        How many texts are to be written at a time; the smallest plan with as many is taken.
-    plans
-        Folder of plans; None looks into the bundle and into the user's cache.
     device
         Number of the GPU.
+    plans
+        Folder of plans, all of them trusted; None takes those that this user built, in the bundle or in the user's
+        cache.
 
     Raises
     ------
     PlanError
         When no plan fits; it says why.
     """
-    plan = choose_plan(bundle, this_machine(device), slots=slots, output=plans)
-    return TensorRTBackend(bundle, plan, CudaDevice(device))
+    return TensorRTBackend(bundle, usable_plans(bundle, this_machine(device), plans), CudaDevice(device))
 
 
 class TensorRTBackend:
-    """Runs a bundle through one plan.
+    """Runs a bundle through its plans: each run through the smallest that holds it.
 
-    The plan's files are compared with its recipe first. `installed` is the product that built it; None imports it.
+    A plan's files are compared with its recipe when they are loaded. `product` imports a product by its key.
+
+    Attributes
+    ----------
+    plan
+        The plan of the last run; before one, that with most slots.
 
     Raises
     ------
     PlanError
-        When the plan is damaged, or its product or plugins are missing.
+        When the product or plugins of the first plan are missing.
     """
 
-    def __init__(self, bundle: Bundle, plan: Plan, device: Device, installed: Installed | None = None) -> None:
-        self.bundle, self.plan, self._device = bundle, plan, device
-        for name, expected in plan.files.items():
-            if record(plan.folder / name) != expected:
-                raise PlanError(f"{plan.folder / name} is not what its recipe says; {REBUILD}.")
-        self._installed = installed or require(plan.recipe.product)
-        load_plugins(self._installed, plan.recipe.plugins)
+    def __init__(
+        self,
+        bundle: Bundle,
+        plans: Sequence[Plan],
+        device: Device,
+        product: Callable[[str], Installed] = require,
+    ) -> None:
+        self.bundle, self._plans, self.plan, self._device, self._product = bundle, plans, plans[0], device, product
+        self._require(self.plan)
         self._torch: Any = importlib.import_module("torch")
+        self._encoder: Encoder | None = None
+        self._parts: Parts | None = None
+        self._remark = ""
 
     @property
     def device(self) -> str:
         """Device, product and plan in words."""
-        return f"{self._device.name}, {self._installed}, plan {self.plan.folder.name}"
+        is_chosen = self._parts is not None or len(self._plans) == 1
+        plan = f"plan {self.plan.folder.name}" if is_chosen else f"{len(self._plans)} plans"
+        return f"{self._device.name}, {self._product(self.plan.recipe.product)}, {plan}"
+
+    @property
+    def precision(self) -> str:
+        """Precision of the plans, whatever that of the bundle is."""
+        return self.plan.recipe.precision
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know about the last run."""
+        found = [self._remark] if self._remark else []
+        if self.bundle.describes and "evidence" not in self.plan.recipe.outputs:
+            found.append(
+                f"{self.plan} was built without the attention to genes, so texts name none; build one with "
+                f"{build_command(self.bundle, home=self.plan.folder.parent)}."
+            )
+        return tuple(found)
 
     @property
     def cells_ahead(self) -> int:
@@ -86,63 +112,58 @@ class TensorRTBackend:
 
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells; their memory stays on the GPU."""
-        count, genes = batch.genes.shape
-        if genes > self.plan.recipe.genes:
-            raise PlanError(
-                f"{self.plan} holds {self.plan.recipe.genes} tokens per cell and a cell has {genes}; build one with "
-                f"`cellscribe build --genes {genes}`."
-            )
-        width, torch, device = self.bundle.manifest.encoder.d_model, self._torch, self._device
-        memory = device.zeros((count, genes, width), torch.float16)
-        cell = device.zeros((count, width), torch.float32)
-        given = {"genes": (batch.genes, np.int64), "values": (batch.values, np.float32), "mask": (batch.mask, np.bool_)}
-        with device.working():
-            inputs = {name: device.upload(np.asarray(array, dtype)) for name, (array, dtype) in given.items()}
-            for first, size in pieces(np.arange(count), self.plan.recipe.encode_batch):
-                rows = slice(first, first + size)
-                part = {name: tensor[rows] for name, tensor in inputs.items()}
-                self._encoder.bind({**part, "memory": memory[rows], "cell": cell[rows]})
-                self._encoder()
-        return Encoded(memory, np.asarray(device.fetch([cell])()[0], np.float32))
+        return self._encoder_for(batch.genes.shape[1])(batch)
 
     def open_slots(self, plan: SlotPlan) -> TensorRTSlots:
-        """Allocate the slots of a run.
+        """Allocate the slots of a run, in the smallest plan that holds it.
 
         Raises
         ------
         RoomError
             When they do not fit; it says the bytes needed and how many slots would fit.
         PlanError
-            When the plan is too small for them.
+            When no plan is large enough for them.
         """
-        check_plan(self.plan, plan)
-        parts, _ = self._parts, self._encoder  # loaded first, so that the slots are fitted into what they leave
+        if not self.bundle.describes:
+            raise BundleError(
+                f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text."
+            )
+        self.plan = pick_plan(self.bundle, self._plans, plan)
         try:
-            return TensorRTSlots(parts, replace(plan, num_slots=max(plan.num_slots, 1)))
+            parts, _ = self._parts_of(self.plan), self._encoder_for(plan.num_genes)  # first: slots get what they leave
+            slots = TensorRTSlots(parts, replace(plan, num_slots=max(plan.num_slots, 1)))
         except self._torch.OutOfMemoryError as error:
             raise RoomError(
                 f"{self._device.name} ran out of memory while {plan.num_slots} slots were laid out; half of them may "
                 "fit, so choose a smaller --batch-size.",
                 plan.num_slots // 2,
             ) from error
+        self._remark = slots.remark
+        return slots
 
-    @cached_property
-    def _encoder(self) -> Run:
-        engine = self._engine(ENCODER)
-        scratch = self._device.zeros((max(engine.scratch_bytes(), 256),), self._torch.uint8)
-        self._encoder_scratch = scratch  # the context holds its address, not the tensor
-        return engine.open_run(self._device, 0, scratch)
+    def _encoder_for(self, genes: int) -> Encoder:
+        """Return an encoder for cells of a length; any plan of the bundle computes the same."""
+        with self._device.working():
+            if self._encoder is None or self._encoder.genes < genes:
+                ordered = sorted(self._plans, key=lambda one: (one is not self.plan, one.recipe.genes))
+                plan = next((one for one in ordered if one.recipe.genes >= genes), None)
+                if plan is None:
+                    raise PlanError(
+                        f"{self.plan} holds {self.plan.recipe.genes} tokens per cell and a cell has {genes}; build one "
+                        f"with {build_command(self.bundle, f'--genes {genes}', home=self.plan.folder.parent)}."
+                    )
+                width = self.bundle.manifest.encoder.d_model
+                self._encoder = Encoder(self._torch, self._device, self._engine(plan, ENCODER), plan, width)
+            return self._encoder
 
-    @cached_property
-    def _parts(self) -> Parts:
-        if not self.bundle.describes:
-            raise BundleError(
-                f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text."
-            )
-        parts = described(self.bundle)
-        cross = self._engine(CROSS) if parts.cross.prepared else None
-        caches, hidden = self._prefix(parts)
-        return Parts(self._torch, self._device, self.plan, parts, self._engine(DECODER), cross, caches, hidden)
+    def _parts_of(self, plan: Plan) -> Parts:
+        if self._parts is None or self._parts.plan != plan:
+            self._parts = None  # its engines go before others come
+            parts = described(self.bundle)
+            cross = self._engine(plan, CROSS) if parts.cross.prepared else None
+            decoder, prefix = self._engine(plan, DECODER), self._prefix(parts)
+            self._parts = Parts(self._torch, self._device, plan, parts, decoder, cross, *prefix)
+        return self._parts
 
     def _prefix(self, parts: Described) -> tuple[Tensor, Tensor]:
         """Upload what is known of the prompt; sizes are the manifest's, or it is refused."""
@@ -159,8 +180,14 @@ class TensorRTBackend:
             target[...] = stored[name]
         return self._device.upload(caches), self._device.upload(hidden)
 
-    def _engine(self, graph: str) -> Engine:
+    def _engine(self, plan: Plan, graph: str) -> Engine:
         name = plan_file(graph)
-        if name not in self.plan.files:
-            raise PlanError(f"{self.plan} has no {name}; {REBUILD}.")
-        return Engine(self._installed, self.plan.folder / name)
+        if name not in plan.files:
+            raise PlanError(f"{plan} has no {name}; {REBUILD}.")
+        return Engine(self._require(plan), plan.folder / name, plan.files[name], self._device)
+
+    def _require(self, plan: Plan) -> Installed:
+        """Return the product of a plan, with the plugins that it was built with."""
+        installed = self._product(plan.recipe.product)
+        load_plugins(installed, plan.recipe.plugins)
+        return installed

@@ -43,10 +43,13 @@ class Device(Protocol):
         """Copy an array to the device."""
 
     def working(self) -> AbstractContextManager[Any]:
-        """Give the torch work of the block to the stream, while no other thread does; blocks may be nested."""
+        """Work with the device and its stream, while no other thread does; blocks may be nested."""
 
     def capture(self, program: Callable[[], None]) -> Callable[[], None]:
-        """Record a program that has run once before, and return what replays it on the same memory."""
+        """Record a program that has run once before, and return what replays it on the same memory.
+
+        What runs holds addresses of what the program uses, and keeps none of it alive.
+        """
 
     def fetch(self, tensors: Sequence[Tensor]) -> Fetch:
         """Start to copy tensors to the host as they are at this point of the stream; the result waits for them."""
@@ -110,11 +113,12 @@ class CudaDevice:
             yield
 
     def capture(self, program: Callable[[], None]) -> Callable[[], None]:
-        """Capture a CUDA graph."""
-        graph = self._torch.cuda.CUDAGraph()
-        with self._lock:
+        """Capture a CUDA graph; what other threads do with CUDA meanwhile does not spoil it."""
+        cuda = self._torch.cuda
+        with self.working():
+            graph = cuda.CUDAGraph()
             self._stream.synchronize()
-            with self._torch.cuda.graph(graph, stream=self._stream):
+            with cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 program()
 
         def replay() -> None:

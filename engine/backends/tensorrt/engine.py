@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any, TypeAlias
 
 from cellscribe.engine.backends.tensorrt import rtx
 from cellscribe.engine.backends.tensorrt.device import Device, Tensor
+from cellscribe.engine.backends.tensorrt.homes import jit_file
 from cellscribe.engine.backends.tensorrt.log import listening, logger_of
 from cellscribe.engine.backends.tensorrt.products import Installed
+from cellscribe.engine.bundle.manifest import FileRecord
 from cellscribe.engine.errors import PlanError
 
 # Names of TensorRT's classes, so that every call on them can be checked against the real bindings.
@@ -30,7 +33,7 @@ class Binding:
 
 
 class Engine:
-    """A deserialised plan file.
+    """A deserialised plan file, on one device.
 
     Its contexts allocate no scratch memory of their own: everything runs on one stream, one thing after another, so
     all contexts of all engines share one arena (:meth:`scratch_bytes`).
@@ -38,23 +41,23 @@ class Engine:
     Raises
     ------
     PlanError
-        When TensorRT refuses the plan, with what it said.
+        When the file is not the one of its recipe (`expected`), or TensorRT refuses it, with what it said.
     """
 
-    def __init__(self, installed: Installed, path: Path) -> None:
-        self._installed, self._trt, self.path = installed, installed.trt, path
-        trt = installed.trt
-        runtime = trt.Runtime(logger_of(trt))
-        with listening(trt) as heard:
-            engine = runtime.deserialize_cuda_engine(path.read_bytes())
-        if engine is None:
-            raise PlanError(
-                f"{installed} cannot load {path} ({heard.reason()}); free GPU memory (the plan has "
-                f"{path.stat().st_size / 1e9:.2f} GB), or build the plan anew."
-            )
-        self._runtime, self._engine = runtime, engine
-        self.jit = rtx.JitCache(engine, path.with_suffix(".jit")) if installed.product.key == "rtx" else None
-        self.bindings = _bindings(trt, engine)
+    def __init__(self, installed: Installed, path: Path, expected: FileRecord, device: Device) -> None:
+        self._installed, self._trt, self.path, self._device = installed, installed.trt, path, device
+        trt, blob = installed.trt, _checked(path, expected)
+        with device.working(), listening(trt) as heard:
+            runtime = trt.Runtime(logger_of(trt))
+            engine = runtime.deserialize_cuda_engine(blob)
+            if engine is None:
+                raise PlanError(
+                    f"{installed} cannot load {path} ({heard.reason()}); free GPU memory (the plan has "
+                    f"{len(blob) / 1e9:.2f} GB), or build the plan anew."
+                )
+            self._runtime, self._engine = runtime, engine
+            self.jit = rtx.JitCache(engine, jit_file(expected.sha256)) if installed.product.key == "rtx" else None
+            self.bindings = _bindings(trt, engine)
 
     def scratch_bytes(self) -> int:
         """Scratch memory of the most demanding profile."""
@@ -62,28 +65,31 @@ class Engine:
         count: int = engine.num_optimization_profiles
         return max(int(engine.get_device_memory_size_for_profile_v2(index)) for index in range(count))
 
-    def weight_bytes(self) -> int:
-        """Bytes that the plan takes on the device, about those of its file."""
-        return self.path.stat().st_size
-
-    def open_run(self, device: Device, profile: int, scratch: Tensor) -> Run:
+    def open_run(self, profile: int, scratch: Tensor) -> Run:
         """Make a context of its own for one profile; `scratch` is the arena uint8 [N]."""
         trt, engine = self._trt, self._engine
-        if self.jit is not None:
-            context = self.jit.open_context(trt, engine)
-        else:
-            context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        if context is None:
-            raise PlanError(f"{self._installed} makes no context for {self.path}; free GPU memory, and try again.")
-        if not context.set_optimization_profile_async(profile, device.stream):
-            raise PlanError(f"{self.path} has no profile {profile}; build the plan anew.")
-        context.set_device_memory(int(scratch.data_ptr()), int(scratch.numel()))
-        return Run(self._installed, self.path, context, device, self.bindings, int(scratch.data_ptr()))
+        with self._device.working(), listening(trt) as heard:
+            if self.jit is not None:
+                context = self.jit.open_context(trt, engine)
+            else:
+                context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+            if context is None:
+                raise PlanError(
+                    f"{self._installed} makes no context for {self.path} ({heard.reason()}); free GPU memory, and try "
+                    "again."
+                )
+            if not context.set_optimization_profile_async(profile, self._device.stream):
+                raise PlanError(f"{self.path} has no profile {profile}; build the plan anew.")
+            heard.errors.clear()
+            context.set_device_memory(int(scratch.data_ptr()), int(scratch.numel()))  # says nothing but to the log
+            if heard.errors:
+                raise PlanError(f"{self._installed} refuses scratch memory for {self.path} ({heard.reason()}).")
+        return Run(self, self._installed, context, self._device, scratch)
 
-    def profile_shapes(self, name: str, profile: int) -> tuple[tuple[int, ...], ...]:
-        """Return the least, best and greatest shape of an input in a profile."""
-        engine: ICudaEngine = self._engine
-        return tuple(tuple(shape) for shape in engine.get_tensor_profile_shape(name, profile))
+    def save_kernels(self) -> None:
+        """Keep what was compiled for this card, where a product compiles."""
+        if self.jit is not None:
+            self.jit.save()
 
     def updated_in_place(self) -> dict[str, str]:
         """Return which output the engine writes into which input: new_key.0 into key.0."""
@@ -96,20 +102,15 @@ class Engine:
 class Run:
     """An execution context: bind tensors, then call it as often as wanted while they stay where they are.
 
-    An empty tensor has no address and TensorRT wants one all the same: it gets `nowhere`.
+    An empty tensor has no address and TensorRT wants one all the same: it gets that of the scratch memory. The engine
+    stays alive as long as its contexts do.
     """
 
     def __init__(
-        self,
-        installed: Installed,
-        path: Path,
-        context: IExecutionContext,
-        device: Device,
-        bindings: Mapping[str, Binding],
-        nowhere: int,
+        self, engine: Engine, installed: Installed, context: IExecutionContext, device: Device, scratch: Tensor
     ) -> None:
-        self._installed, self._path, self._context = installed, path, context
-        self._device, self._bindings, self._nowhere = device, bindings, nowhere
+        self._owner, self._installed, self._context, self._device = engine, installed, context, device
+        self._path, self._bindings, self._scratch = engine.path, engine.bindings, scratch
         self._kept: dict[str, Tensor] = {}
 
     def bind(self, tensors: Mapping[str, Tensor]) -> None:
@@ -129,7 +130,7 @@ class Run:
             shape = tuple(map(int, tensor.shape))
             if binding.is_input and not context.set_input_shape(name, shape):
                 raise PlanError(f"{self._path} does not hold {name} of shape {shape}; build a plan for this size.")
-            if not context.set_tensor_address(name, int(tensor.data_ptr()) or self._nowhere):
+            if not context.set_tensor_address(name, int(tensor.data_ptr() or self._scratch.data_ptr())):
                 raise PlanError(f"{self._installed} refuses the memory of {name} in {self._path}; report this.")
         if vague := list(context.infer_shapes()):
             raise PlanError(f"{self._installed} does not know the shape of {vague[0]} in {self._path}; report this.")
@@ -147,7 +148,19 @@ class Run:
         """Whether the run may be recorded in a graph."""
         if self._installed.product.key != "rtx":
             return True
-        return rtx.is_capturable(self._context, self._device.stream)
+        with self._device.working():
+            return rtx.is_capturable(self._context, self._device.stream)
+
+
+def _checked(path: Path, expected: FileRecord) -> bytes:
+    """Read a file and compare the very bytes that will be used with their record."""
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read ({error.strerror}); build the plan anew.") from error
+    if hashlib.sha256(blob).hexdigest() != expected.sha256:
+        raise PlanError(f"{path} is not what its recipe says; build the plan anew.")
+    return blob
 
 
 def _bindings(trt: Any, engine: ICudaEngine) -> dict[str, Binding]:

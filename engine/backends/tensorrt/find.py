@@ -1,80 +1,103 @@
-"""Where plans lie, and which of them runs here."""
+"""Which plans of a bundle there are, and which of them run here."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cellscribe.engine.backends.base import SlotPlan
+from cellscribe.engine.backends.tensorrt.homes import build_command, plan_homes
+from cellscribe.engine.backends.tensorrt.layout import check_plan
 from cellscribe.engine.backends.tensorrt.machine import Machine, this_machine
-from cellscribe.engine.backends.tensorrt.plan import PLAN_NAME, Plan, graphs_hash, plan_problems, read_plan
-from cellscribe.engine.backends.tensorrt.products import installed_products
+from cellscribe.engine.backends.tensorrt.plan import PLAN_NAME, Plan, plan_problems, read_plan
+from cellscribe.engine.backends.tensorrt.products import PRODUCTS, installed_products
 from cellscribe.engine.bundle.load import Bundle
-from cellscribe.engine.errors import PlanError
-from cellscribe.engine.packaged import packaged_bundle
-
-PLANS = "plans"
-
-
-def plan_homes(bundle: Bundle, output: Path | None = None) -> tuple[Path, ...]:
-    """Return the folders that may hold plans of a bundle: `output`, the bundle's own, and the user's cache."""
-    if output is not None:
-        return (output,)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return bundle.folder / PLANS, cache / "cellscribe" / PLANS / graphs_hash(bundle)[:16]
-
-
-def writable_home(bundle: Bundle, output: Path | None = None) -> Path:
-    """Return where a new plan goes: the bundle's own folder.
-
-    The user's cache takes those of a read-only bundle, and of the packaged one, which belongs to the installer.
-    """
-    homes = plan_homes(bundle, output)
-    if len(homes) == 1:
-        return homes[0]
-    if bundle.folder.resolve() == packaged_bundle().resolve():
-        return homes[1]
-    own = homes[0] if homes[0].exists() else homes[0].parent
-    return homes[0] if os.access(own, os.W_OK) else homes[1]
+from cellscribe.engine.errors import PlanError, RoomError
 
 
 def find_plans(bundle: Bundle, output: Path | None = None) -> tuple[Plan, ...]:
-    """Return the readable plans of a bundle, those with most slots first; unreadable ones are left out."""
-    return tuple(sorted(_readable(bundle, output), key=lambda p: (-p.recipe.slots, p.folder.name)))
+    """Return the readable plans of a bundle, those with most slots first."""
+    found = [one for one in _read(bundle, output) if isinstance(one, Plan)]
+    return tuple(sorted(found, key=lambda p: (-p.recipe.slots, p.folder.name)))
 
 
-def _readable(bundle: Bundle, output: Path | None) -> Iterator[Plan]:
+def unreadable_plans(bundle: Bundle, output: Path | None = None) -> tuple[str, ...]:
+    """Say which plans cannot be read, one sentence each."""
+    return tuple(str(one) for one in _read(bundle, output) if isinstance(one, PlanError))
+
+
+def _read(bundle: Bundle, output: Path | None) -> Iterator[Plan | PlanError]:
     for home in plan_homes(bundle, output):
-        for folder in sorted(home.glob(f"*/{PLAN_NAME}")) if home.is_dir() else ():
-            if folder.parent.name.startswith("."):
+        for path in sorted(home.glob(f"*/{PLAN_NAME}")) if home.is_dir() else ():
+            if path.parent.name.startswith("."):
                 continue
             try:
-                yield read_plan(folder.parent)
-            except PlanError:
-                continue
+                yield read_plan(path.parent)
+            except PlanError as error:
+                yield error
 
 
-def choose_plan(bundle: Bundle, machine: Machine, *, slots: int | None = None, output: Path | None = None) -> Plan:
-    """Return the plan that runs here: the smallest with enough slots, or else the largest.
+def usable_plans(bundle: Bundle, machine: Machine, output: Path | None = None) -> tuple[Plan, ...]:
+    """Return the plans that run here, those with most slots first.
+
+    `output` is a folder of plans that the user named: all in it are trusted. Elsewhere only those count that this user
+    built.
 
     Raises
     ------
     PlanError
-        When there is none, or none fits; the message says why.
+        When there is none; it says why.
     """
-    plans = find_plans(bundle, output)
-    if not plans:
-        where = " or ".join(str(home) for home in plan_homes(bundle, output))
-        raise PlanError(
-            f"the bundle {bundle.name} has no TensorRT plan in {where}; build one with `cellscribe build "
-            f"{bundle.folder} --target this`."
-        )
-    judged = [(plan, plan_problems(plan, bundle, machine)) for plan in plans]
-    usable = [plan for plan, problems in judged if not problems]
-    if not usable:
-        raise PlanError(_closest([problems for _, problems in judged]))
-    enough = [plan for plan in usable if slots is not None and plan.recipe.slots >= slots]
-    return enough[-1] if enough else usable[0]
+    plans, unreadable = find_plans(bundle, output), unreadable_plans(bundle, output)
+    judged = [(plan, plan_problems(plan, bundle, machine, is_given=output is not None)) for plan in plans]
+    if usable := tuple(plan for plan, problems in judged if not problems):
+        return usable
+    problems = [problems for _, problems in judged] + [(one,) for one in unreadable]
+    if problems:
+        raise PlanError(_closest(problems))
+    where = " or ".join(str(home) for home in plan_homes(bundle, output))
+    raise PlanError(
+        f"the bundle {bundle.name} has no TensorRT plan in {where}; build one with "
+        f"{build_command(bundle, home=output)}."
+    )
+
+
+def choose_plan(bundle: Bundle, machine: Machine, *, output: Path | None = None) -> Plan:
+    """Return the plan with most slots that runs here; PlanError, which says why, when none does."""
+    return usable_plans(bundle, machine, output)[0]
+
+
+def pick_plan(bundle: Bundle, plans: Sequence[Plan], slots: SlotPlan) -> Plan:
+    """Return the smallest plan that holds a run; one without the attention to genes only where no other does.
+
+    Raises
+    ------
+    RoomError
+        When all that would do have too few slots; it says how many the largest has.
+    PlanError
+        When none would do.
+    """
+    refusals: list[PlanError | RoomError] = []
+    for plain in (False, True):
+        fitting, narrow = [], []
+        for plan in (one for one in plans if ("evidence" not in one.recipe.outputs) is plain):
+            try:
+                check_plan(bundle, plan, slots)
+                fitting.append(plan)
+            except RoomError as error:
+                narrow.append(error)
+            except PlanError as error:
+                refusals.append(error)
+        if fitting:
+            return min(fitting, key=_size)
+        if narrow:
+            raise max(narrow, key=lambda error: error.num_fitting)
+    raise refusals[0]
+
+
+def _size(plan: Plan) -> tuple[int, int, int, int]:
+    recipe = plan.recipe
+    return recipe.slots, len(recipe.outputs), recipe.capacity, recipe.genes
 
 
 def _closest(problems: list[tuple[str, ...]]) -> str:
@@ -91,5 +114,23 @@ def plan_facts(bundle: Bundle, output: Path | None = None, machine: Machine | No
     yield "gpu", str(machine)
     yield "tensorrt", ", ".join(str(one) for one in installed_products()) or "none"
     for plan in find_plans(bundle, output):
-        problems = plan_problems(plan, bundle, machine) or ("it fits this machine.",)
-        yield "plan", f"{plan.folder.name}: {' '.join(problems)}"
+        problems = plan_problems(plan, bundle, machine, is_given=output is not None)
+        yield "plan", f"{plan.folder.name}: {_summary(plan)}; {_verdict(plan, problems, machine)}"
+    yield from (("plan", one) for one in unreadable_plans(bundle, output))
+
+
+def _summary(plan: Plan) -> str:
+    recipe = plan.recipe
+    title = PRODUCTS[recipe.product].title if recipe.product in PRODUCTS else recipe.product
+    sizes = f"{recipe.slots} slots, {recipe.max_new_tokens} new tokens, " if recipe.capacity else ""
+    return f"{title} for SM{recipe.compute_capability}, {sizes}{recipe.genes} tokens per cell"
+
+
+def _verdict(plan: Plan, problems: Sequence[str], machine: Machine) -> str:
+    """Say it in short: that there is no GPU is said elsewhere, and the plan is named already."""
+    if not problems:
+        return "it fits this machine."
+    left = [one for one in problems if machine.gpu or not one.endswith(f"there is {machine.problem}.")]
+    return " ".join("it " + one.removeprefix(f"{plan} ") if one.startswith(str(plan)) else one for one in left) or (
+        "it needs such a GPU."
+    )

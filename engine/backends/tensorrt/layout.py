@@ -10,7 +10,9 @@ from cellscribe.engine.backends.budget import Budget, SlotBytes, check_room
 from cellscribe.engine.backends.contract import attended_shapes
 from cellscribe.engine.backends.tensorrt.device import Device
 from cellscribe.engine.backends.tensorrt.engine import Binding
+from cellscribe.engine.backends.tensorrt.homes import build_command
 from cellscribe.engine.backends.tensorrt.plan import Plan
+from cellscribe.engine.backends.tensorrt.staging import ALIGNED
 from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, PromptRecord
 from cellscribe.engine.errors import BundleError, PlanError, RoomError
@@ -55,7 +57,7 @@ def cache_names(shape: DecoderShape) -> list[str]:
 
 
 def slot_layout(parts: Described, plan: Plan, slots: SlotPlan, rows: int) -> dict[str, Kept]:
-    """Return what the decoder's step takes and gives for a number of rows, by name."""
+    """Return what the step takes and gives for a number of rows, by name; `raw_memory` is what cells brought."""
     shape, cross, recipe = parts.decoder, parts.cross, plan.recipe
     genes = slots.num_genes
     kept = {
@@ -64,6 +66,7 @@ def slot_layout(parts: Described, plan: Plan, slots: SlotPlan, rows: int) -> dic
         "positions": Kept((rows, 1), "int64"),
         "mask": Kept((rows, 1, recipe.capacity), "bool"),
         "memory_mask": Kept((rows, genes), "bool"),
+        "raw_memory": Kept((rows, genes, cross.d_memory), "float16"),
     }
     for name, sizes in attended_shapes(cross).items():
         axes = iter((rows, genes))
@@ -100,8 +103,8 @@ def check_layout(plan: Plan, kept: dict[str, Kept], bindings: dict[str, Binding]
             )
 
 
-def check_plan(plan: Plan, slots: SlotPlan) -> None:
-    """Compare a run with what a plan holds.
+def check_plan(bundle: Bundle, plan: Plan, slots: SlotPlan) -> None:
+    """Compare a run with what a plan of a bundle holds.
 
     Raises
     ------
@@ -111,29 +114,40 @@ def check_plan(plan: Plan, slots: SlotPlan) -> None:
         For longer texts or memories, or outputs that the plan was built without.
     """
     recipe = plan.recipe
-    for asked, held, option, what in (
-        (slots.max_new_tokens, recipe.max_new_tokens, "--max-new-tokens", "new tokens"),
-        (slots.num_genes, recipe.genes, "--genes", "tokens per cell"),
-        (slots.num_slots, recipe.slots, "--slots", "slots"),
-    ):
-        if asked <= held:
-            continue
-        message = (
-            f"{plan} holds {held} {what} and {asked} are asked for; ask for fewer, or build one with "
-            f"`cellscribe build {option} {asked}`."
+    lacking = [
+        (what, option, asked, held)
+        for what, option, asked, held in (
+            ("new tokens", "--max-new-tokens", slots.max_new_tokens, recipe.max_new_tokens),
+            ("tokens per cell", "--genes", slots.num_genes, recipe.genes),
+            ("slots", "--slots", slots.num_slots, recipe.slots),
         )
-        raise RoomError(message, held) if what == "slots" else PlanError(message)
-    if slots.keep_attention and "attention" not in recipe.outputs:
+        if asked > held
+    ]
+    lacks_attention = slots.keep_attention and "attention" not in recipe.outputs
+    options = [f"{option} {asked}" for _, option, asked, _ in lacking] + ["--attention"] * slots.keep_attention
+    command = build_command(bundle, *options, home=plan.folder.parent)
+    if lacks_attention:
         raise PlanError(
-            f"{plan} was built without the attention of every layer and head; build one with "
-            "`cellscribe build --attention`, or leave --save-attn out."
+            f"{plan} was built without the attention of every layer and head; build one with {command}, or leave "
+            "--save-attn out."
         )
+    for what, _, asked, held in lacking:
+        message = f"{plan} holds {held} {what} and {asked} are asked for; ask for fewer, or build one with {command}."
+        raise RoomError(message, held) if what == "slots" else PlanError(message)
+
+
+def staged_bytes(kept: dict[str, Kept], parts: Described, rows: int, batch: int) -> int:
+    """Return the bytes of what a prompt of `batch` rows takes and gives besides the slots' own tensors, at most."""
+    shape = parts.decoder
+    known, capacity = len(parts.prompt.token_ids), kept["mask"].shape[-1]
+    each = [one.num_bytes // rows for name, one in kept.items() if name not in cache_names(shape)]
+    return batch * (sum(n for n in each if n % ALIGNED) + known * (2 * shape.d_model + 8 + capacity))
 
 
 def check_memory(kept: dict[str, Kept], parts: Described, fixed_bytes: int, device: Device, num_slots: int) -> None:
     """Raise RoomError when the slots do not fit; it says the bytes needed and how many slots would fit."""
     caches = set(cache_names(parts.decoder))
-    attended = {name for name in kept if name == "memory" or name.startswith("cross_")}
+    attended = {name for name in kept if name in ("memory", "raw_memory") or name.startswith("cross_")}
     seen = {"evidence", "attention"}
     masks = {"mask", "memory_mask"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from dataclasses import dataclass
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h
@@ -28,6 +29,17 @@ class Machine:
             f"{self.gpu}, SM{self.compute_capability}, {self.memory_bytes / 1e9:.1f} GB, "
             f"driver for CUDA {self.cuda[0]}.{self.cuda[1]}"
         )
+
+
+def short_name(gpu: str) -> str:
+    """Turn "NVIDIA GeForce RTX 4090" into rtx4090, "NVIDIA RTX A6000" into a6000, "NVIDIA H100 80GB HBM3" into h100."""
+    found: list[str] = re.findall(r"[a-z0-9]+", gpu.lower())
+    words = [word for word in found if word not in ("nvidia", "geforce", "tesla", "quadro")]
+    if len(words) < 2 or words[0] != "rtx":
+        return words[0] if words else "gpu"
+    if re.fullmatch(r"a\d+", words[1]):
+        return words[1]
+    return "".join(words[: 3 if words[1] == "pro" else 2])
 
 
 def this_machine(index: int = 0) -> Machine:

@@ -9,14 +9,16 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cellscribe.engine.backends.tensorrt.machine import Machine
+from cellscribe.engine.backends.tensorrt.homes import build_command, graphs_hash, is_trusted
+from cellscribe.engine.backends.tensorrt.machine import Machine, short_name
 from cellscribe.engine.backends.tensorrt.plugins import plugin_library
-from cellscribe.engine.backends.tensorrt.products import PRODUCTS, require
+from cellscribe.engine.backends.tensorrt.products import ENTERPRISE, PRODUCTS, require
 from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.bundle.manifest import FileRecord
 from cellscribe.engine.errors import PlanError
 
-PLAN_NAME, SCHEMA_VERSION = "plan.json", 1
+PLAN_NAME, SCHEMA_VERSION = "plan.json", 2
+REVISION = 1  # of the builder; raised when the same recipe gives another plan
 STEP, PROMPT = 0, 1  # the decoder's two profiles
 REBUILD = "build it anew with `cellscribe build`"
 
@@ -25,9 +27,10 @@ REBUILD = "build it anew with `cellscribe build`"
 class Recipe:
     """Everything that decides what is in a plan.
 
-    `product` is a key of :data:`PRODUCTS`, `gpu` a name for people; `graphs` is the hash of the bundle's ONNX files.
-    `capacity` is the fixed length of the caches, `genes` the longest memory; a step runs up to `slots` rows, a prompt
-    up to `prompt_batch` and the encoder up to `encode_batch`. `outputs` are the optional ones that were kept.
+    `product` is a key of :data:`PRODUCTS`; `gpu` is a name for people, except for TensorRT 11, whose plans are measured
+    on one kind of GPU; `graphs` is the hash of the bundle's ONNX files. `capacity` is the fixed length of the caches
+    (:func:`capacity_of`), `genes` the longest memory; a step runs up to `slots` rows, a prompt up to `prompt_batch` and
+    the encoder up to `encode_batch`. `outputs` are the optional ones that were kept.
     """
 
     product: str
@@ -40,11 +43,13 @@ class Recipe:
     prompt_batch: int
     encode_batch: int
     prompt_len: int
+    max_new_tokens: int
     capacity: int
     genes: int
     graphs: str
     outputs: tuple[str, ...] = ("evidence",)
     plugins: tuple[str, ...] = ()
+    revision: int = REVISION
 
     @property
     def hash(self) -> str:
@@ -54,34 +59,31 @@ class Recipe:
     @property
     def folder_name(self) -> str:
         """Name of the plan's folder."""
-        extra = "-attention" if "attention" in self.outputs else ""
+        extra = f"-t{self.max_new_tokens}" if self.capacity else ""
+        extra += f"-g{self.genes}"
+        extra += "-attention" if "attention" in self.outputs else ""
         extra += "" if "evidence" in self.outputs or not self.capacity else "-plain"
         return (
             f"{self.gpu}-sm{self.compute_capability}-{self.product}{self.version}-{self.precision}-b{self.slots}{extra}"
         )
 
-    @property
-    def max_new_tokens(self) -> int:
-        """Longest text that the caches hold."""
-        return self.capacity - self.prompt_len
+
+def capacity_of(prompt_len: int, max_new_tokens: int) -> int:
+    """Return the length of caches that hold a prompt and a text: a multiple of 8, as fused attention wants of masks."""
+    return -(-(prompt_len + max_new_tokens) // 8) * 8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan folder that was read: its recipe and its files."""
+    """A plan folder that was read: its recipe, its files, and the hash of its plan.json (`digest`)."""
 
     folder: Path
     recipe: Recipe
     files: dict[str, FileRecord] = field(default_factory=dict)
+    digest: str = ""
 
     def __str__(self) -> str:
         return f"the plan {self.folder.name}"
-
-
-def graphs_hash(bundle: Bundle) -> str:
-    """Return one hash of a bundle's graphs and weights, from the hashes that its manifest gives."""
-    named = {n: f.sha256 for n, f in bundle.manifest.files.items() if n.endswith((".onnx", ".data"))}
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 def read_plan(folder: Path) -> Plan:
@@ -94,11 +96,12 @@ def read_plan(folder: Path) -> Plan:
     """
     path = folder / PLAN_NAME
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        blob = path.read_bytes()
+        raw = json.loads(blob.decode("utf-8"))
         if raw.get("schema_version") != SCHEMA_VERSION:
             raise PlanError(f"{path} has schema version {raw.get('schema_version')}, not {SCHEMA_VERSION}; {REBUILD}.")
         files = {str(name): FileRecord(int(one["bytes"]), str(one["sha256"])) for name, one in raw["files"].items()}
-        return Plan(folder, _recipe(raw["recipe"]), files)
+        return Plan(folder, _recipe(raw["recipe"]), files, hashlib.sha256(blob).hexdigest())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlanError(f"{path} cannot be read ({type(error).__name__}: {error}); {REBUILD}.") from error
 
@@ -107,53 +110,76 @@ def _recipe(raw: dict[str, Any]) -> Recipe:
     if set(raw) != {f.name for f in fields(Recipe)}:
         raise ValueError("the recipe has other entries than this release writes")
     lists = {name: tuple(map(str, raw[name])) for name in ("outputs", "plugins")}
-    whole = ("compute_capability", "slots", "prompt_batch", "encode_batch", "prompt_len", "capacity", "genes")
+    whole = [f.name for f in fields(Recipe) if f.type == "int"]
     if not all(isinstance(raw[name], int) and 0 <= raw[name] < 2**31 for name in whole):
         raise ValueError("the recipe has a size that is not a whole number")
     return Recipe(**{**raw, **lists})
 
 
-def plan_problems(plan: Plan, bundle: Bundle, machine: Machine) -> tuple[str, ...]:
-    """Say why a plan cannot run here, one sentence each; none when it can."""
-    return (*_file_problems(plan), *_bundle_problems(plan, bundle), *_machine_problems(plan, machine))
+def plan_problems(plan: Plan, bundle: Bundle, machine: Machine, *, is_given: bool = False) -> tuple[str, ...]:
+    """Say why a plan cannot run here, one sentence each; none when it can.
+
+    `is_given` means that the user named its folder; any other plan must be one that this user built.
+    """
+    rebuild = f"build it anew with {build_command(bundle, home=plan.folder.parent)}"
+    problems = [*_file_problems(plan, rebuild), *_bundle_problems(plan, bundle, rebuild)]
+    if not is_given and not is_trusted(plan.digest):
+        problems.append(
+            f"{plan} was not built by this user, and plans are native code; {rebuild}, or give --plans "
+            f"{plan.folder.parent} if you trust it."
+        )
+    return (*problems, *_product_problems(plan, rebuild), *_machine_problems(plan, machine, rebuild))
 
 
-def _file_problems(plan: Plan) -> Iterator[str]:
+def _file_problems(plan: Plan, rebuild: str) -> Iterator[str]:
     for name, expected in plan.files.items():
         path = plan.folder / name
         if Path(name).name != name or path.is_symlink() or not path.is_file():
-            yield f"{path} is missing or not a plain file; {REBUILD}."
+            yield f"{path} is missing or not a plain file; {rebuild}."
         elif path.stat().st_size != expected.bytes:
-            yield f"{path} has {path.stat().st_size} bytes where its recipe says {expected.bytes}; {REBUILD}."
+            yield f"{path} has {path.stat().st_size} bytes where its recipe says {expected.bytes}; {rebuild}."
 
 
-def _bundle_problems(plan: Plan, bundle: Bundle) -> Iterator[str]:
+def _bundle_problems(plan: Plan, bundle: Bundle, rebuild: str) -> Iterator[str]:
     if plan.recipe.graphs != graphs_hash(bundle):
-        yield f"{plan} was built from other graphs than those of the bundle {bundle.name}; {REBUILD}."
+        yield f"{plan} was built from other graphs than those of the bundle {bundle.name}; {rebuild}."
+    elif plan.recipe.revision != REVISION:
+        yield f"{plan} was built by another release; {rebuild}."
 
 
-def _machine_problems(plan: Plan, machine: Machine) -> Iterator[str]:
+def _product_problems(plan: Plan, rebuild: str) -> Iterator[str]:
     recipe = plan.recipe
     if recipe.product not in PRODUCTS:
-        yield f"{plan} is for a product {recipe.product!r} that this release does not know; {REBUILD}."
+        yield f"{plan} is for a product {recipe.product!r} that this release does not know; {rebuild}."
         return
     title = PRODUCTS[recipe.product].title
     try:
-        found = require(recipe.product).version
-        if found != recipe.version:
-            yield f"{plan} was built by {title} {recipe.version} and {found} is installed; {REBUILD}."
+        found = require(recipe.product)
+        if found.version != recipe.version:
+            yield f"{plan} was built by {title} {recipe.version} and {found.version} is installed; {rebuild}."
+        elif recipe.cuda_major and found.cuda_major and found.cuda_major != recipe.cuda_major:
+            yield (
+                f"{plan} was built by {title} for CUDA {recipe.cuda_major} and the one for CUDA {found.cuda_major} is "
+                f"installed; {rebuild}."
+            )
     except PlanError as error:
         yield f"{plan} needs {title} {recipe.version}: {error}"
     if recipe.plugins and plugin_library() is None:
         yield f"{plan} needs the plugin {recipe.plugins[0]}, which is missing; install cellscribe with its kernels."
+
+
+def _machine_problems(plan: Plan, machine: Machine, rebuild: str) -> Iterator[str]:
+    recipe = plan.recipe
     if not machine.gpu:
         yield f"{plan} needs a GPU of SM{recipe.compute_capability}, and there is {machine.problem}."
         return
     if machine.compute_capability != recipe.compute_capability:
         yield (
             f"{plan} is for GPUs of SM{recipe.compute_capability} and the {machine.gpu} is "
-            f"SM{machine.compute_capability}; build one with `cellscribe build --target this`."
+            f"SM{machine.compute_capability}; {rebuild.replace('it anew', 'one')}."
         )
+    elif recipe.product == ENTERPRISE.key and recipe.gpu != short_name(machine.gpu):
+        yield f"{plan} was measured on another GPU ({recipe.gpu}) than the {machine.gpu}; {rebuild}."
     if recipe.cuda_major and machine.cuda[0] < recipe.cuda_major:
         yield (
             f"{plan} needs a driver for CUDA {recipe.cuda_major}, and this one is for CUDA "

@@ -79,7 +79,11 @@ def installed_products() -> Iterator[Installed]:
 
 
 def _cuda_major(product: Product) -> int | None:
-    """Read from the names of the installed packages, as in tensorrt_rtx_cu13_libs, which CUDA a product is made for."""
+    """Read from the names of the installed packages, as in tensorrt_rtx_cu13_libs, which CUDA a product is made for.
+
+    None where they do not say, or name several: which of them was installed last is not known.
+    """
     pattern = re.compile(rf"{product.module}[-_]cu(\d+)(?:[-_]|$)")
     names = (str(one.metadata["Name"]) for one in distributions())
-    return next((int(match[1]) for name in names if (match := pattern.match(name.replace("-", "_")))), None)
+    found = {int(match[1]) for name in names if (match := pattern.match(name.replace("-", "_")))}
+    return found.pop() if len(found) == 1 else None

@@ -16,7 +16,7 @@ IExecutionContext: TypeAlias = Any
 
 
 class JitCache:
-    """The compiled kernels of one engine, kept in a file beside its plan.
+    """The compiled kernels of one engine, kept in a file of the user's cache.
 
     TensorRT checks such a file against product, GPU and driver, and compiles anew when it does not fit.
     """
@@ -53,6 +53,7 @@ class JitCache:
             return
         part = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(blob)
             os.replace(part, self._path)
             self._known = blob

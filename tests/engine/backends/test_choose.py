@@ -1,11 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from cellscribe.engine.backends import choose
-from cellscribe.engine.backends.choose import CPU, choose_backend, examine_backends, open_backend
+from cellscribe.engine.backends import choose, tensorrt
+from cellscribe.engine.backends.choose import (
+    CPU,
+    choose_backend,
+    examine_backends,
+    open_backend,
+    precision_of,
+    problem_of,
+)
+from cellscribe.engine.backends.cuda import CudaBackend
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.errors import BackendError, BundleError, UsageError
@@ -31,15 +41,15 @@ def able(monkeypatch: pytest.MonkeyPatch, *names: str, error: Exception | None =
     """Pretend a GPU on which the named backends can run; opening them fails with `error`."""
     opened = choose._open
 
-    def open_(bundle: Bundle, name: str, threads: int | None, device: int) -> object:
+    def open_(bundle: Bundle, name: str, how: Any) -> object:
         if name == CPU:
-            return opened(bundle, name, threads, device)
+            return opened(bundle, name, how)
         if error is not None:
             raise error
         return Opened()
 
     monkeypatch.setattr(choose, "has_gpu", lambda: True)
-    monkeypatch.setattr(choose, "_gpu_problem", lambda _, name: "" if name in names else f"{name} is ill.")
+    monkeypatch.setattr(choose, "_gpu_problem", lambda _, name, how: "" if name in names else f"{name} is ill.")
     monkeypatch.setattr(choose, "_open", open_)
 
 
@@ -113,8 +123,52 @@ def test_a_part_that_is_not_installed_is_a_reason(bundle: Bundle, monkeypatch: p
 
 def test_a_plan_that_is_not_there_is_a_reason(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "has_gpu", lambda: True)
+    monkeypatch.setattr(choose, "torch_problem", lambda: "")
     with pytest.raises(BackendError, match="has no TensorRT plan"):
         choose_backend(bundle, "tensorrt")
+
+
+def test_a_plan_that_fits_does_not_run_without_a_torch_that_finds_the_gpu(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "has_gpu", lambda: True)
+    monkeypatch.setattr(choose, "plan_problem", lambda *_: "")
+    torch = pytest.importorskip("torch", reason="the export extra is not installed")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for built_for, words in ((None, "torch built for CUDA"), ("13.0", "sees no NVIDIA GPU")):
+        monkeypatch.setattr(torch.version, "cuda", built_for)
+        assert words in problem_of(bundle, "tensorrt")
+    monkeypatch.setattr(choose, "find_spec", lambda _: None)
+    assert "pip install 'cellscribe[tensorrt]'" in problem_of(bundle, "tensorrt")
+    monkeypatch.undo()
+    monkeypatch.setattr(choose, "has_gpu", lambda: True)
+    monkeypatch.setattr(choose, "plan_problem", lambda *_: "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert problem_of(bundle, "tensorrt") == ""
+
+
+def test_device_and_plans_reach_tensorrt(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(choose, "has_gpu", lambda: True)
+    monkeypatch.setattr(choose, "torch_problem", lambda: "")
+    monkeypatch.setattr(tensorrt.machine, "this_machine", lambda index=0: seen.append(index))
+    monkeypatch.setattr(tensorrt.find, "choose_plan", lambda *_, output=None: seen.append(output))
+    monkeypatch.setattr(tensorrt, "open_tensorrt", lambda _, **options: seen.append(options) or Opened())
+    for name in ("tensorrt", "auto"):
+        assert choose_backend(bundle, name, device=1, plans=tmp_path).name == "tensorrt"
+    assert seen == [1, tmp_path, {"device": 1, "plans": tmp_path}] * 2
+
+
+@pytest.mark.parametrize("name", ["cuda", "onnxruntime", "onnxruntime-cuda", CPU])
+def test_plans_are_for_tensorrt_alone(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"is for TensorRT and the backend is {name}; leave it out"):
+        choose_backend(bundle, name, plans=tmp_path)
+
+
+def test_the_precision_is_the_backends_own_or_the_bundles(bundle: Bundle) -> None:
+    assert precision_of(bundle, SimpleNamespace(precision="fp16")) == "fp16"  # type: ignore[arg-type]
+    assert precision_of(bundle, OnnxRuntimeCpu(bundle)) == bundle.manifest.precision == "fp32"
+    assert CudaBackend.precision.fget(None) == "fp16"  # type: ignore[attr-defined]
 
 
 def test_a_damaged_bundle_is_not_blamed_on_a_backend(

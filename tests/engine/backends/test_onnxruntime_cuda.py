@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from cellscribe.engine.backends import onnxruntime_cuda
 from cellscribe.engine.backends.base import NOT_FINITE, Admission, Backend, Memory, SlotPlan
 from cellscribe.engine.backends.device_arrays import DeviceArray, stretches
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda, cuda_provider_problem, left_on_host
-from cellscribe.engine.backends.sessions import CPU, Device, host_operators, running
+from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
+from cellscribe.engine.backends.sessions import CPU, Device, running
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellTokenizer, open_cells
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
@@ -166,38 +165,6 @@ def test_a_mask_is_cut_into_stretches() -> None:
     assert list(stretches(np.ones(2, bool))) == [(0, 2, True)]
 
 
-def test_without_its_provider_one_sentence_says_what_to_install(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(BackendError, match="pip install onnxruntime-gpu"):
-        OnnxRuntimeCuda(bundle)
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime_cuda, "find_gpus", lambda: ())
-    assert "no NVIDIA GPU answers" in cuda_provider_problem()
-    monkeypatch.setattr(onnxruntime_cuda, "find_gpus", lambda: (Gpu(0, "GPU-1", "H", "580", "9.0", 10, 10),))
-    assert cuda_provider_problem() == ""
-
-
-def test_a_provider_that_does_not_start_is_not_taken_for_the_cpu(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
-) -> None:
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    with pytest.raises(BackendError, match="could not start its CUDA provider"):
-        OnnxRuntimeCuda(bundle)
-
-
-def test_operators_left_on_the_host_are_named(backend: OnnxRuntimeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    path = str(backend.bundle.path("decoder.onnx"))
-    found = host_operators(ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
-    assert found["TensorScatter"] == 2 * found["Attention"] > 0
-    sentence = left_on_host("decoder.onnx", {"TensorScatter": 4, "Shape": 9})
-    assert "decoder.onnx on the CPU (4 TensorScatter)" in sentence
-    assert left_on_host("decoder.onnx", {"Shape": 9, "Gather": 2}) == ""
-
-
 def test_what_onnxruntime_raises_becomes_one_sentence() -> None:
     gpu = Device("cuda", 1)
     with pytest.raises(RoomError, match=r"GPU 1 ran out of memory; free the device"), running(gpu):
@@ -210,7 +177,8 @@ def test_what_onnxruntime_raises_becomes_one_sentence() -> None:
 def test_too_many_slots_are_refused_before_they_are_allocated(
     backend: OnnxRuntimeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnxruntime_cuda, "find_gpus", lambda: (Gpu(0, "GPU-1", "H200", "580", "9.0", 10, 4 << 20),))
+    gpu = Gpu(0, "GPU-1", "H200", "580", "9.0", 10, 4 << 20)
+    monkeypatch.setattr(onnxruntime_cuda, "gpu_number", lambda *_, **__: gpu)
     _ = backend.decoder  # before the place is said to be a GPU
     monkeypatch.setattr(backend, "place", Device("cuda"))
     with pytest.raises(RoomError, match=r"H200 has 4.2 MB free and 512 slots need .* would fit") as caught:

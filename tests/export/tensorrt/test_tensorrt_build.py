@@ -64,7 +64,7 @@ def slice_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def recipe_of(bundle: Bundle, **changes: Any) -> Any:
     target = parse_target("rtx4090", NO_GPU)
     options = {"slots": SLOTS, "max_new_tokens": 96, "genes": None, "outputs": ("evidence",)} | changes
-    return building._recipe(bundle, target, require("rtx"), *options.values())
+    return building._recipe(bundle, target, NO_GPU, require("rtx"), *options.values())
 
 
 @pytest.mark.parametrize("outputs", [("evidence",), (), ("evidence", "attention")])
@@ -106,7 +106,8 @@ def test_plans_lie_in_the_bundle_are_reused_and_are_built_anew_when_stale(
     folder = Path(shutil.copytree(tiny_bundle_fp16, tmp_path / "bundle"))
     bundle = open_bundle(folder)
     first = build_plans(bundle, "sm_89", slots=4)
-    assert first.plan.folder == folder / "plans" / f"gpu-sm89-rtx{trt.__version__}-fp16-b4"
+    genes = bundle.manifest.cells.num_genes + 1
+    assert first.plan.folder == folder / "plans" / f"gpu-sm89-rtx{trt.__version__}-fp16-b4-t96-g{genes}"
     assert not first.reused
     again = build_plans(open_bundle(folder), "sm_89", slots=4)
     assert again.reused
@@ -116,7 +117,7 @@ def test_plans_lie_in_the_bundle_are_reused_and_are_built_anew_when_stale(
     assert longer.plan.recipe.max_new_tokens == 97
     (longer.plan.folder / "encoder.plan").write_bytes(b"damaged")
     assert not build_plans(bundle, "sm_89", slots=4, max_new_tokens=97).reused
-    assert [path.name for path in (folder / "plans").iterdir()] == [first.plan.folder.name]
+    assert {path.name for path in (folder / "plans").iterdir()} == {first.plan.folder.name, longer.plan.folder.name}
 
 
 @pytest.mark.parametrize("name", ["tiny_bundle", "tiny_bundle_fp16", "tiny_bundle_materialised"])
@@ -148,7 +149,9 @@ def test_profiles_hold_every_batch_up_to_the_slots(tiny_bundle_fp16: Path) -> No
         assert shapes("hidden", graph.inputs["hidden"], step) == ((1, 0, 64), (96, 0, 64), (96, 0, 64))
         known = recipe.prompt_len - 1
         assert shapes("hidden", graph.inputs["hidden"], prompt)[2] == (8, known, 64)
-        assert shapes("mask", graph.inputs["mask"], prompt)[2] == (8, known + 1, known + 97)
+        assert shapes("mask", graph.inputs["mask"], prompt)[2] == (8, known + 1, recipe.capacity)
+        assert recipe.capacity % 8 == 0
+        assert 0 <= recipe.capacity - (known + 97) < 8
         assert shapes("memory", graph.inputs["memory"], step)[0] == (1, 1, 64)
 
 

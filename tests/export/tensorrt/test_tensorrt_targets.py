@@ -25,6 +25,12 @@ def test_targets() -> None:
     assert parse_target("this", Machine("NVIDIA H100 80GB HBM3", 90, 1, (13, 0))).gpu == "h100"
     assert parse_target("RTX-4090", NO_GPU).compute_capability == 89
     assert parse_target("sm_120", NO_GPU).compute_capability == 120
+    assert parse_target("SM89", NO_GPU).compute_capability == 89
+    assert parse_target("rtx3090", NO_GPU).compute_capability == 86
+    assert parse_target("NVIDIA GeForce RTX 4090", NO_GPU) == parse_target("rtx4090", NO_GPU)
+    for unknown in ("sm_61", "sm_999"):
+        with pytest.raises(UsageError, match=r"is no GPU that TensorRT runs on; choose one of sm_75, .*sm_121"):
+            parse_target(unknown, NO_GPU)
     with pytest.raises(UsageError, match="choose rtx4090"):
         parse_target("gtx1080", NO_GPU)
     with pytest.raises(PlanError, match="no GPU at all"):
@@ -33,6 +39,9 @@ def test_targets() -> None:
 
 def test_products_are_chosen_by_what_can_build_where() -> None:
     assert choose_product(parse_target("rtx4090", NO_GPU), NO_GPU).product.key == "rtx"
+    h200 = Machine("NVIDIA H200", 90, 1, (13, 0))
+    with pytest.raises(PlanError, match=r"plans for h100, SM90 are built by TensorRT 11 on .* machine has NVIDIA H200"):
+        choose_product(parse_target("h100", h200), h200, "trt")
     with pytest.raises(PlanError, match="SM90 are built by TensorRT 11 on the GPU itself, and here there is no GPU"):
         choose_product(parse_target("h100", NO_GPU), NO_GPU)
     with pytest.raises(
@@ -55,7 +64,7 @@ def test_bad_sizes_and_places_are_refused(tiny_bundle_fp16: Path, tmp_path: Path
         with pytest.raises(UsageError, match=why):
             build_plans(bundle, "rtx4090", **options)  # type: ignore[arg-type]
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="choose a folder with --output"):
+    with pytest.raises(OutputError, match="choose another one with --output"):
         build_plans(bundle, "rtx4090", output=tmp_path / "file")
     other = replace(bundle, manifest=replace(bundle.manifest, precision="int4"))  # type: ignore[arg-type]
     with pytest.raises(PlanError, match="is int4; TensorRT plans are built from fp16 or fp32 bundles"):
@@ -72,7 +81,9 @@ def test_the_command_builds_and_says_so(
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert not ended.value.code
-        assert expected in capfd.readouterr().err
+        said = capfd.readouterr().err
+        assert expected in said
+        assert f"--plans {tmp_path}" in "".join(said.splitlines())
     (folder,) = tmp_path.iterdir()
     assert json.loads((folder / "plan.json").read_text())["recipe"]["slots"] == 2
     with pytest.raises(SystemExit) as ended:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-STREAM = 77
+STREAM, ALIGNED = 77, 256
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal")  # operations that wait for the host
 
 
@@ -45,6 +46,14 @@ class Recording(TorchDispatchMode):
         return made
 
 
+def aligned(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Allocate zeros at an address that CUDA could have given: a multiple of 256."""
+    size = prod(shape) * dtype.itemsize
+    block = torch.zeros(size + ALIGNED, dtype=torch.uint8)
+    start = -block.data_ptr() % ALIGNED
+    return block[start : start + size].view(dtype).view(shape)
+
+
 class FakeDevice:
     """The host's memory as a device: it knows what it gave out, and captures graphs by recording."""
 
@@ -53,16 +62,18 @@ class FakeDevice:
     def __init__(self, free_bytes: int = 1 << 40) -> None:
         self._free, self.given = free_bytes, []  # type: tuple[int, list[torch.Tensor]]
         self.recording: Recording | None = None
-        self.captures = 0
+        self.captures, self.entered = 0, 0
+        self.can_capture, self.fails_in_capture = True, False
 
     def free_bytes(self) -> int:
         return self._free
 
     def zeros(self, shape: Any, dtype: Any) -> Any:
-        return self._keep(torch.zeros(tuple(shape), dtype=dtype))
+        return self._keep(aligned(tuple(shape), dtype))
 
     def upload(self, array: Any) -> Any:
-        return self._keep(torch.from_numpy(np.array(array, order="C")))
+        given = torch.from_numpy(np.array(array, order="C"))
+        return self._keep(aligned(tuple(given.shape), given.dtype).copy_(given))
 
     def _keep(self, tensor: Any) -> Any:
         assert self.recording is None, "memory was allocated inside a captured graph"
@@ -71,17 +82,23 @@ class FakeDevice:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        yield
+        self.entered += 1
+        try:
+            yield
+        finally:
+            self.entered -= 1
 
     def capture(self, program: Callable[[], None]) -> Callable[[], None]:
         """Record without effect, as CUDA does: memory is put back to what it was."""
         before = [tensor.clone() for tensor in self.given]
         self.recording, self.captures = Recording(), self.captures + 1
-        with self.recording as recording:
-            program()
-        self.recording = None
-        for tensor, old in zip(self.given, before, strict=True):
-            tensor.copy_(old)
+        try:
+            with self.recording as recording:
+                program()
+        finally:
+            self.recording = None
+            for tensor, old in zip(self.given, before, strict=True):
+                tensor.copy_(old)
 
         def replay() -> None:
             for step in recording.steps:

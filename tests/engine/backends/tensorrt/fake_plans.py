@@ -11,7 +11,15 @@ from fake_device import FakeDevice
 from fake_tensorrt import fake_module
 
 from cellscribe.engine.backends.tensorrt.backend import TensorRTBackend, plan_file
-from cellscribe.engine.backends.tensorrt.plan import PLAN_NAME, SCHEMA_VERSION, Plan, Recipe, graphs_hash, read_plan
+from cellscribe.engine.backends.tensorrt.homes import graphs_hash, trust
+from cellscribe.engine.backends.tensorrt.plan import (
+    PLAN_NAME,
+    SCHEMA_VERSION,
+    Plan,
+    Recipe,
+    capacity_of,
+    read_plan,
+)
 from cellscribe.engine.backends.tensorrt.products import PRODUCTS, Installed
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.integrity import record
@@ -30,6 +38,7 @@ RECIPE = Recipe(
     prompt_batch=4,
     encode_batch=4,
     prompt_len=0,
+    max_new_tokens=24,
     capacity=0,
     genes=61,
     graphs="",
@@ -37,10 +46,11 @@ RECIPE = Recipe(
 
 
 def make_plan(bundle: Bundle, home: Path, tokens: int = 24, **changes: Any) -> Plan:
-    """Write a plan folder."""
+    """Write a plan folder, as this user's own."""
     prompt = bundle.manifest.prompt
     prompt_len = len(prompt.token_ids) if prompt else 0
-    recipe = replace(RECIPE, prompt_len=prompt_len, capacity=prompt_len + tokens, graphs=graphs_hash(bundle), **changes)
+    sizes = {"prompt_len": prompt_len, "max_new_tokens": tokens, "capacity": capacity_of(prompt_len, tokens)}
+    recipe = replace(RECIPE, **sizes | {"graphs": graphs_hash(bundle)} | changes)
     folder = home / recipe.folder_name
     folder.mkdir(parents=True)
     for name in (ENCODER, CROSS, DECODER):
@@ -49,7 +59,9 @@ def make_plan(bundle: Bundle, home: Path, tokens: int = 24, **changes: Any) -> P
     files = {path.name: asdict(record(path)) for path in folder.glob("*.plan")}
     text = {"schema_version": SCHEMA_VERSION, "recipe": asdict(recipe), "files": files}
     (folder / PLAN_NAME).write_text(json.dumps(text))
-    return read_plan(folder)
+    plan = read_plan(folder)
+    assert trust(plan.digest)
+    return plan
 
 
 def _plan(bundle: Bundle, name: str, recipe: Recipe) -> str:
@@ -61,9 +73,11 @@ def _plan(bundle: Bundle, name: str, recipe: Recipe) -> str:
         return json.dumps({"onnx": str(graph.path), "profiles": ranges, "tensors": tensors})
 
 
-def open_fake(bundle: Bundle, plan: Plan, device: FakeDevice | None = None) -> TensorRTBackend:
-    """Open a plan with the fake product."""
+def open_fake(bundle: Bundle, *plans: Plan, device: FakeDevice | None = None) -> TensorRTBackend:
+    """Open plans with the fake products."""
     device = device or FakeDevice()
-    product = PRODUCTS[plan.recipe.product]
-    installed = Installed(product, fake_module(device), plan.recipe.version, 13)
-    return TensorRTBackend(bundle, plan, device, installed)
+
+    def product(key: str) -> Installed:
+        return Installed(PRODUCTS[key], fake_module(device), plans[0].recipe.version, 13)
+
+    return TensorRTBackend(bundle, plans, device, product)

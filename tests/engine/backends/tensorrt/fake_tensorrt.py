@@ -1,22 +1,25 @@
 """A TensorRT that computes with ONNX Runtime on the CPU, and minds its rules more than the real one does.
 
 Where TensorRT would compute nonsense or end the process, this raises: a shape outside the profile, a tensor without
-memory, memory that nobody allocated, a cache whose ends lie apart, scratch memory that is missing or too small, a
-context in two captured graphs, a binding that changes after the capture. What TensorRT leaves undefined becomes NaN.
+memory, memory that nobody allocated or at an address that is not aligned, a cache whose ends lie apart, scratch memory
+that is missing or too small, a context in two captured graphs, a binding that changes after the capture, a context that
+is gone when its graph is replayed. What TensorRT leaves undefined becomes NaN.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
-from enum import Enum
+import weakref
+from collections.abc import Callable
 from math import prod
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from fake_device import STREAM, FakeDevice, RuleBrokenError
+from fake_device import ALIGNED, STREAM, FakeDevice, RuleBrokenError
+from fake_rtx import Allocation, FakeConfig, Graphs, Kernels, Mode
 
 SCRATCH = 4096
 SIZES = {"FLOAT": 4, "HALF": 2, "INT64": 8, "BOOL": 1}
@@ -43,6 +46,8 @@ class FakeContext:
     def set_device_memory(self, address: int, size: int) -> None:
         if not self._user_managed:
             raise RuleBrokenError("this context has scratch memory of its own")
+        if size < SCRATCH:
+            self._engine.log("ERROR", "the device memory is too small.")
         self._scratch = (address, size)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -61,6 +66,8 @@ class FakeContext:
             raise RuleBrokenError("a captured context was given another address")
         if name not in self._engine.tensors or not address:
             return False
+        if address % ALIGNED:
+            raise RuleBrokenError(f"{name} lies at an address that is not a multiple of {ALIGNED}")
         self._addresses[name] = address
         return True
 
@@ -68,7 +75,7 @@ class FakeContext:
         return [name for name, t in self._engine.tensors.items() if t.is_input and name not in self._shapes]
 
     def is_stream_capturable(self, stream: int) -> bool:
-        return stream == STREAM
+        return stream == STREAM and self._engine.device.can_capture
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == STREAM
@@ -79,8 +86,11 @@ class FakeContext:
             return True
         if self._captured:
             raise RuleBrokenError("a context was captured twice")
-        self._captured = True
-        recording.steps.append(self._compute)
+        if self._engine.device.fails_in_capture:
+            self._engine.log("ERROR", "operation not permitted when stream is capturing.")
+            return False
+        self._captured, alive = True, weakref.ref(self)
+        recording.steps.append(lambda: _still(alive)._compute())
         return True
 
     def _check(self) -> None:
@@ -122,14 +132,21 @@ class FakeContext:
             ctypes.memset(self._scratch[0], 0xFF, self._scratch[1])
 
 
+def _still(alive: weakref.ref[FakeContext]) -> FakeContext:
+    context = alive()
+    if context is None:
+        raise RuleBrokenError("a graph was replayed whose context is gone")
+    return context
+
+
 class FakeEngine:
     """An engine, made from a file that names an ONNX graph and its profiles."""
 
-    def __init__(self, plan: dict[str, Any], device: FakeDevice) -> None:
+    def __init__(self, plan: dict[str, Any], device: FakeDevice, log: Callable[[str, str], None]) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 2, 3
         self.session = ort.InferenceSession(plan["onnx"], options, providers=["CPUExecutionProvider"])
-        self.device, self._profiles = device, plan["profiles"]
+        self.device, self._profiles, self.log = device, plan["profiles"], log
         self.tensors = {
             name: SimpleNamespace(
                 is_input=is_input,
@@ -141,7 +158,6 @@ class FakeEngine:
         }
         self.aliases = {n: n.removeprefix("new_") for n in self.tensors if n.startswith("new_")}
         self.num_io_tensors, self.num_optimization_profiles = len(self.tensors), len(self._profiles)
-        self.contexts: list[FakeContext] = []
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]
@@ -168,60 +184,14 @@ class FakeEngine:
         return FakeConfig()
 
     def create_execution_context(self, how: Any) -> FakeContext:
+        if not self.device.entered:
+            raise RuleBrokenError("a context is made on whatever device is the current one")
         strategy = how.strategy if isinstance(how, FakeConfig) else how
         if isinstance(how, FakeConfig):
             assert how.cache is not None
             assert how.cuda_graph_strategy is Graphs.DISABLED, "two parties would capture"
             assert how.dynamic_shapes_kernel_specialization_strategy is Kernels.EAGER
-        context = FakeContext(self, strategy is Allocation.USER_MANAGED)
-        self.contexts.append(context)
-        return context
-
-
-class FakeConfig:
-    """The runtime configuration of TensorRT for RTX."""
-
-    def __init__(self) -> None:
-        self.cache: FakeCache | None = None
-        self.strategy: Any = Allocation.STATIC
-        self.cuda_graph_strategy: Any = None
-        self.dynamic_shapes_kernel_specialization_strategy: Any = None
-
-    def create_runtime_cache(self) -> FakeCache:
-        return FakeCache()
-
-    def set_runtime_cache(self, cache: FakeCache) -> bool:
-        self.cache = cache
-        return True
-
-    def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
-        self.strategy = strategy
-
-
-class FakeCache:
-    """The JIT cache of TensorRT for RTX."""
-
-    def deserialize(self, blob: bytes) -> bool:
-        return blob == b"kernels"
-
-    def serialize(self) -> bytes:
-        return b"kernels"
-
-
-class Mode(Enum):
-    NONE, INPUT, OUTPUT = range(3)
-
-
-class Allocation(Enum):
-    STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
-
-
-class Graphs(Enum):
-    DISABLED, WHOLE_GRAPH_CAPTURE = range(2)
-
-
-class Kernels(Enum):
-    LAZY, EAGER, NONE = range(3)
+        return FakeContext(self, strategy is Allocation.USER_MANAGED)
 
 
 def fake_module(device: FakeDevice) -> Any:
@@ -231,11 +201,16 @@ def fake_module(device: FakeDevice) -> Any:
         def __init__(self, logger: Any) -> None:
             self._logger = logger
 
+        def log(self, severity: str, message: str) -> None:
+            self._logger.log(SimpleNamespace(name=severity), message)
+
         def deserialize_cuda_engine(self, blob: bytes) -> FakeEngine | None:
+            if not device.entered:
+                raise RuleBrokenError("a plan is loaded onto whatever device is the current one")
             if not blob.startswith(b"{"):
-                self._logger.log(SimpleNamespace(name="ERROR"), "magic tag does not match.\nmore")
+                self.log("ERROR", "magic tag does not match.\nmore")
                 return None
-            return FakeEngine(json.loads(blob), device)
+            return FakeEngine(json.loads(blob), device, self.log)
 
     module = ModuleType("fake_tensorrt_module")
     vars(module).update(

@@ -78,11 +78,10 @@ def sources() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def enterprise(pytestconfig: pytest.Config) -> Path:
-    """Folder with the bindings of TensorRT 11 and empty libraries; fetched once, then kept."""
-    cache = pytestconfig.cache
-    assert cache is not None
-    folder = cache.mkdir("tensorrt-11.4")
+def enterprise(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+    """Folder with the bindings of TensorRT 11 and empty libraries; kept in pytest's cache, where that is in use."""
+    cache = getattr(pytestconfig, "cache", None)
+    folder: Path = cache.mkdir("tensorrt-11.4") if cache else tmp_path_factory.mktemp("tensorrt-11.4")
     if not (folder / "tensorrt_bindings").is_dir():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
         fetched = subprocess.run(command, capture_output=True, timeout=120, check=False)

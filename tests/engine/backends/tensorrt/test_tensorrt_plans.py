@@ -23,12 +23,14 @@ from cellscribe.engine.backends.tensorrt import (
     read_plan,
 )
 from cellscribe.engine.backends.tensorrt import plan as plans
-from cellscribe.engine.backends.tensorrt.find import choose_plan, plan_homes, writable_home
+from cellscribe.engine.backends.tensorrt.find import choose_plan, unreadable_plans
+from cellscribe.engine.backends.tensorrt.homes import plan_homes, writable_home
 from cellscribe.engine.backends.tensorrt.machine import Machine, this_machine
 from cellscribe.engine.backends.tensorrt.plan import PLAN_NAME, Plan
 from cellscribe.engine.backends.tensorrt.plugins import LIBRARY, load_plugins
 from cellscribe.engine.backends.tensorrt.products import PRODUCTS, Installed, require
 from cellscribe.engine.bundle import Bundle, open_bundle
+from cellscribe.engine.bundle.integrity import record
 from cellscribe.engine.errors import PlanError
 from cellscribe.engine.packaged import packaged_bundle
 
@@ -67,6 +69,13 @@ def test_a_plan_that_fits_has_no_problems(bundle: Bundle, tmp_path: Path) -> Non
         ({"version": "11.5.1"}, CARD, "built by TensorRT 11 11.5.1 and 11.4.0 is installed"),
         ({"plugins": (LIBRARY,)}, CARD, f"needs the plugin {LIBRARY}, which is missing"),
         ({"product": "rtx"}, CARD, "needs TensorRT for RTX 11.4.0: TensorRT for RTX is not installed"),
+        ({"cuda_major": 12}, CARD, "by TensorRT 11 for CUDA 12 and the one for CUDA 13 is installed"),
+        (
+            {},
+            replace(CARD, gpu="NVIDIA L40S"),
+            r"measured on another GPU (rtx4090) than the NVIDIA L40S; build it anew",
+        ),
+        ({"revision": 0}, CARD, "was built by another release; build it anew with `cellscribe build"),
     ],
 )
 def test_a_plan_that_does_not_fit_says_why(
@@ -92,8 +101,8 @@ def test_a_plan_of_another_bundle_or_with_a_damaged_file_says_so(
     path = plan.folder / "encoder.plan"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"?")
-    with pytest.raises(PlanError, match=r"encoder\.plan is not what its recipe says; build it anew"):
-        open_fake(bundle, plan)
+    with pytest.raises(PlanError, match=r"encoder\.plan is not what its recipe says; build the plan anew"):
+        open_fake(bundle, plan)._encoder_for(61)
     path.write_bytes(content + b"?")
     assert "bytes where its recipe says" in plan_problems(plan, bundle, CARD)[0]
     path.unlink()
@@ -128,20 +137,16 @@ def test_a_damaged_recipe_is_refused_and_left_out(bundle: Bundle, tmp_path: Path
     with pytest.raises(PlanError, match=r"plan\.json .*build it anew with `cellscribe build`"):
         read_plan(plan.folder)
     assert find_plans(bundle, tmp_path) == ()
-
-
-@pytest.mark.usefixtures("installed")
-def test_the_smallest_plan_with_enough_slots_is_taken(bundle: Bundle, tmp_path: Path) -> None:
-    for slots in (4, 32, 96):
-        make_plan(bundle, tmp_path, slots=slots)
-    taken = {n: choose_plan(bundle, CARD, slots=n, output=tmp_path).recipe.slots for n in (1, 4, 5, 33, 97)}
-    assert taken == {1: 4, 4: 4, 5: 32, 33: 96, 97: 96}
-    assert choose_plan(bundle, CARD, output=tmp_path).recipe.slots == 96
+    assert len(unreadable_plans(bundle, tmp_path)) == 1
+    with pytest.raises(PlanError, match=r"plan\.json"):
+        choose_plan(bundle, CARD, output=tmp_path)
+    assert any("plan.json" in text for label, text in plan_facts(bundle, tmp_path, CARD) if label == "plan")
 
 
 @pytest.mark.usefixtures("installed")
 def test_without_a_plan_that_fits_the_closest_is_named(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"has no TensorRT plan in .*; build one with `cellscribe build"):
+    command = rf"`cellscribe build {bundle.folder} --target this --output {tmp_path}`"
+    with pytest.raises(PlanError, match=rf"has no TensorRT plan in .*; build one with {command}"):
         choose_plan(bundle, CARD, output=tmp_path)
     make_plan(bundle, tmp_path, slots=4, version="11.0.0", compute_capability=90)
     make_plan(bundle, tmp_path, slots=8, compute_capability=90)
@@ -176,14 +181,14 @@ def test_plans_of_the_packaged_bundle_never_go_where_packages_lie(
 
 def test_a_recipe_names_its_folder_and_changes_its_hash(bundle: Bundle, tmp_path: Path) -> None:
     recipe = make_plan(bundle, tmp_path).recipe
-    assert recipe.folder_name == "rtx4090-sm89-trt11.4.0-fp16-b12"
-    assert replace(recipe, outputs=("evidence", "attention")).folder_name.endswith("-b12-attention")
-    assert replace(recipe, outputs=()).folder_name.endswith("-b12-plain")
-    others = {replace(recipe, **{name: 99}).hash for name in ("slots", "genes", "capacity", "cuda_major")}
-    assert len({recipe.hash, *others}) == 5
-    assert read_plan(tmp_path / recipe.folder_name) == Plan(
-        tmp_path / recipe.folder_name, recipe, read_plan(tmp_path / recipe.folder_name).files
-    )
+    assert recipe.folder_name == "rtx4090-sm89-trt11.4.0-fp16-b12-t24-g61"
+    assert replace(recipe, outputs=("evidence", "attention")).folder_name.endswith("-b12-t24-g61-attention")
+    assert replace(recipe, outputs=()).folder_name.endswith("-b12-t24-g61-plain")
+    assert len({replace(recipe, **{n: 99}).folder_name for n in ("slots", "genes", "max_new_tokens")}) == 3
+    others = {replace(recipe, **{name: 99}).hash for name in ("slots", "genes", "capacity", "cuda_major", "revision")}
+    assert len({recipe.hash, *others}) == 6
+    found = read_plan(tmp_path / recipe.folder_name)
+    assert found == Plan(tmp_path / recipe.folder_name, recipe, found.files, found.digest)
     assert asdict(recipe)["outputs"] == ("evidence",)
 
 
@@ -195,14 +200,12 @@ def test_a_missing_plugin_says_so(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_a_plan_that_tensorrt_refuses_says_why(bundle: Bundle, tmp_path: Path) -> None:
     plan = make_plan(bundle, tmp_path)
-    (plan.folder / "encoder.plan").write_bytes(b"not a plan")
-    plan = replace(plan, files={})
-    backend = open_fake(bundle, replace(plan, files={}))
-    with pytest.raises(PlanError, match=r"has no encoder\.plan"):
-        _ = backend._encoder
-    backend.plan.files["encoder.plan"] = None  # type: ignore[assignment]
+    path = plan.folder / "encoder.plan"
+    path.write_bytes(b"not a plan")
     with pytest.raises(PlanError, match=r"cannot load .*encoder\.plan \(magic tag does not match\)"):
-        _ = backend._encoder
+        open_fake(bundle, replace(plan, files={path.name: record(path)}))._encoder_for(61)
+    with pytest.raises(PlanError, match=r"has no encoder\.plan; build it anew"):
+        open_fake(bundle, replace(plan, files={}))._encoder_for(61)
 
 
 @pytest.mark.skipif(bool(this_machine().gpu), reason="this machine has a GPU")
