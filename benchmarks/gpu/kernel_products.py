@@ -62,7 +62,7 @@ def skinny(bench: Bench, name: str, rows: int, in_8_bits: bool) -> Case | None:
 
 def sampling(bench: Bench, slots: int, is_greedy: bool) -> Case:
     """One token of every slot; the texts go on and on."""
-    from cellscribe.engine.backends.cuda.ops import sample_pointers
+    from cellscribe.engine.backends.cuda.ops import ptr
     from cellscribe.kernels.parameters.sampling import Sample
 
     torch, ops, m = bench.torch, bench.ops, bench.model
@@ -83,7 +83,8 @@ def sampling(bench: Bench, slots: int, is_greedy: bool) -> Case:
         p = Sample(
             num_slots=slots, vocabulary=m.vocab, logits_type=_FP32, prompt_len=m.prompt_len, max_new_tokens=1 << 30,
             num_eos=1, temperature=0.0 if is_greedy else 0.7, top_p=1.0 if is_greedy else 0.9, logits_slot=m.vocab,
-            **sample_pointers(logits=logits[i], **state),
+            logits=ptr(logits[i]),
+            **{name: ptr(tensor) for name, tensor in state.items()},
         )  # fmt: skip
         return lambda: ops.sample(p)
 

@@ -248,9 +248,3 @@ def _ask(p: Any, scores: Scores | None, tokens: int) -> None:
 def ptr(tensor: Tensor | None) -> int | None:
     """Return where a tensor's elements begin, None for none."""
     return None if tensor is None else tensor.data_ptr()
-
-
-# How a sampling struct wants its tensors named; see :class:`cellscribe.kernels.parameters.sampling.Sample`.
-def sample_pointers(**tensors: Tensor | None) -> dict[str, int | None]:
-    """Return the addresses of tensors by name."""
-    return {name: ptr(tensor) for name, tensor in tensors.items()}

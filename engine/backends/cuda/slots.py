@@ -15,7 +15,7 @@ from cellscribe.engine.backends.cuda.decoder import CrossSource, Decoder, Stream
 from cellscribe.engine.backends.cuda.faults import running
 from cellscribe.engine.backends.cuda.few import MAX_ROWS, FewRows
 from cellscribe.engine.backends.cuda.graphs import StepGraphs
-from cellscribe.engine.backends.cuda.ops import sample_pointers
+from cellscribe.engine.backends.cuda.ops import ptr
 from cellscribe.engine.backends.cuda.state import Cursor, Report, SlotMemory
 from cellscribe.engine.backends.cuda.tickets import DeviceTicket, Joined
 from cellscribe.engine.decode.sampling import TOKEN_STREAM
@@ -177,11 +177,6 @@ class CudaSlots:
     def _sample(self, logits: Tensor, cursor: Cursor, report: Report, step: int) -> None:
         sampling = self._plan.sampling
         greedy = sampling.is_greedy
-        pointers = sample_pointers(
-            logits=logits, keys=cursor.keys, eos_ids=self._eos, finished=cursor.finished, lengths=cursor.lengths,
-            tokens=cursor.tokens, positions=cursor.positions, chosen=report.chosen[step],
-            logprobs=report.logprobs[step],
-        )  # fmt: skip
         self._ops.sample(
             Sample(
                 num_slots=len(logits),
@@ -193,7 +188,15 @@ class CudaSlots:
                 temperature=0.0 if greedy else sampling.temperature,
                 top_p=1.0 if greedy else sampling.top_p,
                 logits_slot=logits.stride(0),
-                **pointers,
+                logits=ptr(logits),
+                keys=ptr(cursor.keys),
+                eos_ids=ptr(self._eos),
+                finished=ptr(cursor.finished),
+                lengths=ptr(cursor.lengths),
+                tokens=ptr(cursor.tokens),
+                positions=ptr(cursor.positions),
+                chosen=ptr(report.chosen[step]),
+                logprobs=ptr(report.logprobs[step]),
             )
         )
 

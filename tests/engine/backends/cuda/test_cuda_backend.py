@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from cellscribe.engine.verify import TOLERANCES, measure_parity
 
 torch = pytest.importorskip("torch", reason="the CUDA backend needs torch")
 from cellscribe.engine.backends.cuda import CudaBackend  # noqa: E402
-from cellscribe.engine.backends.cuda.backend import shape_problems  # noqa: E402
 
 S, CELLS = 61, 6
 BUNDLES = ["tiny_bundle", "tiny_bundle_materialised", "tiny_bundle_fp16"]
@@ -238,25 +236,6 @@ def test_cells_are_encoded_while_steps_are_captured(device_kernels: Path, tiny_b
         thread.join()
     assert len(encoded) > 1
     assert all((one == encoded[0]).all() for one in encoded)
-
-
-def test_without_a_gpu_the_reason_is_one_sentence(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BackendError, match=r"^[^.]*\.[^.]*$|GPU|nvcc"):
-        CudaBackend(open_bundle(tiny_bundle))
-
-
-def test_sizes_that_the_kernels_are_not_built_for_are_named(tiny_bundle: Path, emulated_kernels: Path) -> None:
-    bundle = open_bundle(tiny_bundle)
-    cross = bundle.manifest.cross_attention
-    assert cross is not None
-    odd = replace(bundle, manifest=replace(bundle.manifest, cross_attention=replace(cross, d_memory=96, d_head=20)))
-    problems = shape_problems(odd)
-    assert len(problems) == 2
-    assert "20" in problems[0]
-    assert "96 wide" in problems[1]
-    with pytest.raises(BackendError, match="96 wide"):
-        CudaBackend(odd, "cpu", emulated_kernels)
 
 
 def forced_logits(backend: CudaBackend, num_slots: int, steps: int = 4) -> np.ndarray:
