@@ -199,7 +199,7 @@ int launch_skinny(const CellscribeSkinnyLinear& p, const Plan& plan, void* strea
 }
 
 bool is_placed(const void* p, int64_t row_bytes) {
-    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && row_bytes % 16 == 0;
+    return p && reinterpret_cast<uintptr_t>(p) % 16 == 0 && row_bytes % 16 == 0;
 }
 
 }  // namespace

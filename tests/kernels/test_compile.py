@@ -42,6 +42,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
 def test_no_kernel_spills_or_warns(compiled: dict[str, tuple[Path, str]]) -> None:
     for name, (_, told) in compiled.items():
         kernels = re.findall(r"Compiling entry function '(\w+)' for 'sm_(\d+)'", told)
+        if name == "library":  # has no kernels of its own
+            assert not kernels
+            continue
         assert {int(cc) for _, cc in kernels} == set(ARCHITECTURES), name
         spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", told)
         assert len(spills) >= len(kernels), name

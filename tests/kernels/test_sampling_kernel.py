@@ -202,6 +202,7 @@ def test_draws_follow_the_probabilities(runner: Runner) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"num_eos": 1},
         {"num_slots": 0},
         {"vocabulary": 0},
         {"vocabulary": 2**22 + 1},

@@ -181,9 +181,23 @@ def test_sizes_it_is_not_built_for_are_refused(runner: Runner, change: dict[str,
 
 def test_a_small_workspace_is_refused(runner: Runner) -> None:
     p = parameters(Case(1, 640, 64, splits=5), FP16)
-    p.weight, p.weight_row = 16, 64
+    p.weight = p.x = p.out = p.workspace = p.counters = 16
+    p.weight_row = 64
     p.workspace_bytes = runner.code("cellscribe_skinny_linear_workspace", p)
     assert runner.code("cellscribe_skinny_linear", p) == SMALL_WORKSPACE  # no counters
     p.num_counters = runner.code("cellscribe_skinny_linear_counters", p)
-    p.workspace_bytes -= 1
+    p.counters = None
     assert runner.code("cellscribe_skinny_linear", p) == SMALL_WORKSPACE
+    p.counters, p.workspace_bytes = 16, p.workspace_bytes - 1
+    assert runner.code("cellscribe_skinny_linear", p) == SMALL_WORKSPACE
+
+
+@pytest.mark.parametrize("missing", ["x", "out", "weight", "norm_weight"])
+def test_arrays_that_are_missing_are_refused(runner: Runner, missing: str) -> None:
+    p = parameters(Case(1, 640, 64), FP16)
+    p.weight_row, p.input = 64, 1  # CELLSCRIBE_INPUT_RMS_NORM
+    for name in ("x", "out", "weight", "norm_weight"):
+        setattr(p, name, None if name == missing else 16)
+    p.workspace = p.counters = 16
+    p.workspace_bytes, p.num_counters = 1 << 30, 1 << 20
+    assert runner.code("cellscribe_skinny_linear", p) == BAD_SHAPE
