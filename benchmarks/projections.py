@@ -44,10 +44,6 @@ DEVICES = (
     Device(Ceilings("RTX 4090", 1008e9, 165e12, 72 * _MIB), 24, "datasheet; dense fp16 with fp32 sums"),
     Device(Ceilings("H100 SXM", 3350e9, 989e12, 50 * _MIB), 80, "datasheet; dense fp16"),
     Device(Ceilings("H200", 4800e9, 989e12, 60 * _MIB), 141, "datasheet; dense fp16"),
-    Device(
-        Ceilings("H200 as seen", 4300e9, 790e12, 60 * _MIB), 141,
-        "a copy and a bf16 product through torch, seen on one H200 in an earlier run; not these kernels",
-    ),
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class KernelLibrary:
     Raises
     ------
     KernelError
-        When it was built from another release than this one.
+        When its parameter structs have other sizes than these: it was built from another release.
     """
 
     def __init__(self, path: Path) -> None:

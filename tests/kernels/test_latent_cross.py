@@ -47,6 +47,16 @@ CASES = {
     "one block": Case(3, 8, 3, 40, 64, num_blocks=1),
     "a block an item": Case(2, 8, 1, 300, 64, num_blocks=64),
     "peaked": Case(2, 8, 1, 129, 64, spread=12.0),
+    "2048 genes, 8 tokens": Case(1, 32, 8, 2048, 512, lengths=(2047,), holes=0.3),
+    "512 slots": Case(512, 4, 1, 33, 64, holes=0.3),
+    "7 tokens over two tiles of heads": Case(2, 33, 7, 2047, 256, lengths=(2047, 1), first_token=3),
+    "huge scores": Case(2, 8, 1, 300, 64, spread=3000.0),
+}
+# Sizes of real runs, for a GPU.
+LARGE = {
+    "512 slots of lingocell-1.1b": Case(512, 32, 1, 1201, 512, lengths=(1201,) * 511 + (17,)),
+    "512 slots, 2048 genes": Case(512, 32, 1, 2048, 512, holes=0.1),
+    "96 slots, 8 tokens": Case(96, 32, 8, 1201, 512, first_token=7),
 }
 
 
@@ -139,6 +149,12 @@ def test_the_emulated_kernel_equals_the_reference(placing_emulated, emulated: ct
 @pytest.mark.parametrize("name", CASES)
 def test_the_kernel_equals_the_reference(placing_device, device_library: ctypes.CDLL, name: str) -> None:
     check(placing_device, device_library, CASES[name])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", LARGE)
+def test_the_kernel_equals_the_reference_at_real_sizes(placing_device, device_library: ctypes.CDLL, name: str) -> None:
+    check(placing_device, device_library, LARGE[name])
 
 
 @pytest.mark.parametrize("name", ["256 wide", "full width"])

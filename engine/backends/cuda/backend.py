@@ -11,7 +11,7 @@ from cellscribe.engine.backends.base import Encoded, SlotPlan
 from cellscribe.engine.backends.contract import check_length
 from cellscribe.engine.backends.cuda.decoder import Decoder
 from cellscribe.engine.backends.cuda.encoder import Encoder
-from cellscribe.engine.backends.cuda.faults import require_room, running
+from cellscribe.engine.backends.cuda.faults import CELLS_AHEAD, require_room, running
 from cellscribe.engine.backends.cuda.few import FewRows
 from cellscribe.engine.backends.cuda.loading import load_decoder, load_encoder
 from cellscribe.engine.backends.cuda.ops import Ops
@@ -89,7 +89,7 @@ class CudaBackend:
     @property
     def cells_ahead(self) -> int:
         """Two chunks of the encoder."""
-        return 64 if self._device.type == "cuda" else 0
+        return CELLS_AHEAD if self._device.type == "cuda" else 0
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -147,7 +147,7 @@ class CudaBackend:
         """Allocate the slots of a run; RoomError says how many would fit where there is no room for all."""
         check_length(self.bundle, plan.max_new_tokens)
         with running(self._torch, self._device):
-            decoder, few, prompt = self._decoder, self._few, self._prompt
+            decoder, few, prompt, _ = self._decoder, self._few, self._prompt, self._encoder
             require_room(self._torch, self._device, self.bundle.manifest, plan, PROMPT_CELLS)
             return CudaSlots(decoder, few, prompt, plan)
 

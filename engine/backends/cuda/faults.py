@@ -14,6 +14,8 @@ from cellscribe.engine.errors import BackendError, RoomError
 from cellscribe.kernels.library import KernelError
 
 _HALF = 2
+CELLS_AHEAD = 64  # encoded cells that wait for a slot: two chunks of the encoder
+_CHUNK = 32
 
 
 @contextlib.contextmanager
@@ -50,17 +52,20 @@ def require_room(torch: Any, device: Any, manifest: Manifest, plan: SlotPlan, pr
 
 
 def slot_budget(manifest: Manifest, plan: SlotPlan, prompt_cells: int) -> Budget:
-    """Return the bytes of the slots (weights are loaded) and of the prompts that run at a time.
+    """Return the bytes of the slots (weights are loaded) and of what runs beside them.
 
-    A prompt keeps, while it runs, its keys and values in one cross layer and the widest activations of its tokens.
+    That is the prompts of a few cells (their keys and values in one cross layer, the widest activations of their
+    tokens), the cells that wait for a slot, and the chunk of cells that is being encoded.
     """
-    counted = budget(replace(manifest, precision="fp16"), plan, with_weights=False)
+    counted = budget(replace(manifest, precision="fp16"), plan, with_weights=False, cells_ahead=CELLS_AHEAD + _CHUNK)
+    encoder = manifest.encoder
+    chunk = _CHUNK * plan.num_genes * _HALF * (7 * encoder.d_model + encoder.d_ffn)
     shape, cross, prompt = manifest.decoder, manifest.cross_attention, manifest.prompt
     if shape is None or cross is None or prompt is None:
         return counted
     memory = plan.num_genes * (cross.d_memory + 4 * cross.n_kv_heads * cross.d_head)
     tokens = len(prompt.token_ids) * (3 * shape.d_ffn + 6 * shape.d_model)
-    return replace(counted, fixed=counted.fixed + prompt_cells * _HALF * (memory + tokens))
+    return replace(counted, fixed=counted.fixed + chunk + prompt_cells * _HALF * (memory + tokens))
 
 
 def _name(torch: Any, device: Any) -> str:

@@ -14,7 +14,7 @@ from cellscribe.engine.backends.cuda.cross import Latent, Projected, Projecting,
 from cellscribe.engine.backends.cuda.decoder import CrossSource, Decoder, Stream
 from cellscribe.engine.backends.cuda.faults import running
 from cellscribe.engine.backends.cuda.few import MAX_ROWS, FewRows
-from cellscribe.engine.backends.cuda.graphs import StepGraphs
+from cellscribe.engine.backends.cuda.graphs import StepGraph
 from cellscribe.engine.backends.cuda.ops import ptr
 from cellscribe.engine.backends.cuda.state import Cursor, Report, SlotMemory
 from cellscribe.engine.backends.cuda.tickets import DeviceTicket, Joined
@@ -57,7 +57,7 @@ class CudaSlots:
         self._free: list[Report] = []  # on the host
         self._eos = self._torch.tensor(sorted(plan.eos_ids), dtype=self._torch.int32, device=self._device)
         self._few = few
-        self._graphs = StepGraphs(self._torch, self._device)
+        self._graph = StepGraph(self._torch, self._device)
 
     def admit(self, admissions: Sequence[Admission]) -> Ticket:
         """Fill slots, run the prompt for them, and choose their first tokens."""
@@ -72,7 +72,7 @@ class CudaSlots:
         would save at the end of a run is less than the capture of another graph takes.
         """
         with running(self._torch, self._device):
-            self._graphs.run(self._plan.num_slots, self._run_steps, self._frozen)
+            self._graph.run(self._run_steps, self._frozen)
             host = self._free.pop() if self._free else self._new_report("cpu", *self._report.chosen.shape)
             host.copy_from(self._report)
             return self._ticket(host, np.arange(self._plan.num_slots), self._free.append)
@@ -88,15 +88,15 @@ class CudaSlots:
         with running(self._torch, self._device):
             self._memory.cursor.tokens[: len(tokens)] = self._ops.send(tokens)
 
-    def _run_steps(self, rows: int, one_is_enough: bool) -> None:
+    def _run_steps(self, one_is_enough: bool) -> None:
         for step in range(1 if one_is_enough else self.steps_per_ticket):
-            self._run_step(rows, step)
+            self._run_step(step)
 
-    def _run_step(self, rows: int, step: int) -> None:
+    def _run_step(self, step: int) -> None:
         memory, report, cursor = self._memory, self._report, self._memory.cursor
         attention = None if report.attention is None else report.attention[step]
         source = self._source(Seen(report.evidence[step], attention))
-        if self._few is not None and rows <= MAX_ROWS:
+        if self._few is not None and self._plan.num_slots <= MAX_ROWS:
             logits = self._few.step(cursor.tokens, cursor.positions, memory.caches, source)
         else:
             layers = range(self._decoder.shape.n_layers)
