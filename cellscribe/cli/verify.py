@@ -69,11 +69,12 @@ def _build_missing_plan(folder: str, plans: Path | None) -> None:
     """Build a plan for this GPU where none fits; where that cannot help, opening the backend says what would."""
     from cellscribe.cli.console import error_console
     from cellscribe.cli.progress import file_bars
-    from cellscribe.engine.backends.choose import plan_problem, torch_problem
+    from cellscribe.engine.backends.choose import check_plans, plan_problem, torch_problem
     from cellscribe.engine.bundle import open_bundle
     from cellscribe.engine.gpu import has_gpu
 
-    bundle = open_bundle(folder)
+    check_plans(plans)
+    bundle, console = open_bundle(folder), error_console()
     problem = plan_problem(bundle, plans=plans) if has_gpu() and not torch_problem() else ""
     if not problem:
         return
@@ -82,8 +83,13 @@ def _build_missing_plan(folder: str, plans: Path | None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("cellscribe"):
             raise
+        console.print(
+            f"no plan was built, as building needs {error.name}; install it with: pip install 'cellscribe[export]'.",
+            style="dim",
+            markup=False,
+            soft_wrap=True,
+        )
         return
-    console = error_console()
     console.print(
         f"building a plan with {_SLOTS} slots for this GPU: {problem}", style="dim", markup=False, soft_wrap=True
     )

@@ -86,7 +86,7 @@ def choose_backend(
     Raises
     ------
     UsageError
-        For an unknown name, or plans for a backend that has none.
+        For an unknown name, or plans for a backend that has none or that lie nowhere.
     BackendError
         When a backend that was asked for cannot run here; it says why. With "auto" and "onnxruntime" the CPU remains.
     BundleError
@@ -96,6 +96,7 @@ def choose_backend(
         raise UsageError(f"backend is {name!r}; choose one of {', '.join(NAMES)}.")
     if plans is not None and name not in ("auto", "tensorrt"):
         raise UsageError(f"--plans (plans) is for TensorRT and the backend is {name}; leave it out or choose tensorrt.")
+    check_plans(plans)
     how = _How(threads, device, plans)
     if name not in ("auto", "onnxruntime"):
         problem = problem_of(bundle, name, device=device, plans=plans)
@@ -108,6 +109,12 @@ def choose_backend(
         if backend is not None:
             return Choice(backend, one, tuple(passed))
     return Choice(_open(bundle, CPU, how), CPU, tuple(passed))
+
+
+def check_plans(plans: Path | None) -> None:
+    """Raise UsageError unless the folder of plans that a user names is there."""
+    if plans is not None and not plans.is_dir():
+        raise UsageError(f"--plans (plans) is {plans}, which is no folder; name one made by `cellscribe build --output`.")
 
 
 def examine_backends(bundle: Bundle, plans: Path | None = None) -> Iterator[Passed]:
@@ -165,7 +172,7 @@ def _gpu_problem(bundle: Bundle, name: str, how: _How) -> str:
     if name == "cuda":
         from cellscribe.engine.backends.cuda import cuda_problems
 
-        return " ".join(cuda_problems(bundle))
+        return " ".join(cuda_problems(bundle, f"cuda:{how.device}"))
     if name == "onnxruntime-cuda":
         from cellscribe.engine.backends.onnxruntime_cuda import cuda_provider_problem
 

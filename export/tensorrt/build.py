@@ -21,7 +21,7 @@ from cellscribe.export.tensorrt.network import build_plan
 from cellscribe.export.tensorrt.progress import Report, Watcher, interruptible
 from cellscribe.export.tensorrt.target import Target, choose_product, parse_target
 
-MAX_SLOTS = 512
+MAX_SLOTS, MAX_GENES = 512, 65535
 PROMPT_BATCH = ENCODE_BATCH = 8  # cells per run of a prompt or of the encoder, at most: bounds their scratch memory
 
 
@@ -97,6 +97,7 @@ def build_plans(
         When the folder cannot be written.
     """
     _check_sizes(bundle, slots, max_new_tokens, outputs)
+    _check_genes(bundle, genes)
     machine = machine or this_machine()
     aimed = parse_target(target, machine)
     installed = choose_product(aimed, machine, product)
@@ -112,7 +113,7 @@ def build_plans(
         for graph in _graphs(bundle):
             seconds[plan_file(graph)] = _build_one(bundle, graph, installed, recipe, folder, timing_cache, progress)
         is_listed = seal(folder, recipe, seconds)
-        plan = place(folder, home, recipe)
+        plan = place(folder, home, recipe, is_given=output is not None)
     return BuildReport(plan, str(installed), reused=False, seconds=seconds, is_found=is_found and is_listed)
 
 
@@ -192,3 +193,11 @@ def _check_sizes(bundle: Bundle, slots: int, max_new_tokens: int, outputs: tuple
             f"the bundle {bundle.name} has {shape.max_positions} positions, too few for a prompt of "
             f"{len(prompt.token_ids)} and {max_new_tokens} new tokens; choose fewer."
         )
+
+
+def _check_genes(bundle: Bundle, genes: int | None) -> None:
+    """A cell has each token of the vocabulary once at most."""
+    if genes is not None:
+        most = min(len(bundle.vocabulary.tokens), MAX_GENES)
+        if not 1 <= genes <= most:
+            raise UsageError(f"genes is {genes} and a cell of the bundle {bundle.name} has at most {most}; choose 1 to {most}.")

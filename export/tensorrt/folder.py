@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +22,8 @@ from cellscribe.engine.bundle.integrity import record
 from cellscribe.engine.bundle.manifest import FileRecord
 from cellscribe.engine.errors import OutputError, PlanError
 
-_TRIES = 20
+_TRIES, _DAY = 20, 86400
+_STAGED = ".*-sm*-b*-g*-*"  # what staging makes of a recipe's folder_name
 _RACES = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)  # somebody else put a plan there, or took it away
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -55,6 +58,7 @@ def staging(home: Path, name: str, *, is_given: bool) -> Iterator[Path]:
     other = "choose another one with --output" if is_given else "choose a folder with --output"
     try:
         home.mkdir(parents=True, exist_ok=True)
+        _sweep(home)
         folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=home))
     except OSError as error:
         raise OutputError(f"{home} cannot be written ({error.strerror}); {other}.") from error
@@ -65,6 +69,14 @@ def staging(home: Path, name: str, *, is_given: bool) -> Iterator[Path]:
         raise OutputError(f"{home / name} could not be written ({error.strerror}); {mend}.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(home: Path) -> None:
+    """Remove what builds that were killed left behind, a day ago or longer."""
+    for path in home.glob(_STAGED):
+        with contextlib.suppress(OSError):
+            if not path.is_symlink() and time.time() - path.stat().st_mtime > _DAY:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def seal(folder: Path, recipe: Recipe, seconds: dict[str, float]) -> bool:
@@ -82,10 +94,11 @@ def seal(folder: Path, recipe: Recipe, seconds: dict[str, float]) -> bool:
     return trust(read_plan(folder).digest)
 
 
-def place(folder: Path, home: Path, recipe: Recipe) -> Plan:
+def place(folder: Path, home: Path, recipe: Recipe, *, is_given: bool) -> Plan:
     """Put a sealed folder in its place, instead of what is there.
 
-    Where another process does the same at the same time, its plan is as good as this one.
+    Where another process does the same at the same time, its plan is as good as this one: another user's is taken
+    only where `is_given`, as by :func:`matching`.
     """
     target = home / recipe.folder_name
     for left in reversed(range(_TRIES)):
@@ -99,6 +112,6 @@ def place(folder: Path, home: Path, recipe: Recipe) -> Plan:
         except OSError as error:
             if error.errno not in _RACES or not left:
                 raise
-            if (plan := matching(home, recipe, is_given=False)) is not None:
+            if (plan := matching(home, recipe, is_given=is_given)) is not None:
                 return plan
     raise AssertionError("unreachable")

@@ -14,6 +14,7 @@ from cellscribe.engine.backends.base import Encoded, SlotPlan
 from cellscribe.engine.backends.tensorrt.device import CudaDevice, Device, Tensor
 from cellscribe.engine.backends.tensorrt.encoder import Encoder
 from cellscribe.engine.backends.tensorrt.engine import Engine
+from cellscribe.engine.backends.tensorrt.faults import running
 from cellscribe.engine.backends.tensorrt.find import pick_plan, usable_plans
 from cellscribe.engine.backends.tensorrt.homes import build_command
 from cellscribe.engine.backends.tensorrt.layout import Described, cache_names, described
@@ -111,8 +112,15 @@ class TensorRTBackend:
         return self.plan.recipe.encode_batch
 
     def encode(self, batch: TokenBatch) -> Encoded:
-        """Encode cells; their memory stays on the GPU."""
-        return self._encoder_for(batch.genes.shape[1])(batch)
+        """Encode cells; their memory stays on the GPU.
+
+        Raises
+        ------
+        BackendError
+            When the GPU fails, or has too little memory (RoomError).
+        """
+        with running(self._torch, self._device.name):
+            return self._encoder_for(batch.genes.shape[1])(batch)
 
     def open_slots(self, plan: SlotPlan) -> TensorRTSlots:
         """Allocate the slots of a run, in the smallest plan that holds it.
@@ -123,23 +131,29 @@ class TensorRTBackend:
             When they do not fit; it says the bytes needed and how many slots would fit.
         PlanError
             When no plan is large enough for them.
+        BackendError
+            When the GPU fails.
         """
         if not self.bundle.describes:
             raise BundleError(
                 f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text."
             )
         self.plan = pick_plan(self.bundle, self._plans, plan)
+        with running(self._torch, self._device.name):
+            slots = self._lay_out(replace(plan, num_slots=max(plan.num_slots, 1)))
+        self._remark = slots.remark
+        return slots
+
+    def _lay_out(self, plan: SlotPlan) -> TensorRTSlots:
         try:
             parts, _ = self._parts_of(self.plan), self._encoder_for(plan.num_genes)  # first: slots get what they leave
-            slots = TensorRTSlots(parts, replace(plan, num_slots=max(plan.num_slots, 1)))
+            return TensorRTSlots(parts, plan)
         except self._torch.OutOfMemoryError as error:
             raise RoomError(
                 f"{self._device.name} ran out of memory while {plan.num_slots} slots were laid out; half of them may "
                 "fit, so choose a smaller --batch-size.",
                 plan.num_slots // 2,
             ) from error
-        self._remark = slots.remark
-        return slots
 
     def _encoder_for(self, genes: int) -> Encoder:
         """Return an encoder for cells of a length; any plan of the bundle computes the same."""

@@ -58,13 +58,15 @@ class Recipe:
 
     @property
     def folder_name(self) -> str:
-        """Name of the plan's folder."""
+        """Name of the plan's folder: sizes for people, and the start of the hash, so that no recipe takes another's."""
         extra = f"-t{self.max_new_tokens}" if self.capacity else ""
         extra += f"-g{self.genes}"
         extra += "-attention" if "attention" in self.outputs else ""
         extra += "" if "evidence" in self.outputs or not self.capacity else "-plain"
+        extra += f"-cu{self.cuda_major}" if self.cuda_major else ""
         return (
             f"{self.gpu}-sm{self.compute_capability}-{self.product}{self.version}-{self.precision}-b{self.slots}{extra}"
+            f"-{self.hash[:8]}"
         )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.backends.base import Admission, Chosen, Floats, Ints, SlotPlan
 from cellscribe.engine.backends.tensorrt.device import Fetch
+from cellscribe.engine.backends.tensorrt.faults import running
 from cellscribe.engine.backends.tensorrt.layout import (
     Kept,
     cache_names,
@@ -33,10 +36,12 @@ class Pending:
 
     fetch: Fetch
     asked: npt.NDArray[np.bool_]
+    running: Callable[[], AbstractContextManager[None]]  # says in one sentence what goes wrong
 
     def wait(self) -> tuple[Chosen, ...]:
         """Return the choices of the rows that were asked for and whose texts had not ended."""
-        spoke, tokens, logprobs, evidence, *attention = self.fetch()
+        with self.running():  # what failed in a step is heard of here
+            spoke, tokens, logprobs, evidence, *attention = self.fetch()
         slots = np.flatnonzero(np.logical_and(spoke, self.asked)).astype(np.int64)
         seen = np.asarray(attention[0], np.float32)[slots, :, :, 0] if attention else None
         return (
@@ -72,6 +77,7 @@ class TensorRTSlots:
 
     def __init__(self, parts: Parts, slots: SlotPlan) -> None:
         self._parts, self._slots, self.remark = parts, slots, ""
+        self._running = partial(running, parts.torch, parts.device.name)
         rows, recipe = slots.num_slots, parts.plan.recipe
         _check_in_place(parts)
         kept = slot_layout(parts.described, parts.plan, slots, rows)
@@ -118,7 +124,7 @@ class TensorRTSlots:
         """Fill slots, run the prompt for them, and choose their first tokens."""
         ordered = sorted(admissions, key=lambda a: a.slot)
         slots = np.array([a.slot for a in ordered], dtype=np.int64)
-        with self._parts.device.working():
+        with self._running(), self._parts.device.working():
             self._state.spoke.zero_()
             for one in ordered:
                 self._fill(one)
@@ -126,24 +132,22 @@ class TensorRTSlots:
                 rows = slice(first, first + count)
                 self._prompt.run(rows)
                 self._state.advance(self._tensors["logits"][rows, 0], rows)
-        return self._ticket(slots)
+            return self._ticket(slots)
 
     def step(self, active: Ints) -> Pending:
         """Choose the next token of the active slots."""
-        if self._replay is not None:
-            self._replay()
-        else:
-            with self._parts.device.working():
-                self._program()
-        return self._ticket(active)
+        with self._running(), self._parts.device.working():
+            (self._replay or self._program)()
+            return self._ticket(active)
 
     def logits(self, count: int) -> Floats:
         """Logits [count, V] that chose the last tokens of the first slots."""
-        return np.asarray(self._parts.device.fetch([self._tensors["logits"][:count, 0]])()[0], np.float32)
+        with self._running():
+            return np.asarray(self._parts.device.fetch([self._tensors["logits"][:count, 0]])()[0], np.float32)
 
     def force(self, tokens: Ints) -> None:
         """Put other tokens in place of the last chosen ones of the first slots."""
-        with self._parts.device.working():
+        with self._running(), self._parts.device.working():
             self._state.tokens[: len(tokens), 0].copy_(self._parts.device.upload(tokens))
 
     def _ticket(self, slots: Ints) -> Pending:
@@ -153,7 +157,7 @@ class TensorRTSlots:
         wanted = [state.spoke, state.chosen, state.logprobs, tensors["evidence"]]
         if self._slots.keep_attention:
             wanted.append(tensors["attention"])
-        return Pending(self._parts.device.fetch(wanted), asked)
+        return Pending(self._parts.device.fetch(wanted), asked, self._running)
 
     def _fill(self, one: Admission) -> None:
         """Put a cell into its slot; what stands behind the mask is never copied, whatever it holds."""

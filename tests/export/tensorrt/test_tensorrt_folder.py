@@ -33,7 +33,7 @@ def sealed(home: Path, content: str) -> Any:
 
 def test_a_plan_is_put_in_the_place_of_an_older_one_and_is_the_users_own(tmp_path: Path) -> None:
     for content in ("old", "new"):
-        plan = folders.place(sealed(tmp_path, content), tmp_path, RECIPE)
+        plan = folders.place(sealed(tmp_path, content), tmp_path, RECIPE, is_given=False)
     assert (plan.folder / "decoder.plan").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == [RECIPE.folder_name]
     assert is_trusted(plan.digest)
@@ -41,14 +41,14 @@ def test_a_plan_is_put_in_the_place_of_an_older_one_and_is_the_users_own(tmp_pat
 
 
 def test_a_plan_that_somebody_else_built_is_not_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = folders.place(sealed(tmp_path, "a"), tmp_path, RECIPE)
+    plan = folders.place(sealed(tmp_path, "a"), tmp_path, RECIPE, is_given=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
     assert folders.matching(tmp_path, RECIPE, is_given=False) is None
     assert folders.matching(tmp_path, RECIPE, is_given=True) == plan
 
 
 def test_of_two_builders_at_a_time_either_plan_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders.place(sealed(tmp_path, "old"), tmp_path, RECIPE)
+    folders.place(sealed(tmp_path, "old"), tmp_path, RECIPE, is_given=False)
     mine, other = sealed(tmp_path, "mine"), sealed(tmp_path, "other")
     rename = os.rename
 
@@ -58,12 +58,12 @@ def test_of_two_builders_at_a_time_either_plan_is_taken(tmp_path: Path, monkeypa
             rename(other, source)  # the other one comes first
 
     monkeypatch.setattr(folders.os, "rename", race)
-    plan = folders.place(mine, tmp_path, RECIPE)
+    plan = folders.place(mine, tmp_path, RECIPE, is_given=False)
     assert (plan.folder / "decoder.plan").read_text() == "other"
 
 
 def test_a_plan_that_vanishes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders.place(sealed(tmp_path, "old"), tmp_path, RECIPE)
+    folders.place(sealed(tmp_path, "old"), tmp_path, RECIPE, is_given=False)
     mine, rename, tries = sealed(tmp_path, "mine"), os.rename, []
 
     def gone(source: Path, target: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_plan_that_vanishes_meanwhile_is_no_error(tmp_path: Path, monkeypatch:
         rename(source, target)
 
     monkeypatch.setattr(folders.os, "rename", gone)
-    assert (folders.place(mine, tmp_path, RECIPE).folder / "decoder.plan").read_text() == "mine"
+    assert (folders.place(mine, tmp_path, RECIPE, is_given=False).folder / "decoder.plan").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_cannot_be_written_says_what_to_do(tmp_path: Path, number: int, is_
 
 
 def test_a_plan_that_was_copied_keeps_its_digest(tmp_path: Path) -> None:
-    plan = folders.place(sealed(tmp_path / "a", "x"), tmp_path / "a", RECIPE)
+    plan = folders.place(sealed(tmp_path / "a", "x"), tmp_path / "a", RECIPE, is_given=False)
     copied = Path(shutil.copytree(plan.folder, tmp_path / "b"))
     assert read_plan(copied).digest == plan.digest
 
