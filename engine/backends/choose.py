@@ -114,7 +114,9 @@ def choose_backend(
 def check_plans(plans: Path | None) -> None:
     """Raise UsageError unless the folder of plans that a user names is there."""
     if plans is not None and not plans.is_dir():
-        raise UsageError(f"--plans (plans) is {plans}, which is no folder; name one made by `cellscribe build --output`.")
+        raise UsageError(
+            f"--plans (plans) is {plans}, which is no folder; name one made by `cellscribe build --output`."
+        )
 
 
 def examine_backends(bundle: Bundle, plans: Path | None = None) -> Iterator[Passed]:

@@ -200,4 +200,4 @@ def _check_genes(bundle: Bundle, genes: int | None) -> None:
     if genes is not None:
         most = min(len(bundle.vocabulary.tokens), MAX_GENES)
         if not 1 <= genes <= most:
-            raise UsageError(f"genes is {genes} and a cell of the bundle {bundle.name} has at most {most}; choose 1 to {most}.")
+            raise UsageError(f"genes is {genes}; choose 1 to {most}, the most that a cell of {bundle.name} can have.")

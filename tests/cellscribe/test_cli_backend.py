@@ -19,6 +19,7 @@ from cellscribe.engine import device_facts, gpu
 from cellscribe.engine.backends import choose
 from cellscribe.engine.backends.choose import Passed
 from cellscribe.engine.errors import BackendError
+from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.types import Description
 
 Call = Callable[..., Result]
@@ -197,6 +198,28 @@ def test_plans_for_another_backend_are_wrong_usage(cellscribe: Call, tmp_path: P
     assert result.exit_code == 2
     assert "is for TensorRT and the backend is onnxruntime-cpu" in result.stderr
     assert cellscribe("verify", "demo", "--plans", tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_plans_that_are_not_there_are_wrong_usage(cellscribe: Call, tmp_path: Path, backend: str) -> None:
+    for command in (("verify", "demo"), ("doctor",), ("describe", packaged_cells())):
+        result = cellscribe(*command, "--backend", backend, "--plans", tmp_path / "nope")
+        assert result.exit_code == 2, command
+        assert "nope, which is no folder; name one made by" in result.stderr
+
+
+def test_verify_says_what_building_a_plan_lacks(cellscribe: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoOnnx:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "cellscribe.export.tensorrt":
+                raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
+
+    Building(monkeypatch, "no plan.")
+    monkeypatch.delitem(sys.modules, "cellscribe.export.tensorrt")
+    monkeypatch.setattr(sys, "meta_path", [NoOnnx(), *sys.meta_path])
+    result = cellscribe("verify", "demo", "--backend", "tensorrt")
+    assert "no plan was built, as building needs onnx; install it with: pip install" in result.stderr
+    assert "error: " in result.stderr
 
 
 @pytest.mark.parametrize("command", ["describe", "embed", "doctor"])

@@ -136,8 +136,12 @@ class TensorRTSlots:
 
     def step(self, active: Ints) -> Pending:
         """Choose the next token of the active slots."""
-        with self._running(), self._parts.device.working():
-            (self._replay or self._program)()
+        with self._running():
+            if self._replay is not None:
+                self._replay()
+            else:
+                with self._parts.device.working():
+                    self._program()
             return self._ticket(active)
 
     def logits(self, count: int) -> Floats:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cellscribe.engine.backends import choose, tensorrt
+from cellscribe.engine.backends import choose, cuda, tensorrt
 from cellscribe.engine.backends.choose import (
     CPU,
     choose_backend,
@@ -163,6 +163,18 @@ def test_device_and_plans_reach_tensorrt(bundle: Bundle, tmp_path: Path, monkeyp
 def test_plans_are_for_tensorrt_alone(bundle: Bundle, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=f"is for TensorRT and the backend is {name}; leave it out"):
         choose_backend(bundle, name, plans=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["auto", "tensorrt"])
+def test_plans_that_are_not_there_are_refused(bundle: Bundle, tmp_path: Path, no_gpu: None, name: str) -> None:
+    with pytest.raises(UsageError, match=r"is .*/nope, which is no folder; name one made by `cellscribe build --out"):
+        choose_backend(bundle, name, plans=tmp_path / "nope")
+
+
+def test_the_gpu_that_was_asked_for_is_the_one_looked_at(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "has_gpu", lambda: True)
+    monkeypatch.setattr(cuda, "cuda_problems", lambda _, device="cuda": (f"looked at {device}.",))
+    assert problem_of(bundle, "cuda", device=1) == "looked at cuda:1."
 
 
 def test_the_precision_is_the_backends_own_or_the_bundles(bundle: Bundle) -> None:

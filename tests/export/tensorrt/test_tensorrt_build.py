@@ -25,6 +25,7 @@ from cellscribe.engine.bundle.integrity import record
 from cellscribe.engine.bundle.load import DECODER, ENCODER
 from cellscribe.engine.errors import PlanError
 from cellscribe.engine.packaged import packaged_bundle
+from cellscribe.export.bundle import export_random
 from cellscribe.export.tensorrt import build as building
 from cellscribe.export.tensorrt import build_plans
 from cellscribe.export.tensorrt.graph import Graph, prepared
@@ -90,11 +91,13 @@ def test_a_slice_of_the_full_size_model_builds_for_the_4090(
     assert decoder[-1] == 1.0
 
 
-def test_the_packaged_bundle_builds_although_it_is_fp32_and_read_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("outputs", [("evidence",), ()])
+def test_the_packaged_bundle_builds_although_it_is_fp32_and_read_only(tmp_path: Path, outputs: tuple[str, ...]) -> None:
     folder = Path(shutil.copytree(packaged_bundle(), tmp_path / "demo"))
     bundle = open_bundle(folder)
     before = {path.name: record(path) for path in folder.iterdir()}
-    report = build_plans(bundle, "rtx4090", slots=SLOTS, output=tmp_path / "plans")
+    report = build_plans(bundle, "rtx4090", slots=SLOTS, outputs=outputs, output=tmp_path / "plans")
+    assert report.plan.recipe.outputs == outputs
     assert report.plan.folder.parent == tmp_path / "plans"
     assert report.plan.recipe.precision == "fp16"
     assert {path.name: record(path) for path in folder.iterdir()} == before
@@ -107,7 +110,8 @@ def test_plans_lie_in_the_bundle_are_reused_and_are_built_anew_when_stale(
     bundle = open_bundle(folder)
     first = build_plans(bundle, "sm_89", slots=4)
     genes = bundle.manifest.cells.num_genes + 1
-    assert first.plan.folder == folder / "plans" / f"gpu-sm89-rtx{trt.__version__}-fp16-b4-t96-g{genes}"
+    assert first.plan.folder == folder / "plans" / first.plan.recipe.folder_name
+    assert first.plan.folder.name.startswith(f"gpu-sm89-rtx{trt.__version__}-fp16-b4-t96-g{genes}-")
     assert not first.reused
     again = build_plans(open_bundle(folder), "sm_89", slots=4)
     assert again.reused
@@ -118,6 +122,22 @@ def test_plans_lie_in_the_bundle_are_reused_and_are_built_anew_when_stale(
     (longer.plan.folder / "encoder.plan").write_bytes(b"damaged")
     assert not build_plans(bundle, "sm_89", slots=4, max_new_tokens=97).reused
     assert {path.name for path in (folder / "plans").iterdir()} == {first.plan.folder.name, longer.plan.folder.name}
+
+
+def test_plans_of_two_bundles_share_a_folder(tmp_path: Path) -> None:
+    """They have the same sizes, and are told apart by their graphs."""
+    home, bundles = tmp_path / "plans", []
+    for seed in (0, 1):
+        export_random("lingocell-tiny", tmp_path / f"bundle{seed}", precision="fp16", seed=seed)
+        bundles.append(open_bundle(tmp_path / f"bundle{seed}"))
+    built = [build_plans(bundle, "sm_89", slots=2, output=home) for bundle in bundles]
+    assert {path.name for path in home.iterdir()} == {one.plan.folder.name for one in built}
+    assert len({one.plan.folder.name for one in built}) == 2
+    for bundle, one in zip(bundles, built, strict=True):
+        assert f"{one.plan.folder}: " in one.lines()[0]
+        again = build_plans(bundle, "sm_89", slots=2, output=home)
+        assert again.reused
+        assert again.plan == one.plan
 
 
 @pytest.mark.parametrize("name", ["tiny_bundle", "tiny_bundle_fp16", "tiny_bundle_materialised"])

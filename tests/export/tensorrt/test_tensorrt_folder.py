@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +61,31 @@ def test_of_two_builders_at_a_time_either_plan_is_taken(tmp_path: Path, monkeypa
     monkeypatch.setattr(folders.os, "rename", race)
     plan = folders.place(mine, tmp_path, RECIPE, is_given=False)
     assert (plan.folder / "decoder.plan").read_text() == "other"
+
+
+def test_a_plan_of_another_user_is_taken_only_from_a_folder_that_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(source: Path, target: Path) -> None:
+        raise OSError(errno.EEXIST, "somebody else was there")
+
+    plan, mine = folders.place(sealed(tmp_path, "old"), tmp_path, RECIPE, is_given=True), sealed(tmp_path, "mine")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another user"))
+    monkeypatch.setattr(folders.os, "rename", busy)
+    assert folders.place(mine, tmp_path, RECIPE, is_given=True) == plan
+    with pytest.raises(OSError, match="somebody else"):
+        folders.place(mine, tmp_path, RECIPE, is_given=False)
+
+
+def test_what_a_killed_build_left_goes_after_a_day(tmp_path: Path) -> None:
+    old, new, other = (tmp_path / name for name in (f".{RECIPE.folder_name}-a", f".{RECIPE.folder_name}-b", ".other"))
+    for path, age in ((old, 90_000), (new, 3600), (other, 90_000)):
+        path.mkdir()
+        (path / "decoder.plan").write_text("half of it")
+        os.utime(path, (time.time() - age,) * 2)
+    with folders.staging(tmp_path, RECIPE.folder_name, is_given=True):
+        assert not old.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {new.name, other.name}
 
 
 def test_a_plan_that_vanishes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

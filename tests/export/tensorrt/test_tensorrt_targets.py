@@ -56,6 +56,8 @@ def test_bad_sizes_and_places_are_refused(tiny_bundle_fp16: Path, tmp_path: Path
     bundle = open_bundle(tiny_bundle_fp16)
     for options, why in (
         ({"slots": 513}, "slots is 513; choose 1 to 512"),
+        ({"genes": 0}, "genes is 0; choose 1 to "),
+        ({"genes": 999_999}, f"choose 1 to {len(bundle.vocabulary.tokens)}, the most that a cell of"),
         ({"max_new_tokens": 257}, "choose 1 to 256"),
         ({"outputs": ("logits",)}, "choose evidence or attention"),
         ({"timing_cache": tmp_path / "cache"}, "is for TensorRT 11"),

@@ -181,10 +181,12 @@ def test_plans_of_the_packaged_bundle_never_go_where_packages_lie(
 
 def test_a_recipe_names_its_folder_and_changes_its_hash(bundle: Bundle, tmp_path: Path) -> None:
     recipe = make_plan(bundle, tmp_path).recipe
-    assert recipe.folder_name == "rtx4090-sm89-trt11.4.0-fp16-b12-t24-g61"
-    assert replace(recipe, outputs=("evidence", "attention")).folder_name.endswith("-b12-t24-g61-attention")
-    assert replace(recipe, outputs=()).folder_name.endswith("-b12-t24-g61-plain")
-    assert len({replace(recipe, **{n: 99}).folder_name for n in ("slots", "genes", "max_new_tokens")}) == 3
+    assert recipe.folder_name == f"rtx4090-sm89-trt11.4.0-fp16-b12-t24-g61-cu13-{recipe.hash[:8]}"
+    assert "-b12-t24-g61-attention-cu13-" in replace(recipe, outputs=("evidence", "attention")).folder_name
+    assert "-b12-t24-g61-plain-cu13-" in replace(recipe, outputs=()).folder_name
+    assert "-g61-cu" not in replace(recipe, cuda_major=None).folder_name
+    changes = ("slots", "genes", "max_new_tokens", "capacity", "cuda_major", "revision", "graphs")
+    assert len({replace(recipe, **{n: 99}).folder_name for n in changes}) == len(changes)  # type: ignore[arg-type]
     others = {replace(recipe, **{name: 99}).hash for name in ("slots", "genes", "capacity", "cuda_major", "revision")}
     assert len({recipe.hash, *others}) == 6
     found = read_plan(tmp_path / recipe.folder_name)
