@@ -13,11 +13,12 @@ from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.errors import BackendError, PlanError, UsageError
 from cellscribe.engine.gpu import has_gpu
 
-BackendName = Literal["auto", "tensorrt", "cuda", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
+BackendName = Literal["auto", "tensorrt", "cuda", "cpu", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
 NAMES: tuple[str, ...] = get_args(BackendName)
-CPU = "onnxruntime-cpu"
-_BEST_FIRST = ("tensorrt", "cuda", "onnxruntime-cuda", CPU)
+CPU, NATIVE = "onnxruntime-cpu", "cpu"
+_BEST_FIRST = ("tensorrt", "cuda", "onnxruntime-cuda", NATIVE, CPU)
 _ONNXRUNTIME = ("onnxruntime-cuda", CPU)
+_ON_GPU = ("tensorrt", "cuda", "onnxruntime-cuda")
 _NO_GPU = "no NVIDIA GPU answers; install or update its driver, and look at CUDA_VISIBLE_DEVICES."
 
 
@@ -74,8 +75,8 @@ def choose_backend(
     bundle
         What is to run.
     name
-        "tensorrt", "cuda", "onnxruntime-cuda" or "onnxruntime-cpu"; "onnxruntime" is the better of the last two, and
-        "auto" the best of all, in that order.
+        "tensorrt", "cuda", "onnxruntime-cuda", "cpu" (our own library) or "onnxruntime-cpu"; "auto" is the best of all,
+        in that order, and "onnxruntime" the better of the two that bear its name.
     threads
         CPU threads; None takes all that the process may use.
     device
@@ -126,7 +127,7 @@ def examine_backends(bundle: Bundle, plans: Path | None = None) -> Iterator[Pass
 
 
 def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None = None) -> str:
-    """Say why a backend cannot run a bundle on a GPU of this machine; empty when nothing is known to keep it from it.
+    """Say why a backend cannot run a bundle on this machine; empty when nothing is known to keep it from it.
 
     Parameters
     ----------
@@ -135,6 +136,8 @@ def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None
     """
     if name == CPU:
         return ""
+    if name in _ON_GPU and bundle.manifest.gpu_problem:
+        return bundle.manifest.gpu_problem
     if not has_gpu():
         return _NO_GPU
     try:
@@ -213,6 +216,10 @@ def _open(bundle: Bundle, name: str, how: _How) -> Backend:
         from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 
         return OnnxRuntimeCpu(bundle, how.threads)
+    if name == NATIVE:
+        from cellscribe.engine.backends.cpu import CpuBackend
+
+        return CpuBackend(bundle, how.threads)
     if name == "onnxruntime-cuda":
         from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
         from cellscribe.engine.backends.sessions import Device

@@ -1,0 +1,102 @@
+"""The native CPU backend."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellscribe.engine.backends.base import Encoded, SlotPlan
+from cellscribe.engine.backends.contract import check_length
+from cellscribe.engine.backends.cpu.loading import NativeDecoder, load_decoder
+from cellscribe.engine.backends.cpu.slots import CpuSlots
+from cellscribe.engine.backends.sessions import default_threads
+from cellscribe.engine.bundle.load import PREFIX, Bundle
+from cellscribe.engine.cells import TokenBatch
+from cellscribe.engine.errors import BackendError, BundleError
+from cellscribe.kernels.cpu_library import CpuLibrary, instruction_sets, load_cpu_library
+
+if TYPE_CHECKING:
+    from cellscribe.engine.backends.cpu.encoder import CpuEncoder
+
+_WORDS = {"avx2": "AVX2", "avx512": "AVX-512 VNNI", "avx512bf16": "AVX-512 VNNI and BF16"}
+
+
+def cpu_problem() -> str:
+    """Say why the native library does not run here; empty when it does."""
+    if load_cpu_library() is None:
+        return "its library is not there; install cellscribe where a C++ compiler is found."
+    if not instruction_sets():
+        return "this CPU lacks AVX2."
+    return ""
+
+
+class CpuBackend:
+    """Runs a bundle with our own library on the CPU.
+
+    Weights stay as the bundle stores them: float32, fp16 (multiplied in float32), or 8 and 4 bits in blocks of 32, which
+    are multiplied with activations rounded to 8 bits. Texts do not depend on the number of slots or threads.
+
+    Parameters
+    ----------
+    bundle
+        What is to run.
+    threads
+        None takes all that the process may use.
+    instruction_set
+        "avx512bf16", "avx512" or "avx2"; None takes the best one.
+
+    Raises
+    ------
+    BackendError
+        When the library cannot run here.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None, instruction_set: str | None = None) -> None:
+        problem = cpu_problem()
+        if problem:
+            raise BackendError(f"the native CPU backend cannot run here: {problem}")
+        self.bundle = bundle
+        self.threads = threads or default_threads()
+        try:
+            self.library = CpuLibrary(self.threads, instruction_set)
+        except RuntimeError as error:
+            raise BackendError(f"the native CPU backend cannot run here: {error}.") from error
+
+    @property
+    def device(self) -> str:
+        """Device, instructions and threads in words."""
+        plural = "s" if self.threads != 1 else ""
+        return f"CPU, native, {_WORDS[self.library.instruction_set]}, {self.threads} thread{plural}"
+
+    @property
+    def cells_ahead(self) -> int:
+        """None: the cores that would encode are those that decode."""
+        return 0
+
+    @cached_property
+    def encoder(self) -> CpuEncoder:
+        """The encoder, packed when cells are first encoded."""
+        from cellscribe.engine.backends.cpu.encoder import CpuEncoder
+
+        return CpuEncoder(self.bundle, self.library)
+
+    @cached_property
+    def decoder(self) -> NativeDecoder:
+        """The decoder, packed when text is first asked for."""
+        return load_decoder(self.bundle, self.library)
+
+    def encode(self, batch: TokenBatch) -> Encoded:
+        """Encode cells."""
+        return self.encoder.encode(batch)
+
+    def open_slots(self, plan: SlotPlan) -> CpuSlots:
+        """Take room for the slots of a run."""
+        manifest = self.bundle.manifest
+        if manifest.decoder is None or manifest.prompt is None:
+            raise BundleError(f"the bundle {self.bundle.name} cannot describe cells; choose one with a decoder.")
+        check_length(self.bundle, plan.max_new_tokens)
+        prompt = np.array(manifest.prompt.token_ids, np.int64)
+        shape, cross = manifest.decoder, manifest.cross_attention
+        return CpuSlots(self.library, self.decoder, shape, cross, plan, prompt, self.bundle.tensors(PREFIX))

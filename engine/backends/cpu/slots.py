@@ -1,0 +1,224 @@
+"""Texts in progress inside the native library."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from ctypes import c_int32, c_int64, c_void_p
+from typing import Any
+
+import numpy as np
+
+from cellscribe.engine.backends.base import Admission, Chosen, Floats, Ints, Ready, SlotPlan
+from cellscribe.engine.backends.cpu.loading import NativeDecoder
+from cellscribe.engine.backends.slot_state import SlotState
+from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
+from cellscribe.engine.errors import RoomError
+from cellscribe.kernels.cpu_library import CpuLibrary, pointer
+from cellscribe.kernels.cpu_structs import CpuCall
+
+# Slots whose prompts run together: enough rows for products at full rate, few enough for the caches.
+_CHUNK = 8
+
+
+class Passes:
+    """Runs new tokens through the decoder; one row a token, as many rows of a slot as are new."""
+
+    def __init__(
+        self,
+        library: CpuLibrary,
+        decoder: NativeDecoder,
+        shape: DecoderShape,
+        cross: CrossShape | None,
+        *,
+        num_slots: int,
+        capacity: int,
+        num_genes: int,
+    ) -> None:
+        self.library, self.decoder, self.shape, self.cross = library, decoder, shape, cross
+        self.num_slots, self.num_genes = num_slots, num_genes
+        made = library.function("slots_new", c_void_p)(
+            ctypes.byref(decoder.struct),
+            library.threads,
+            c_int64(num_slots),
+            c_int64(capacity),
+            c_int64(max(num_genes, 1)),
+        )
+        if not made:
+            raise RoomError(f"the CPU has no room for {num_slots} slots; choose a smaller --batch-size (batch_size).")
+        self._handle = c_void_p(made)
+        self._free = weakref.finalize(self, library.function("slots_free"), self._handle)
+        self._run = library.function("slots_run", c_int32)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of caches and memories."""
+        return int(self.library.function("slots_bytes", c_int64)(self._handle))
+
+    def fill(self, slot: int, memory: Floats, columns: Ints) -> None:
+        """Give a slot a cell: memory [n, m] of the genes at `columns` [n]."""
+        code = self.library.function("slots_fill", c_int32)(
+            self._handle, c_int64(slot), pointer(memory), pointer(columns), c_int64(len(columns))
+        )
+        self._check(code)
+
+    def write(self, slot: int, layer: int, keys: Floats, values: Floats) -> None:
+        """Put keys and values [K, P, D] of the first positions of a layer into a slot."""
+        self.library.function("slots_write")(
+            self._handle, c_int64(slot), c_int64(layer), pointer(keys), pointer(values), c_int64(keys.shape[1])
+        )
+
+    def copy(self, source: int, target: int, layers: int) -> None:
+        """Copy keys and values of the first layers from slot to slot."""
+        self.library.function("slots_copy")(self._handle, c_int64(source), c_int64(target), c_int64(layers))
+
+    def run(
+        self,
+        x: Floats,
+        slots: Ints,
+        positions: Ints,
+        *,
+        layers: tuple[int, int],
+        chosen: Ints | None = None,
+        keep_attention: bool = False,
+    ) -> tuple[Floats, Floats, Floats | None]:
+        """Run rows x [n, d] (overwritten) through layers first..last-1.
+
+        Returns
+        -------
+        Logits [c, V], evidence [c, S] and attention [c, L, H, S] of the `chosen` rows [c]; empty without them.
+        """
+        count = 0 if chosen is None else len(chosen)
+        logits = np.empty((count, self.shape.vocab_size), np.float32)
+        evidence = np.zeros((count, self.num_genes), np.float32)
+        attention = None
+        if keep_attention and self.cross is not None:
+            attention = np.empty((count, self.cross.n_layers, self.cross.n_heads, self.num_genes), np.float32)
+        call = CpuCall(
+            rows=len(x),
+            outputs=count,
+            slots=pointer(slots),
+            positions=pointer(positions),
+            chosen=pointer(chosen),
+            x=pointer(x),
+            first_layer=layers[0],
+            last_layer=layers[1],
+            logits=pointer(logits if count else None),
+            evidence=pointer(evidence if count and self.cross is not None else None),
+            attention=pointer(attention if count else None),
+            genes=self.num_genes,
+        )
+        self._check(self._run(self._handle, ctypes.byref(call)))
+        return logits, evidence, attention
+
+    def _check(self, code: Any) -> None:
+        if code:
+            raise RoomError("the CPU ran out of memory; choose a smaller --batch-size (batch_size).")
+
+
+class Prompt:
+    """The fixed prompt below the first cross-attention layer, computed once: hidden states [P, d], and its caches."""
+
+    def __init__(self, passes: Passes, slot: int, token_ids: Ints, prefix: dict[str, Any]) -> None:
+        self.slot, self.length = slot, len(token_ids)
+        n_lower = passes.shape.n_lower
+        for i in range(n_lower):
+            keys, values = (np.ascontiguousarray(prefix[f"{p}.{i}"], dtype=np.float32) for p in ("key", "value"))
+            passes.write(slot, i, keys, values)
+        last = passes.decoder.embed(token_ids[-1:])
+        where = np.array([slot], np.int64), np.array([self.length - 1], np.int64)
+        passes.run(last, *where, layers=(0, n_lower))
+        self.hidden = np.concatenate((prefix["hidden"].astype(np.float32), last))
+
+
+class CpuSlots:
+    """A fixed number of texts, their caches and cells in the library; choosing tokens is ours."""
+
+    depth = 1  # work is done when it is given
+    steps_per_ticket = 1
+
+    def __init__(
+        self,
+        library: CpuLibrary,
+        decoder: NativeDecoder,
+        shape: DecoderShape,
+        cross: CrossShape | None,
+        plan: SlotPlan,
+        prompt_ids: Ints,
+        prefix: dict[str, Any],
+    ) -> None:
+        self._plan, self._shape = plan, shape
+        self._state = SlotState(plan.num_slots, len(prompt_ids), plan)
+        self._passes = Passes(
+            library,
+            decoder,
+            shape,
+            cross,
+            num_slots=plan.num_slots + 1,  # the last one holds the prompt
+            capacity=self._state.capacity,
+            num_genes=plan.num_genes,
+        )
+        self._prompt = Prompt(self._passes, plan.num_slots, prompt_ids, prefix)
+        self._logits = np.zeros((plan.num_slots, shape.vocab_size), np.float32)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of caches and memories."""
+        return self._passes.bytes
+
+    def admit(self, admissions: Sequence[Admission]) -> Ready:
+        """Fill slots, run the prompt for them, and choose their first tokens."""
+        ordered = sorted(admissions, key=lambda one: one.slot)
+        chosen = [self._admit_some(ordered[at : at + _CHUNK]) for at in range(0, len(ordered), _CHUNK)]
+        return Ready(tuple(chosen))
+
+    def step(self, active: Ints) -> Ready:
+        """Run one token for every active slot."""
+        x = self._passes.decoder.embed(self._state.tokens[active, 0])
+        positions = np.ascontiguousarray(self._state.positions[active, 0])
+        return Ready((self._finish(active, x, active, positions, (0, self._shape.n_layers), np.arange(len(active))),))
+
+    def logits(self, count: int) -> Floats:
+        """Logits [count, V] that chose the last tokens of the first slots."""
+        last: Floats = self._logits[:count]
+        return last
+
+    def force(self, tokens: Ints) -> None:
+        """Put other tokens in place of the last chosen ones of the first slots."""
+        self._state.force(tokens)
+
+    def _admit_some(self, admissions: Sequence[Admission]) -> Chosen:
+        for one in admissions:
+            self._state.begin(one.slot, one.key)
+            self._fill(one)
+            self._passes.copy(self._prompt.slot, one.slot, self._shape.n_lower)
+        slots = np.array([one.slot for one in admissions], np.int64)
+        length, count = self._prompt.length, len(slots)
+        x = np.tile(self._prompt.hidden, (count, 1))
+        positions = np.tile(np.arange(length), count)
+        last = np.arange(1, count + 1) * length - 1
+        layers = (self._shape.n_lower, self._shape.n_layers)
+        return self._finish(slots, x, slots.repeat(length), positions, layers, last)
+
+    def _fill(self, one: Admission) -> None:
+        genes = np.flatnonzero(one.mask)
+        memory = np.asarray(one.memory, np.float32)[genes]
+        if not len(genes):  # nothing to attend to: every position alike, to nothing
+            genes = np.arange(self._plan.num_genes)
+            memory = np.zeros((len(genes), np.shape(one.memory)[-1]), np.float32)
+        self._passes.fill(one.slot, np.ascontiguousarray(memory), genes)
+
+    def _finish(
+        self, slots: Ints, x: Floats, rows: Ints, positions: Ints, layers: tuple[int, int], chosen: Ints
+    ) -> Chosen:
+        logits, evidence, attention = self._passes.run(
+            x,
+            np.ascontiguousarray(rows),
+            positions,
+            layers=layers,
+            chosen=chosen,
+            keep_attention=self._plan.keep_attention,
+        )
+        self._logits[slots] = logits
+        return self._state.choose(slots, logits, evidence, attention)

@@ -1,0 +1,123 @@
+// The layers that a pass goes through.
+#pragma once
+#include "slots.h"
+
+namespace CELLSCRIBE_ISA {
+
+// Rows under way; after the last caches are written only those that give logits go on.
+struct Slots::Pass {
+  const cellscribe_cpu_call& call;
+  int64_t rows;
+  std::vector<int64_t> slots, positions, outputs;  // outputs: which logits a row gives, or -1
+  float* x;
+};
+
+inline float* room_for(Array<float>& array, int64_t& room, int64_t count) {
+  if (count > room) array = make_array<float>(room = count);
+  return array.get();
+}
+
+inline void Slots::run(const cellscribe_cpu_call& call) {
+  Pass pass{call, call.rows, {}, {}, {}, call.x};
+  pass.slots.assign(call.slots, call.slots + call.rows);
+  pass.positions.assign(call.positions, call.positions + call.rows);
+  pass.outputs.assign(static_cast<size_t>(call.rows), -1);
+  for (int64_t i = 0; i < call.outputs; ++i) pass.outputs[static_cast<size_t>(call.chosen[i])] = i;
+  if (call.evidence) std::memset(call.evidence, 0, static_cast<size_t>(call.outputs * call.genes) * 4);
+  if (call.attention) {
+    int64_t each = (shape_.n_layers - shape_.n_lower) * shape_.cross_heads * call.genes;
+    std::memset(call.attention, 0, static_cast<size_t>(call.outputs * each) * 4);
+  }
+  for (int64_t layer = call.first_layer; layer < call.last_layer; ++layer) {
+    self_attention(pass, layer);
+    if (layer >= shape_.n_lower && shape_.cross_heads) cross_attention(pass, layer);
+    feed_forward(pass, shape_.layers[layer]);
+  }
+  if (call.logits) logits(pass);
+  if (call.evidence && shape_.cross_heads) {
+    float scale = 1.0f / static_cast<float>((shape_.n_layers - shape_.n_lower) * shape_.cross_heads);
+    for (int64_t i = 0; i < call.outputs * call.genes; ++i) call.evidence[i] *= scale;
+  }
+}
+
+inline void Slots::self_attention(Pass& pass, int64_t index) {
+  const cellscribe_cpu_layer& layer = shape_.layers[index];
+  const Linear& qkv = linear(layer.qkv);
+  int64_t d = shape_.d_model, width = shape_.n_heads * shape_.d_head;
+  prepare(qkv, pass.rows, [&](int64_t row, float* out) { rms_norm(pass.x + row * d, d, layer.norm1, layer.eps1, out); });
+  multiply(qkv, pass.rows, room_for(wide_, wide_room_, pass.rows * qkv.n), qkv.n, false);
+  attend_caches(pass, index);
+  const Linear& out = linear(layer.out);
+  prepare(out, pass.rows, [&](int64_t row, float* to) {
+    std::memcpy(to, narrow_.get() + row * width, static_cast<size_t>(width) * 4);
+  });
+  multiply(out, pass.rows, pass.x, d, true);
+}
+
+// Rotates a head by its position, halves against each other.
+inline void rotate(float* x, const float* cos, const float* sin, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    float a = x[i], b = x[half + i];
+    x[i] = a * cos[i] - b * sin[i];
+    x[half + i] = b * cos[i] + a * sin[i];
+  }
+}
+
+inline void Slots::attend_caches(Pass& pass, int64_t layer) {
+  int64_t width = shape_.d_head, heads = shape_.n_heads, kv = shape_.n_kv_heads, half = width / 2;
+  int64_t stride = (heads + 2 * kv) * width, group = heads / kv;
+  threads_.run(pass.rows, [&](int64_t row, int) {
+    float* q = wide_.get() + row * stride;
+    int64_t position = pass.positions[static_cast<size_t>(row)];
+    const float *cos = shape_.cos + position * half, *sin = shape_.sin + position * half;
+    for (int64_t head = 0; head < heads + kv; ++head) rotate(q + head * width, cos, sin, half);
+    Caches& caches = *caches_[static_cast<size_t>(pass.slots[static_cast<size_t>(row)])];
+    for (int64_t head = 0; head < kv; ++head) {
+      const float* key = q + (heads + head) * width;
+      caches.write(layer, head, position, key, key + kv * width);
+    }
+  });
+  if (layer == shape_.n_layers - 1) keep_chosen(pass);
+  room_for(narrow_, narrow_room_, pass.rows * heads * width);
+  threads_.run(pass.rows * kv, [&](int64_t task, int thread) {
+    int64_t row = task / kv, head = task % kv;
+    const Caches& caches = *caches_[static_cast<size_t>(pass.slots[static_cast<size_t>(row)])];
+    float* scores = scratch_[static_cast<size_t>(thread)].reserve_scores(8 * heads_.blocks() * kLanes);
+    caches.attend(layer, head, pass.positions[static_cast<size_t>(row)] + 1,
+                  wide_.get() + row * stride + head * group * width, group,
+                  narrow_.get() + row * heads * width + head * group * width, scores);
+  });
+}
+
+// In the last layer the others have done their part: their keys and values are written.
+inline void Slots::keep_chosen(Pass& pass) {
+  if (pass.call.outputs == pass.rows) return;
+  int64_t d = shape_.d_model, stride = (shape_.n_heads + 2 * shape_.n_kv_heads) * shape_.d_head;
+  for (int64_t i = 0; i < pass.call.outputs; ++i) {
+    int64_t from = pass.call.chosen[i];  // never before i
+    std::memmove(pass.x + i * d, pass.x + from * d, static_cast<size_t>(d) * 4);
+    std::memmove(wide_.get() + i * stride, wide_.get() + from * stride, static_cast<size_t>(stride) * 4);
+    pass.slots[static_cast<size_t>(i)] = pass.slots[static_cast<size_t>(from)];
+    pass.positions[static_cast<size_t>(i)] = pass.positions[static_cast<size_t>(from)];
+    pass.outputs[static_cast<size_t>(i)] = i;
+  }
+  pass.rows = pass.call.outputs;
+}
+
+inline void Slots::feed_forward(Pass& pass, const cellscribe_cpu_layer& layer) {
+  int64_t d = shape_.d_model, f = shape_.d_ffn;
+  const Linear &gate_up = linear(layer.gate_up), &down = linear(layer.down);
+  prepare(gate_up, pass.rows, [&](int64_t row, float* out) { rms_norm(pass.x + row * d, d, layer.norm2, layer.eps2, out); });
+  multiply(gate_up, pass.rows, room_for(wide_, wide_room_, pass.rows * 2 * f), 2 * f, false);
+  prepare(down, pass.rows, [&](int64_t row, float* out) { silu_times(wide_.get() + row * 2 * f, f, out); });
+  multiply(down, pass.rows, pass.x, d, true);
+}
+
+inline void Slots::logits(Pass& pass) {
+  const Linear& head = linear(shape_.head);
+  int64_t d = shape_.d_model;
+  prepare(head, pass.rows, [&](int64_t row, float* out) { rms_norm(pass.x + row * d, d, shape_.norm, shape_.eps, out); });
+  multiply(head, pass.rows, pass.call.logits, shape_.vocab_size, false);
+}
+
+}  // namespace CELLSCRIBE_ISA

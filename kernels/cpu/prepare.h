@@ -1,0 +1,152 @@
+// Rows on their way into a product: normed, gated, and in the form that the weight multiplies.
+#pragma once
+#include <cmath>
+
+#include "linear.h"
+
+namespace CELLSCRIBE_ISA {
+
+// Rows [M, stride] of a product, with room for the widest one that was asked for.
+class Prepared {
+ public:
+  void reserve(int64_t rows, int64_t width) {
+    int64_t kp = up_to(width, 64) + 64;
+    if (rows * kp > room_) {
+      room_ = rows * kp;
+      data_ = make_array<float>(room_);
+      scales_ = make_array<float>(room_ / kBlock);
+      sums_ = make_array<int32_t>(room_ / kBlock);
+    }
+  }
+  Rows rows(Kind kind, int64_t kp) const {
+    return {data_.get(), stride(kind, kp), scales_.get(), sums_.get(), kp / kBlock};
+  }
+  // A cache line more than a row holds, as for panels.
+  static int64_t stride(Kind kind, int64_t kp) {
+    return kind == kInt8 || kind == kInt4 ? kp + 64 : kind == kBrain ? kp + 32 : kp + 16;
+  }
+
+  // Puts row m, numbers [k] padded with zeros to kp, where a product with this kind of weight finds it.
+  void put(Kind kind, int64_t m, const float* x, int64_t k, int64_t kp) {
+    if (kind == kFloat || kind == kHalf) {
+      std::memcpy(data_.get() + m * stride(kind, kp), x, static_cast<size_t>(k) * 4);
+    } else if (kind == kBrain) {
+      put_brain(reinterpret_cast<uint16_t*>(data_.get()) + m * stride(kind, kp), x, k, kp);
+    } else {
+      put_bytes(m, x, k, kp);
+    }
+  }
+
+ private:
+  static void put_brain(uint16_t* out, const float* x, int64_t k, int64_t kp) {
+    int64_t i = 0;
+#if defined(__AVX512BF16__)
+    for (; i + kLanes <= k; i += kLanes) {
+      __m256bh half = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+      std::memcpy(out + i, &half, 32);
+    }
+#endif
+    for (; i < k; ++i) out[i] = to_bf16(x[i]);
+    for (; i < kp; ++i) out[i] = 0;
+  }
+
+  void put_bytes(int64_t m, const float* x, int64_t k, int64_t kp) {
+    int8_t* out = reinterpret_cast<int8_t*>(data_.get()) + m * stride(kInt8, kp);
+    int64_t blocks = kp / kBlock;
+    for (int64_t block = 0; block < blocks; ++block) {
+      int64_t at = block * kBlock;
+      F low, high;
+      if (at + kBlock <= k) {
+        low = load(x + at), high = load(x + at + kLanes);
+      } else {
+        int left = static_cast<int>(k - at);
+        low = load_some(x + at, left < kLanes ? left : kLanes);
+        high = left > kLanes ? load_some(x + at + kLanes, left - kLanes) : zero();
+      }
+      float most = largest(max(abs(low), abs(high)));
+      float scale = most / 127.0f;
+      F inverse = set1(most > 0.0f ? 127.0f / most : 0.0f);
+      int32_t total = store_bytes(out + at, low * inverse);
+      total += store_bytes(out + at + kLanes, high * inverse);
+      scales_[m * blocks + block] = std::isfinite(most) ? scale : NAN;  // what is not finite must not vanish
+      sums_[m * blocks + block] = total;
+    }
+  }
+
+  Array<float> data_, scales_;
+  Array<int32_t> sums_;
+  int64_t room_ = 0;
+};
+
+// x / rms(x) * weight over k numbers; no weight leaves x as it is.
+inline void rms_norm(const float* x, int64_t k, const float* weight, float eps, float* out) {
+  if (weight == nullptr) {
+    std::memcpy(out, x, static_cast<size_t>(k) * 4);
+    return;
+  }
+  F squares = zero();
+  int64_t i = 0;
+  for (; i + kLanes <= k; i += kLanes) squares = fma(load(x + i), load(x + i), squares);
+  float total = sum(squares);
+  for (int64_t j = i; j < k; ++j) total += x[j] * x[j];
+  float scale = 1.0f / std::sqrt(total / static_cast<float>(k) + eps);
+  F s = set1(scale);
+  for (i = 0; i + kLanes <= k; i += kLanes) store(out + i, load(x + i) * s * load(weight + i));
+  for (; i < k; ++i) out[i] = x[i] * scale * weight[i];
+}
+
+inline F sigmoid(F x) { return set1(1.0f) / (set1(1.0f) + exp(zero() - x)); }
+
+// silu(gate) * up of a row [2 f].
+inline void silu_times(const float* x, int64_t f, float* out) {
+  int64_t i = 0;
+  for (; i + kLanes <= f; i += kLanes) {
+    F gate = load(x + i);
+    store(out + i, gate * sigmoid(gate) * load(x + f + i));
+  }
+  if (i < f) {
+    int left = static_cast<int>(f - i);
+    F gate = load_some(x + i, left);
+    store_some(out + i, gate * sigmoid(gate) * load_some(x + f + i, left), left);
+  }
+}
+
+// Products of prepared rows by all threads; scratch of one thread for each.
+class Products {
+ public:
+  explicit Products(Threads& threads) : threads_(threads), partial_(static_cast<size_t>(threads.count())) {}
+
+  void run(const Linear& w, const Rows& x, int64_t rows, const Finish& finish) {
+    // So many rows that their bytes stay in the second-level cache while panels pass.
+    int64_t element = w.kind == kInt8 || w.kind == kInt4 ? 1 : w.kind == kBrain ? 2 : 4;
+    int64_t most = (int64_t{1} << 19) / (w.kp * element);
+    most = most < 32 ? 32 : most / 8 * 8;
+    int64_t parts = (rows + most - 1) / most;
+    int64_t panels = w.panels(), group = panels_of_a_task(panels);
+    int64_t groups = (panels + group - 1) / group;
+    for (Array<float>& one : partial_)
+      if (room_ < most) one = make_array<float>(kWideRoom + most * 64);
+    room_ = room_ < most ? most : room_;
+    threads_.run(parts * groups, [&](int64_t task, int thread) {
+      int64_t part = task / groups, first = task % groups * group;
+      int64_t row0 = part * most, row1 = row0 + most < rows ? row0 + most : rows;
+      int64_t last = first + group < panels ? first + group : panels;
+      multiply_panels(w, first, last, x, row0, row1, partial_[static_cast<size_t>(thread)].get(), finish);
+    });
+  }
+
+  Threads& threads() { return threads_; }
+
+ private:
+  // A dozen panels (a multiple of every tile), or fewer where that leaves threads without work.
+  int64_t panels_of_a_task(int64_t panels) const {
+    int64_t each = panels / (4 * threads_.count());
+    return each >= 12 ? 12 : each >= 4 ? 4 : each >= 1 ? each : 1;
+  }
+
+  Threads& threads_;
+  std::vector<Array<float>> partial_;
+  int64_t room_ = 0;
+};
+
+}  // namespace CELLSCRIBE_ISA
