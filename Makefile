@@ -1,17 +1,21 @@
 # make demo   set up an environment and describe the packaged cells
 # make test   set up an environment with everything the tests need, and run them
+# make bench  set up an environment and time the packaged model; ARGS="BUNDLE --quick -o DIR" for another
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test bench check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cellscribe demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/suite.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -27,6 +31,10 @@ $(VENV)/bin/python:
 $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing cellscribe into $(VENV) (about a minute) ..."
 	@test -f $(VENV)/.dev || $(PIP) .
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.runtime
+	@$(PIP) matplotlib
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -17,6 +17,8 @@ from cellscribe.engine.errors import BackendError, InputError, RoomError
 from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.types import Sampling
 
+Arrays = dict[str, npt.NDArray[np.generic]]
+
 NUM_CELLS, NUM_TOKENS = 8, 32
 SLOT_COUNTS = (1, 8, 32)
 
@@ -72,43 +74,58 @@ class Timing:
         )
 
 
-def real_cells(bundle: Bundle, path: Path | None) -> tuple[TokenBatch | None, str]:
+def real_cells(bundle: Bundle, path: Path | None, num_cells: int = NUM_CELLS) -> tuple[TokenBatch | None, str]:
     """Return a few cells of a file with its name; of the packaged ones without a path, or why those will not do."""
     chosen = path or packaged_cells()
     try:
         with open_cells(chosen) as source:
             tokenizer = CellTokenizer(bundle.manifest.cells, bundle.vocabulary, source)
-            rows = np.arange(min(NUM_CELLS, source.n_cells))
-            (batch,) = tokenizer.batches(rows=rows, batch_cells=NUM_CELLS)
+            rows = np.arange(min(num_cells, source.n_cells))
+            (batch,) = tokenizer.batches(rows=rows, batch_cells=num_cells)
     except InputError as error:
         if path is not None:
             raise
         return None, f"the packaged cells do not suit this bundle; give others with --cells ({error})"
     if not batch.n_cells:
-        raise InputError(f"{chosen.name} has no usable cell among its first {NUM_CELLS}; give other cells.")
+        raise InputError(f"{chosen.name} has no usable cell among its first {num_cells}; give other cells.")
     return batch, chosen.name
 
 
-def expected_of(bundle: Bundle, backend: Backend, batch: TokenBatch) -> Expected:
+def reference_batch(reference: Arrays) -> TokenBatch:
+    """Return the cells of a bundle's reference.safetensors."""
+    genes = reference["genes"].astype(np.int64)
+    count = len(genes)
+    return TokenBatch(
+        rows=np.arange(count),
+        cell_ids=tuple(f"reference {i}" for i in range(count)),
+        genes=genes,
+        values=reference["values"].astype(np.float32),
+        mask=reference["mask"].astype(bool),
+        columns=np.full(genes.shape, -1, dtype=np.int64),
+        failures=(),
+    )
+
+
+def expected_of(bundle: Bundle, backend: Backend, batch: TokenBatch, num_tokens: int = NUM_TOKENS) -> Expected:
     """Run a batch greedily on a backend that another is compared with."""
     encoded = backend.encode(batch)
     if not bundle.describes:
         return Expected(batch, encoded.host_memory(), encoded.cell)
-    tokens, logits = _greedy(backend, encoded.memory, batch.mask)
+    tokens, logits = _greedy(backend, encoded.memory, batch.mask, num_tokens)
     return Expected(batch, encoded.host_memory(), encoded.cell, tokens, logits)
 
 
-def _greedy(backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_]) -> tuple[Ints, Floats]:
+def _greedy(backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_], num_tokens: int) -> tuple[Ints, Floats]:
     count = len(mask)
-    slots = backend.open_slots(SlotPlan(count, mask.shape[1], NUM_TOKENS, Sampling()))
+    slots = backend.open_slots(SlotPlan(count, mask.shape[1], num_tokens, Sampling()))
     slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(count)]).wait()
     tokens, logits = [], []
-    for _ in range(NUM_TOKENS):
+    for _ in range(num_tokens):
         seen = slots.logits(count).copy()
         logits.append(seen)
         tokens.append(seen.argmax(-1))
         slots.force(tokens[-1])
-        if len(tokens) < NUM_TOKENS:
+        if len(tokens) < num_tokens:
             slots.step(np.arange(count)).wait()
     return np.stack(tokens, 1), np.stack(logits, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,16 @@ from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.bundle.load import REFERENCE
 from cellscribe.engine.bundle.manifest import Parity
-from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.device_facts import report_facts
 from cellscribe.engine.errors import BundleError
 from cellscribe.engine.measure import Expected, Timing, expected_of, real_cells, teacher_forced, time_backend
+from cellscribe.engine.measure import reference_batch as _batch
 
-Arrays = dict[str, npt.NDArray[np.generic]]
-
+_AGREEMENT = "greedy_agreement"
 # Largest differences that pass, by the precision that the backend computes in. float32 leaves room for sums in another
 # order. The float16 limit of the logits is that of the golden Llama values; those of memory and cell are wider than
-# what is recommended for the golden three-layer encoders (5e-2, cosine 0.9999), as rounding grows with depth.
+# what is recommended for the golden three-layer encoders (5e-2, cosine 0.9999), as rounding grows with depth. How far a
+# quantised bundle may be from torch was measured when it was made: its manifest says.
 TOLERANCES: dict[str, dict[str, float]] = {
     "fp32": {"memory_max_error": 5e-4, "cell_max_error": 5e-4, "logits_max_error": 2e-3, "memory_min_cosine": 0.999999},
     "fp16": {"memory_max_error": 0.1, "cell_max_error": 0.1, "logits_max_error": 0.15, "memory_min_cosine": 0.999},
@@ -147,8 +148,10 @@ def _parity_lines(p: Parity) -> list[str]:
     ]
 
 
-def measure_parity(bundle: Bundle, backend: Backend, source: str) -> Parity:
-    """Compare a backend with reference.safetensors."""
+def measure_parity(
+    bundle: Bundle, backend: Backend, source: str, tolerance: Mapping[str, float] | None = None
+) -> Parity:
+    """Compare a backend with reference.safetensors; `tolerance` as for :func:`compare`."""
     reference = bundle.tensors(REFERENCE)
     tokens, logits = reference.get("tokens"), reference.get("logits")
     expected = Expected(
@@ -158,31 +161,55 @@ def measure_parity(bundle: Bundle, backend: Backend, source: str) -> Parity:
         tokens=None if tokens is None else tokens.astype(np.int64),
         logits=None if logits is None else logits.astype(np.float32),
     )
-    return compare(bundle, backend, expected, source)
+    return compare(bundle, backend, expected, source, tolerance)
 
 
-def compare(bundle: Bundle, backend: Backend, expected: Expected, source: str) -> Parity:
-    """Compare what a backend computes for a batch with what was computed elsewhere."""
+def tolerance_of(bundle: Bundle, backend: Backend) -> Mapping[str, float]:
+    """Return the largest differences that pass for a bundle on a backend; `greedy_agreement` and cosines at least.
+
+    Raises
+    ------
+    BundleError
+        When a quantised bundle does not say what passes for it.
+    """
+    if not bundle.manifest.is_quantized:
+        return TOLERANCES[precision_of(bundle, backend)]
+    if bundle.manifest.parity is None or not bundle.manifest.parity.tolerance:
+        raise BundleError(f"the bundle {bundle.name} does not say how exact it is; quantise it anew.")
+    return bundle.manifest.parity.tolerance
+
+
+def compare(
+    bundle: Bundle, backend: Backend, expected: Expected, source: str, tolerance: Mapping[str, float] | None = None
+) -> Parity:
+    """Compare what a backend computes for a batch with what was computed elsewhere.
+
+    Parameters
+    ----------
+    tolerance
+        What passes; None takes :func:`tolerance_of`. With an entry `greedy_agreement` near-ties count, too.
+    """
     encoded, real = backend.encode(expected.batch), expected.batch.mask
     theirs, ours = expected.memory[real].astype(np.float64), encoded.host_memory()[real].astype(np.float64)
     cosine = (theirs * ours).sum(-1) / (np.linalg.norm(theirs, axis=-1) * np.linalg.norm(ours, axis=-1))
-    tolerance = TOLERANCES[precision_of(bundle, backend)]
+    limits = dict(tolerance_of(bundle, backend) if tolerance is None else tolerance)
     figures: dict[str, Any] = {
         "memory_max_error": float(np.abs(theirs - ours).max()),
         "memory_min_cosine": float(cosine.min()),
         "cell_max_error": float(np.abs(expected.cell.astype(np.float64) - encoded.cell).max()),
     }
     if not bundle.describes or expected.tokens is None or expected.logits is None:
-        return Parity(len(real), source, **figures, tolerance=tolerance)
+        return Parity(len(real), source, **figures, tolerance=limits)
     logits = teacher_forced(bundle, backend, encoded.memory, real, expected.tokens)
-    steps = _compare_logits(expected.logits, logits, tolerance["logits_max_error"])
-    return Parity(len(real), source, **figures, **steps, tolerance=tolerance)
+    is_tie = -1.0 if _AGREEMENT in limits else 2 * limits["logits_max_error"]
+    steps = _compare_logits(expected.logits, logits, is_tie)
+    return Parity(len(real), source, **figures, **steps, tolerance=limits)
 
 
-def _compare_logits(theirs: npt.NDArray[np.float32], ours: npt.NDArray[np.float32], tolerance: float) -> dict[str, Any]:
-    """Compare logits [B, T, V]; where torch's two best are closer than twice the tolerance, either may come first."""
-    best = np.sort(theirs, -1)[..., -2:]
-    clear = best[..., 1] - best[..., 0] > 2 * tolerance
+def _compare_logits(theirs: npt.NDArray[np.float32], ours: npt.NDArray[np.float32], is_tie: float) -> dict[str, Any]:
+    """Compare logits [B, T, V]; where torch's two best are no further apart than `is_tie`, either may come first."""
+    best = np.partition(theirs, -2, axis=-1)[..., -2:]
+    clear = best[..., 1] - best[..., 0] > is_tie
     same = theirs.argmax(-1) == ours.argmax(-1)
     return {
         "logits_max_error": float(np.abs(theirs - ours).max()),
@@ -199,10 +226,10 @@ def parity_failures(parity: Parity, whom: str = "torch") -> tuple[str, ...]:
         value = getattr(parity, name)
         if value is None:
             continue
-        bad = value < limit if name == "memory_min_cosine" else not value <= limit
+        bad = not value >= limit if name in (_AGREEMENT, "memory_min_cosine") else not value <= limit
         if bad:
             found.append(f"{name} is {value:.7g}, beyond the tolerance {limit:g}.")
-    if parity.greedy_agreement is not None and parity.greedy_agreement < 1.0:
+    if _AGREEMENT not in parity.tolerance and parity.greedy_agreement is not None and parity.greedy_agreement < 1.0:
         found.append(f"only {parity.greedy_agreement:.1%} of the clear greedy steps choose the same token as {whom}.")
     return tuple(found)
 
@@ -212,17 +239,3 @@ def require_parity(parity: Parity, name: str) -> None:
     failures = parity_failures(parity)
     if failures:
         raise BundleError(f"the bundle {name} does not reproduce the torch model: {' '.join(failures)}")
-
-
-def _batch(reference: Arrays) -> TokenBatch:
-    genes = reference["genes"].astype(np.int64)
-    count = len(genes)
-    return TokenBatch(
-        rows=np.arange(count),
-        cell_ids=tuple(f"reference {i}" for i in range(count)),
-        genes=genes,
-        values=reference["values"].astype(np.float32),
-        mask=reference["mask"].astype(bool),
-        columns=np.full(genes.shape, -1, dtype=np.int64),
-        failures=(),
-    )

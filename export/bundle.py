@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +15,9 @@ from safetensors.torch import save_file
 
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import load as names
-from cellscribe.engine.bundle.integrity import record
 from cellscribe.engine.bundle.load import open_bundle
-from cellscribe.engine.bundle.manifest import MANIFEST_NAME, Manifest, Parity
-from cellscribe.engine.errors import OutputError, UsageError
+from cellscribe.engine.bundle.manifest import WEIGHT_ONLY, Manifest, Parity
+from cellscribe.engine.errors import UsageError
 from cellscribe.engine.verify import measure_parity, require_parity
 from cellscribe.engine.versions import versions
 from cellscribe.export.describe_manifest import manifest_of
@@ -30,9 +26,11 @@ from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
 from cellscribe.export.models.cross import latent_is_cheaper
 from cellscribe.export.parts import Parts, read_parts
 from cellscribe.export.prefix import compute_prefix
+from cellscribe.export.quantize.bundle import quantize_bundle
 from cellscribe.export.random_model import random_parts
 from cellscribe.export.reference import decoder_reference, encoder_reference
 from cellscribe.export.reference_cells import ReferenceCells, reference_cells
+from cellscribe.export.staging import check_target, seal, staging
 from cellscribe.export.trace import trace_cross, trace_decoder, trace_encoder
 
 Progress = Callable[[str], None]
@@ -60,6 +58,8 @@ class ExportReport:
                 lines[-1] += f", logits within {parity.logits_max_error:.2g}"
             if parity.greedy_agreement is not None:
                 lines[-1] += f", {parity.greedy_agreement:.1%} of {parity.tokens} greedy tokens equal"
+        if self.manifest.quality:
+            lines.append(f"against fp32 on {self.manifest.quality.words()}")
         return lines
 
 
@@ -87,7 +87,8 @@ def export_checkpoint(
         ``lingocell`` (encoder and decoder) or ``scgpt`` (an encoder alone).
     precision
         ``fp32`` or ``fp16``: weights and activations; norms and the softmax of cross-attention are computed in
-        float32, and logits are given as float32.
+        float32, and logits are given as float32. ``int8``, ``int4`` and ``fp16-stored`` quantise the fp32 bundle; see
+        :func:`cellscribe.export.quantize.bundle.quantize_bundle`.
     cross_attention
         ``latent``, ``materialised`` or ``auto``, by cost.
     key_map
@@ -104,7 +105,7 @@ def export_checkpoint(
     OutputError
         When the bundle cannot be written.
     """
-    _check_target(bundle)
+    check_target(bundle)
     say = progress or (lambda _: None)
     say("reading the checkpoint")
     parts = read_parts(Path(checkpoint), family, key_map)
@@ -122,7 +123,7 @@ def export_random(
     progress: Progress | None = None,
 ) -> ExportReport:
     """Export a model of a known shape with random weights, for benchmarks; see :func:`export_checkpoint`."""
-    _check_target(bundle)
+    check_target(bundle)
     say = progress or (lambda _: None)
     say(f"drawing random weights of shape {shape}")
     return _export(random_parts(shape, seed), bundle, precision, cross_attention, parity_cells, bundle.name, say)
@@ -131,18 +132,42 @@ def export_random(
 def _export(
     parts: Parts, bundle: Path, precision: str, cross: str, cells: Path | None, name: str, say: Progress
 ) -> ExportReport:
+    if precision in WEIGHT_ONLY:
+        return _export_quantized(parts, bundle, precision, cross, cells, name, say)
     parts = replace(parts, form=_choose_form(parts, cross))
     manifest = manifest_of(parts, precision, name)
-    with _staging(bundle) as folder, torch.no_grad():
+    with staging(bundle) as folder, torch.no_grad():
         for file, text in parts.texts().items():
             (folder / file).write_text(text, encoding="utf-8")
         _trace_all(parts, folder, torch.float16 if precision == "fp16" else torch.float32, say)
         chosen = reference_cells(parts, cells)
         _keep_reference(parts, chosen, folder, say)
-        manifest = _seal(manifest, folder)
+        manifest = seal(manifest, folder, _tools())
         say("checking parity with torch")
         parity = _parity(parts, folder, chosen)
-        manifest = _seal(replace(manifest, parity=parity), folder)
+        manifest = seal(replace(manifest, parity=parity), folder, _tools())
+    return ExportReport(bundle, manifest)
+
+
+def _export_quantized(
+    parts: Parts, bundle: Path, precision: str, cross: str, cells: Path | None, name: str, say: Progress
+) -> ExportReport:
+    """Export in fp32 beside the target, and quantise that."""
+    said: list[str] = []
+
+    def report(what: str, _share: float) -> None:
+        if what not in said:
+            said.append(what)
+            say(f"quantising: {what}")
+
+    with staging(bundle) as folder:
+        whole, result = folder / "fp32", folder / "quantized"
+        _export(parts, whole, "fp32", cross, cells, name, say)
+        manifest = quantize_bundle(whole, result, precision, cells=cells, progress=report).manifest
+        shutil.rmtree(whole)
+        for path in result.iterdir():
+            path.rename(folder / path.name)
+        result.rmdir()
     return ExportReport(bundle, manifest)
 
 
@@ -199,47 +224,5 @@ def _parity(parts: Parts, folder: Path, cells: ReferenceCells) -> Parity:
     return parity
 
 
-def _seal(manifest: Manifest, folder: Path) -> Manifest:
-    """Write the manifest with the hashes of everything beside it."""
-    files = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != MANIFEST_NAME:
-            files[path.name] = manifest.files.get(path.name) or record(path)
-    tools = {name: version(name) for name in ("torch", "onnx", "onnxscript", "transformers")}
-    sealed = replace(manifest, files=files, versions={**versions(), **tools})
-    (folder / MANIFEST_NAME).write_text(sealed.to_json(), encoding="utf-8")
-    return sealed
-
-
-def _check_target(bundle: Path) -> None:
-    if bundle.exists():
-        raise OutputError(f"{bundle} exists already; choose another name, or remove it first.")
-    if not bundle.resolve().parent.is_dir():
-        raise OutputError(f"the folder {bundle.resolve().parent} does not exist; make it, or choose another place.")
-    if not os.access(bundle.resolve().parent, os.W_OK):
-        raise OutputError(f"the folder {bundle.resolve().parent} cannot be written; choose another place.")
-
-
-@contextmanager
-def _staging(bundle: Path) -> Iterator[Path]:
-    """Build in a temporary folder beside the target and rename it when all is done; leave nothing behind otherwise."""
-    target = bundle.resolve()
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"{target.parent} cannot be written ({error.strerror}); choose another place.") from error
-    try:
-        yield staging
-        _publish(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _publish(staging: Path, target: Path) -> None:
-    try:
-        staging.chmod(0o755)
-        for path in staging.iterdir():
-            path.chmod(0o644)
-        staging.rename(target)
-    except OSError as error:
-        raise OutputError(f"{target} could not be written ({error.strerror}); choose another place.") from error
+def _tools() -> dict[str, str]:
+    return {**versions(), **{name: version(name) for name in ("torch", "onnx", "onnxscript", "transformers")}}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape, Manifest, PromptRecord
+from cellscribe.engine.bundle.manifest import (
+    PRECISIONS,
+    CrossShape,
+    DecoderShape,
+    EncoderShape,
+    Manifest,
+    Precision,
+    PromptRecord,
+)
 from cellscribe.engine.errors import UsageError
 from cellscribe.export.parts import Parts
 
@@ -12,8 +18,8 @@ from cellscribe.export.parts import Parts
 def manifest_of(parts: Parts, precision: str, name: str) -> Manifest:
     """Return the manifest, files and parity still to be filled in."""
     if precision not in ("fp32", "fp16"):
-        raise UsageError(f"precision is {precision!r}; choose fp32 or fp16.")
-    stored: Literal["fp32", "fp16"] = "fp16" if precision == "fp16" else "fp32"
+        raise UsageError(f"precision is {precision!r}; choose {', '.join(PRECISIONS)}.")
+    stored: Precision = "fp16" if precision == "fp16" else "fp32"
     config = parts.encoder.config
     encoder = EncoderShape(config.d_model, config.n_layers, config.n_heads, config.d_ffn)
     if parts.decoder is None or parts.prompt is None:

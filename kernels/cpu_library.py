@@ -167,7 +167,7 @@ class PackedWeight:
         )
 
     def put_blocks(self, column: int, packed: Array, scales: Array) -> None:
-        """Fill columns from `column` on as MatMulNBits keeps them: packed uint8 [n, K/32, 16 | 32], scales [n, K/32]."""
+        """Fill columns from `column` on as MatMulNBits has them: packed uint8 [n, K/32, 16 | 32], scales [n, K/32]."""
         packed, scales = np.ascontiguousarray(packed), np.ascontiguousarray(scales, dtype=np.float32)
         size = 16 if self.kind == Kind.INT4 else 32
         blocks = -(-self.k // 32)
@@ -199,7 +199,9 @@ class PackedWeight:
 
     def _check(self, ok: bool, shape: tuple[int, ...]) -> None:
         if not ok:
-            raise ValueError(f"an array of shape {shape} does not fit a weight of {self.k} x {self.n}, {self.kind.name}")
+            raise ValueError(
+                f"an array of shape {shape} does not fit a weight of {self.k} x {self.n}, {self.kind.name}"
+            )
 
 
 __all__ = ["CpuLibrary", "Kind", "PackedWeight", "c_float", "instruction_sets", "load_cpu_library", "pointer"]

@@ -49,6 +49,18 @@ def tiny_bundle_fp16(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_bundle_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle with weights of 8 bits."""
+    return _export(tmp_path_factory, cross_attention="latent", precision="int8")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle with weights of 4 bits and materialised cross-attention."""
+    return _export(tmp_path_factory, cross_attention="materialised", precision="int4")
+
+
+@pytest.fixture(scope="session")
 def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library of kernels, compiled for the emulator."""
     return emulated_library(tmp_path_factory.mktemp("kernels") / "emulated.so")
@@ -60,3 +72,13 @@ def device_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not has_gpu():
         pytest.skip("needs an NVIDIA GPU")
     return device_library(tmp_path_factory.mktemp("kernels") / "device.so")
+
+
+@pytest.fixture(scope="session")
+def native_library() -> None:
+    """Skip the test where the native CPU library was not built, or does not run."""
+    from cellscribe.engine.backends.cpu import cpu_problem
+
+    problem = cpu_problem()
+    if problem:
+        pytest.skip(f"no native CPU library: {problem}")

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cellscribe.cli.bench import bench
 from cellscribe.cli.build import build as build_plans
 from cellscribe.cli.demo import demo
 from cellscribe.cli.describe import describe
@@ -18,9 +19,10 @@ from cellscribe.cli.embed import embed
 from cellscribe.cli.export import export
 from cellscribe.cli.guard import DEBUG_VARIABLE
 from cellscribe.cli.inspect import inspect
+from cellscribe.cli.quantize import quantize
 from cellscribe.cli.verify import verify
 
-_COMMANDS = (demo, describe, embed, export, build_plans, verify, inspect, doctor)
+_COMMANDS = (demo, describe, embed, export, quantize, build_plans, verify, bench, inspect, doctor)
 
 
 def _show_version(wanted: bool) -> None:

@@ -19,10 +19,13 @@ class Family(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the weights."""
+    """Number format of the weights; the last three compute in float32 and run on the CPU."""
 
     fp32 = "fp32"
     fp16 = "fp16"
+    fp16_stored = "fp16-stored"
+    int8 = "int8"
+    int4 = "int4"
 
 
 class CrossAttention(StrEnum):

@@ -45,6 +45,8 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "", manifest.prompt.text.strip()
     if manifest.parity is not None:
         yield "parity", _parity(manifest.parity)
+    if manifest.quality is not None:
+        yield "against fp32", manifest.quality.words()
     yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     if manifest.notes:
         yield "notes", manifest.notes

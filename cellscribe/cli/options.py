@@ -58,6 +58,7 @@ class BackendChoice(StrEnum):
     auto = "auto"
     tensorrt = "tensorrt"
     cuda = "cuda"
+    cpu = "cpu"
     onnxruntime = "onnxruntime"
     onnxruntime_cuda = "onnxruntime-cuda"
     onnxruntime_cpu = "onnxruntime-cpu"

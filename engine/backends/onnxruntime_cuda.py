@@ -81,6 +81,8 @@ class OnnxRuntimeCuda:
         """Open the first session, and make sure that it is where it was asked for."""
         is_gpu, missing = self.place.kind == "cuda", ""
         if is_gpu:
+            if self.bundle.manifest.gpu_problem:
+                raise BackendError(self.bundle.manifest.gpu_problem)
             if PROVIDER not in ort.get_available_providers():
                 raise BackendError(cuda_provider_problem())
             missing = preload_libraries()

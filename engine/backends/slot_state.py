@@ -26,6 +26,11 @@ class SlotState:
         self._lengths = np.zeros(rows, np.int64)  # tokens chosen so far
         self._lost: set[int] = set()
 
+    @property
+    def lengths(self) -> Ints:
+        """Tokens chosen so far for each slot's text, int64 [B]."""
+        return self._lengths
+
     def begin(self, slot: int, key: int) -> bool:
         """Start the text of another cell; say whether the last one left something in the caches that is not finite.
 

@@ -11,8 +11,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.errors import BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # what this release reads; 2 brought quantised bundles
 MANIFEST_NAME = "manifest.json"
+
+Precision = Literal["fp32", "fp16", "fp16-stored", "int8", "int4"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+WEIGHT_ONLY: tuple[Precision, ...] = ("fp16-stored", "int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ class Parity:
     """How far the graphs are from the torch model on the cells of reference.safetensors.
 
     Largest absolute differences of memory, cell embedding and logits, the smallest cosine of memory rows, and the
-    share of `tokens` greedy steps on which both choose the same token (near-ties left out, `near_ties` of them).
+    share of `tokens` greedy steps on which both choose the same token (near-ties left out, `near_ties` of them; in a
+    quantised bundle every step counts). `tolerance` is what passes for each figure; that of a quantised bundle was
+    measured when it was made.
     """
 
     cells: int
@@ -91,13 +97,47 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """What quantising cost, measured with ONNX Runtime on the CPU against the fp32 bundle of hash `compared_with`.
+
+    Cosines of memory rows and the largest absolute difference of the cell embeddings of `cells` cells. The fp32
+    bundle wrote `tokens` tokens about them greedily: `greedy_agreement` is the share of these that the quantised one
+    chooses too when it has read the same text so far, and the perplexities are those that both give to that text.
+    """
+
+    cells: int
+    source: str
+    compared_with: str
+    memory_min_cosine: float
+    memory_mean_cosine: float
+    cell_max_error: float
+    tokens: int = 0
+    greedy_agreement: float | None = None
+    perplexity: float | None = None
+    perplexity_fp32: float | None = None
+
+    def words(self) -> str:
+        """Say it in one line."""
+        said = f"{self.cells} cells ({self.source}): memory cosine {self.memory_mean_cosine:.6f} "
+        said += f"(at least {self.memory_min_cosine:.6f}), cell embedding within {self.cell_max_error:.2g}"
+        if self.greedy_agreement is not None:
+            said += f"; the token of fp32 at {self.greedy_agreement:.1%} of {self.tokens:,} greedy steps"
+        if self.perplexity is not None and self.perplexity_fp32 is not None:
+            said += f", perplexity of its text {self.perplexity:.4g} (fp32: {self.perplexity_fp32:.4g})"
+        return said
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """A bundle's manifest.json."""
+    """A bundle's manifest.json.
+
+    It is written with the lowest schema version that can say it, so that older releases read what they can run.
+    """
 
     name: str
     family: str
     tasks: tuple[str, ...]
-    precision: Literal["fp32", "fp16"]
+    precision: Precision
     encoder: EncoderShape
     cells: CellInput
     decoder: DecoderShape | None = None
@@ -107,11 +147,28 @@ class Manifest:
     files: dict[str, FileRecord] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     notes: str = ""
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = 1
+    quality: Quality | None = None
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether weights are stored in fewer bits than they are computed with."""
+        return self.precision in WEIGHT_ONLY
+
+    @property
+    def gpu_problem(self) -> str:
+        """Why no GPU backend runs the bundle, in a sentence; empty when there is no reason in its precision."""
+        if not self.is_quantized:
+            return ""
+        return f"the bundle {self.name} is {self.precision}, which runs on the CPU; GPUs take its fp16 or fp32 bundle."
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        raw = asdict(self)
+        raw["schema_version"] = 2 if self.is_quantized or self.quality else 1
+        if self.quality is None:
+            del raw["quality"]
+        return json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -1,7 +1,8 @@
 """The weights inside an ONNX file by name, mapped from its data file without the onnx package.
 
 Field numbers: onnx.proto3 of ONNX 1.23. The exporter may store equal tensors once; the names of the others are then in
-the model's metadata, as ``alias:<name>`` = the one that was kept.
+the model's metadata, as ``alias:<name>`` = the one that was kept. A quantised weight W [K, N] is stored as two tensors,
+``W.packed`` and ``W.scales``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,29 @@ from cellscribe.engine.bundle.onnx_external import read_varint
 from cellscribe.engine.errors import BundleError
 
 ALIAS = "alias:"
-_DTYPES = {1: np.float32, 6: np.int32, 7: np.int64, 10: np.float16, 11: np.float64}
+PACKED, SCALES, BLOCK = ".packed", ".scales", 32
+_DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 10: np.float16, 11: np.float64}
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 _NORMS = ("RMSNormalization", "LayerNormalization")
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class Quantized(NamedTuple):
+    """A weight [K, N] in blocks of 32 along K, ``scale * (code - zero)`` with zero 8 (4 bits) or 128 (8 bits).
+
+    packed
+        uint8 [N, ceil(K / 32), 32] in 8 bits; in 4 bits [N, ceil(K / 32), 16], code 2j in the low half of byte j and
+        code 2j + 1 in its high half.
+    scales
+        float32 [N, ceil(K / 32)], numbers that float16 holds exactly, of either sign.
+    bits
+        4 or 8.
+    """
+
+    packed: Bytes
+    scales: Floats
+    bits: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,22 @@ class OnnxWeights:
     def get(self, name: str) -> npt.NDArray[np.generic] | None:
         """Return a tensor, or None."""
         return self.tensors.get(self.aliases.get(name, name))
+
+    def quantized(self, name: str) -> Quantized | None:
+        """Return a weight that is stored quantised; None where it is not."""
+        kept = self.aliases.get(name, name)
+        packed, scales = self.tensors.get(f"{kept}{PACKED}"), self.tensors.get(f"{kept}{SCALES}")
+        if packed is None or scales is None:
+            return None
+        blocks, width = scales.shape[-1], packed.shape[-1]
+        if (
+            packed.dtype != np.uint8
+            or scales.dtype != np.float32
+            or packed.shape != (len(scales), blocks, width)
+            or width * 8 // BLOCK not in (4, 8)
+        ):
+            raise BundleError(f"{self.path} holds a quantised weight {name} of unknown form; quantise the bundle anew.")
+        return Quantized(cast("Bytes", packed), cast("Floats", scales), width * 8 // BLOCK)
 
     def epsilon(self, scale: str) -> float:
         """Return the epsilon of the norm whose scale has this name."""

@@ -42,6 +42,11 @@ def bin_values(
     return np.ceil(drawn, out=drawn).astype(np.int32)
 
 
+def bin_shares(n_bins: int) -> npt.NDArray[np.float64]:
+    """Return which quantiles the edges are, float64 [n_bins - 1], from 0 to 1."""
+    return np.linspace(0.0, 1.0, n_bins - 1)
+
+
 def bin_bounds(data: Float32, indptr: Int64, n_bins: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return for every value how many edges are not above it (left) and below it (right), int32 [nnz] each."""
     lengths = np.diff(indptr)
@@ -73,7 +78,7 @@ def _keys(values: Float32, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64
 
 def _edges(ranked: npt.NDArray[np.float64], starts: Int64, lengths: Int64, n_bins: int) -> npt.NDArray[np.float64]:
     """Quantile edges [rows, n_bins - 1] of non-empty rows of rising values, with numpy's own arithmetic."""
-    virtual = np.linspace(0.0, 1.0, n_bins - 1) * (lengths[:, None] - 1)
+    virtual = bin_shares(n_bins) * (lengths[:, None] - 1)
     low = np.floor(virtual).astype(np.int64)
     high = np.minimum(low + 1, lengths[:, None] - 1)
     share = virtual - low

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.cells.binning import bin_values
+from cellscribe.engine.cells import native_binning
+from cellscribe.engine.cells.binning import bin_shares, bin_values
+from cellscribe.engine.cells.native_binning import NativeBinning, Selected
 from cellscribe.engine.cells.source import CellSource, CsrBlock
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.cells.undo import LogScale, prove_log_scale, undo_log1p
@@ -36,8 +38,17 @@ class Fed:
 
     def keep(self, is_kept: npt.NDArray[np.bool_]) -> Fed:
         """Return only some entries."""
-        counts = np.concatenate(([0], np.cumsum(is_kept)))
-        return Fed(counts[self.indptr], self.slots[is_kept], self.values[is_kept])
+        kept = np.flatnonzero(is_kept)
+        return Fed(np.searchsorted(kept, self.indptr).astype(np.int64), self.slots[kept], self.values[kept])
+
+    def dense(self, width: int, first: float) -> npt.NDArray[np.float32]:
+        """Return rows float32 [B, width]: `first`, then the genes fed, zero where a cell lacks them."""
+        if (native := native_binning.find_native()) is not None:
+            return native.lay_out(self.indptr, self.slots, self.values, width, first)
+        rows = np.zeros((len(self.indptr) - 1, width), dtype=np.float32)
+        rows[:, 0] = first
+        rows.ravel()[self.row_of * width + self.slots + 1] = self.values
+        return rows
 
 
 class Feeder:
@@ -55,21 +66,28 @@ class Feeder:
 
     def __init__(self, spec: CellInput, source: CellSource, slot_of_column: Int64, token_of_slot: Int64) -> None:
         self._spec = spec
-        self._slots, self._tokens = slot_of_column, token_of_slot
+        self._slots, self._tokens = slot_of_column, np.ascontiguousarray(token_of_slot, dtype=np.int64)
         self._is_logged = source.value_kind == "lognorm"
         self._has_duplicates = len(np.unique(slot_of_column[slot_of_column >= 0])) < int((slot_of_column >= 0).sum())
         self._rank = _first_columns(slot_of_column, len(token_of_slot))
         # Binning looks at ranks within a cell, which log1p and scaling leave alone.
         must_undo = self._is_logged and not spec.log1p and spec.n_bins == 0
         self._scale: LogScale | None = prove_log_scale(source, spec.target_sum) if must_undo else None
+        self._native: _NativeFeeder | None = None
+        is_plain = not self._has_duplicates and self._scale is None and (spec.target_sum is None or spec.target_sum > 0)
+        if is_plain and (native := native_binning.find_native()) is not None:
+            self._native = _NativeFeeder(native, spec, slot_of_column, self._tokens, is_logged=self._is_logged)
 
     def feed(self, block: CsrBlock, draws: UInt64) -> Fed:
         """Return what the cells of `block` are fed; `draws` uint64 [B] are the cells' stream keys for tied bins."""
-        matrix = block.matrix
-        indptr, data = matrix.indptr.astype(np.int64), matrix.data
+        fed = self._native.feed(block, draws) if self._native is not None else None
+        return self._fed(block, draws) if fed is None else fed
+
+    def _fed(self, block: CsrBlock, draws: UInt64) -> Fed:
+        indptr, data = block.part.indptr, block.part.data
         if self._scale is not None:
             data = undo_log1p(data, indptr, self._spec.target_sum, self._scale)
-        slots = self._slots[matrix.indices]
+        slots = self._slots[block.part.indices]
         fed = Fed(indptr, slots, data).keep(slots >= 0)
         if self._has_duplicates:
             fed = self._added_up(fed)
@@ -102,6 +120,39 @@ class Feeder:
         lengths = np.bincount(rows[order][is_first], minlength=len(fed.lengths))
         indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
         return Fed(indptr, fed.slots[order][is_first], merged.astype(np.float32))
+
+
+class _NativeFeeder:
+    """What a :class:`Feeder` does, in compiled code; for genes that stand in one column each."""
+
+    def __init__(
+        self, native: NativeBinning, spec: CellInput, slot_of_column: Int64, tokens: Int64, *, is_logged: bool
+    ) -> None:
+        self._native, self._tokens = native, tokens
+        self._is_fed = np.ascontiguousarray(slot_of_column >= 0, dtype=np.uint8)
+        self._slots = np.ascontiguousarray(slot_of_column, dtype=np.int32)
+        self._target_sum = None if is_logged else spec.target_sum
+        self._log1p = spec.log1p and not is_logged
+        self._shares = bin_shares(spec.n_bins) if spec.n_bins else None
+
+    def feed(self, block: CsrBlock, draws: UInt64) -> Fed | None:
+        """Return what the cells are fed, or None where only NumPy will do."""
+        selected = self._selected(block)
+        if selected is None:
+            return None
+        if self._log1p:  # NumPy's own, as libraries of mathematics differ in the last bit
+            np.log1p(selected.distinct, out=selected.distinct)
+        if self._shares is None:
+            values: npt.NDArray[np.float32] | None = selected.distinct[selected.codes]
+        else:
+            values = self._native.bin(selected, self._shares, self._tokens, draws)
+        return None if values is None else Fed(selected.indptr, selected.slots.astype(np.int64), values)
+
+    def _selected(self, block: CsrBlock) -> Selected | None:
+        part = block.part
+        return self._native.select(
+            part, self._is_fed, self._slots, self._target_sum, lambda: _row_sums(part.data, part.indptr)
+        )
 
 
 def first_columns(slot_of_column: Int64, n_slots: int) -> Int64:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from cellscribe.engine.cells import wire
+from cellscribe.engine.cells import native_binning, wire
 from cellscribe.engine.cells.child import Child
 from cellscribe.engine.cells.limits import ReadLimits
-from cellscribe.engine.cells.parts import Part, Rows, check_indices, check_pointers
+from cellscribe.engine.cells.parts import Part, Rows, check_indices, check_pointers, is_run
 from cellscribe.engine.cells.tables import VarTable, series_of, var_table
 from cellscribe.engine.cells.values import ValueStats
 from cellscribe.engine.errors import InputError
@@ -76,14 +76,17 @@ class FileStore:
                 if index + 1 < len(groups):
                     numbers.append(self._ask_rows(origin, groups[index + 1]))
                 check_pointers(indptr, len(data), n_genes, self.name)
-                check_indices(indices, n_genes, self.name)
-                yield Part(indptr, indices, data)
+                native = native_binning.find_native()
+                is_plain = native is not None and native.rows_are_plain(indptr, indices, data, n_genes)
+                if not is_plain:
+                    check_indices(indices, n_genes, self.name)
+                yield Part(indptr, indices, data, is_plain)
         finally:
             for number in numbers:
                 self._child.forget(number)
 
     def _ask_rows(self, origin: str, rows: Rows) -> int:
-        if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (rows[1:] == rows[:-1] + 1).all():
+        if is_run(rows):
             return self._child.send("rows", origin=origin, span=[int(rows[0]), int(rows[-1]) + 1])
         return self._child.send("rows", origin=origin, rows=rows.tolist())
 

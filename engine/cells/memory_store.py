@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from cellscribe.engine.cells import native_binning
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.parts import (
     Part,
@@ -19,12 +21,14 @@ from cellscribe.engine.cells.parts import (
     check_indices,
     check_pointers,
     from_dense,
+    is_run,
     sample_rows,
 )
 from cellscribe.engine.cells.tables import VarTable, var_table
 from cellscribe.engine.cells.values import ValueStats, layer_origin
 from cellscribe.engine.errors import InputError
 
+Array = npt.NDArray[Any]
 _STATS_CELLS = 2048
 
 
@@ -77,14 +81,14 @@ class MemoryStore:
         """Yield the rows of every group."""
         matrix, where = self._matrix(origin), f"{origin} of {self.name}"
         for rows in groups:
-            block = matrix[rows]
-            if not _is_sparse(block):
-                yield from_dense(np.asarray(block), where)
+            if _is_sparse(matrix) and is_run(rows):
+                yield _checked(*_span(matrix, int(rows[0]), int(rows[-1]) + 1), matrix.shape[1], where)
                 continue
-            indptr = block.indptr.astype(np.int64)
-            check_pointers(indptr, len(block.data), matrix.shape[1], where)
-            check_indices(block.indices, matrix.shape[1], where)
-            yield canonical(indptr, block.indices, block.data, where)
+            block = matrix[rows]
+            if _is_sparse(block):
+                yield _checked(block.indptr.astype(np.int64), block.indices, block.data, matrix.shape[1], where)
+            else:
+                yield from_dense(np.asarray(block), where)
 
     def close(self) -> None:
         """Let go of matrices that were turned into rows."""
@@ -132,6 +136,22 @@ class Backed:
         is_run = len(unique) > 0 and unique[-1] - unique[0] + 1 == len(unique)
         block = self._matrix[int(unique[0]) : int(unique[-1]) + 1] if is_run else self._matrix[unique]
         return block[inverse]
+
+
+def _span(matrix: Any, start: int, stop: int) -> tuple[Array, Array, Array]:
+    """Return rows `start` to `stop` of a CSR matrix without a copy of their values."""
+    indptr = matrix.indptr[start : stop + 1].astype(np.int64)
+    first, last = int(indptr[0]), int(indptr[-1])
+    return indptr - first, matrix.indices[first:last], matrix.data[first:last]
+
+
+def _checked(indptr: Array, indices: Array, data: Array, n_genes: int, where: str) -> Part:
+    check_pointers(indptr, len(data), n_genes, where)
+    native = native_binning.find_native()
+    if native is not None and native.rows_are_plain(indptr, indices, data, n_genes):
+        return Part(indptr, indices, data, is_plain=True)
+    check_indices(indices, n_genes, where)
+    return canonical(indptr, indices, data, where)
 
 
 def _is_sparse(matrix: Any) -> bool:

@@ -16,11 +16,15 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows in CSR form: `indptr` int64 [B + 1], `indices` int32 [nnz] rising within a row, `data` float32 [nnz]."""
+    """Rows in CSR form: `indptr` int64 [B + 1], `indices` int32 [nnz] rising within a row, `data` float32 [nnz].
+
+    `is_plain`: it is known that all of `data` are positive and finite. The arrays may be those of the caller's matrix.
+    """
 
     indptr: npt.NDArray[np.int64]
     indices: npt.NDArray[np.int32]
     data: npt.NDArray[np.float32]
+    is_plain: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -93,6 +97,11 @@ def join(parts: list[Part]) -> Part:
     lengths = np.concatenate([np.diff(part.indptr) for part in parts])
     indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     return Part(indptr, np.concatenate([p.indices for p in parts]), np.concatenate([p.data for p in parts]))
+
+
+def is_run(rows: Rows) -> bool:
+    """Whether rows are consecutive and rising."""
+    return len(rows) > 0 and int(rows[-1]) - int(rows[0]) + 1 == len(rows) and bool((rows[1:] > rows[:-1]).all())
 
 
 def runs(rows: Rows) -> Iterator[tuple[int, int]]:

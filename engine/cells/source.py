@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,10 +30,19 @@ _DEFAULT_LIMITS = ReadLimits()
 
 @dataclass(frozen=True)
 class CsrBlock:
-    """Some cells: `rows` int64 [B] of the source, `matrix` CSR float32 [B, n_genes], finite, non-negative, no zeros."""
+    """Some cells: `rows` int64 [B] of the source, and their values, finite, non-negative, no zeros; only to be read."""
 
     rows: Rows
-    matrix: sp.csr_matrix
+    part: Part
+    n_genes: int
+
+    @cached_property
+    def matrix(self) -> sp.csr_matrix:
+        """The values as CSR float32 [B, n_genes]."""
+        arrays, shape = (self.part.data, self.part.indices, self.part.indptr), (self.part.n_rows, self.n_genes)
+        matrix = sp.csr_matrix(arrays, shape=shape, copy=False)
+        matrix.has_sorted_indices = matrix.has_canonical_format = True
+        return matrix
 
 
 def open_cells(
@@ -171,8 +181,9 @@ class CellSource:
             raise InputError(f"{self.name} has rows 0 to {self.n_cells - 1}; row {int(wanted.max())} was asked for.")
         groups = [wanted[start : start + block_cells] for start in range(0, len(wanted), block_cells)]
         for group, part in zip(groups, self._store.stream(self.value_origin, groups), strict=True):
-            self._check_values(part, group)
-            yield CsrBlock(group, _csr(part, self.n_genes))
+            if not part.is_plain:
+                self._check_values(part, group)
+            yield CsrBlock(group, part, self.n_genes)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with the shape, the names, and a sample of the values."""
@@ -208,9 +219,8 @@ class CellSource:
             )
 
     def _layout_note(self, layout: str) -> tuple[str, ...]:
-        if layout != "csc":
-            return ()
-        return (f"{self.value_origin} is stored by genes (CSC); it is turned into rows once, in a scratch file.",)
+        note = f"{self.value_origin} is stored by genes (CSC); it is turned into rows once, in a scratch file."
+        return (note,) if layout == "csc" else ()
 
     def _check_values(self, part: Part, rows: Rows) -> None:
         is_good = np.isfinite(part.data) & (part.data >= 0)
@@ -223,13 +233,6 @@ class CellSource:
             f"{self.value_origin} of {self.name} holds {part.data[first]:g} for gene {gene!r} in cell {cell!r}; "
             "counts are finite and not negative: remove or mend that cell."
         )
-
-
-def _csr(part: Part, n_genes: int) -> sp.csr_matrix:
-    matrix = sp.csr_matrix((part.data, part.indices, part.indptr), shape=(part.n_rows, n_genes), copy=False)
-    matrix.has_sorted_indices = True
-    matrix.has_canonical_format = True
-    return matrix
 
 
 def _check_names(names: list[str], where: str) -> None:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.cells import native_binning
 from cellscribe.engine.cells.feed import Fed, Feeder, first_columns
 from cellscribe.engine.cells.gene_report import GeneReport
 from cellscribe.engine.cells.genes import GeneMatch, match_genes
 from cellscribe.engine.cells.hvg import MAX_CELLS, choose_hvgs
+from cellscribe.engine.cells.layout import batches, padded, shared, thinned
 from cellscribe.engine.cells.source import CellSource, CsrBlock
 from cellscribe.engine.cells.spec import CellInput, HvgFlavor
 from cellscribe.engine.cells.token_batch import TokenBatch
 from cellscribe.engine.cells.vocabulary import GeneVocabulary
 from cellscribe.engine.errors import BundleError, InputError
-from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
+from cellscribe.engine.keyed import UInt64, cell_keys, stream_keys
 
 _TIES, _THINNING = 1, 2  # streams of random numbers
 _BLOCK_CELLS = 512
-_T = TypeVar("_T", bound=np.generic)
 
 
 class CellTokenizer:
@@ -79,6 +79,7 @@ class CellTokenizer:
         self.notes = self._gene_notes(chosen=hvg is None, flavor=flavor)
         self._feeder = Feeder(spec, source, slots, self._tokens)
         self._columns = first_columns(slots, len(self._tokens))
+        self._shared: tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None = None
 
     def batches(self, rows: npt.ArrayLike | None = None, batch_cells: int = 32) -> Iterator[TokenBatch]:
         """Yield the cells of `rows` (None: all), in that order, `batch_cells` at a time."""
@@ -129,67 +130,36 @@ class CellTokenizer:
 
     def _fixed(self, block: CsrBlock, batch_cells: int) -> Iterator[TokenBatch]:
         fed, names = self._fed(block)
-        S = len(self._tokens) + 1
-        values = np.zeros((len(names), S), dtype=np.float32)
-        values[:, 0] = self.spec.cls_value
-        values.ravel()[fed.row_of * S + fed.slots + 1] = fed.values
-        genes = _repeated(np.concatenate(([self.vocabulary.cls_id], self._tokens)), batch_cells)
-        columns = _repeated(np.concatenate(([-1], self._columns)), batch_cells)
-        mask = _repeated(np.ones(S, dtype=bool), batch_cells)
-        for start in range(0, len(names), batch_cells):
-            batch = slice(start, start + batch_cells)
-            good = np.flatnonzero(fed.lengths[batch]) + start
-            B = len(good)
-            chosen = values[batch] if len(good) == len(names[batch]) else values[good]
-            ids = tuple(names[row] for row in good)
-            failures = self._failures(block, fed, batch)
-            yield TokenBatch(block.rows[good], ids, genes[:B], chosen, mask[:B], columns[:B], failures)
+        values = fed.dense(len(self._tokens) + 1, self.spec.cls_value)
+        common = self._shared
+        if common is None or len(common[0]) < batch_cells:
+            common = self._shared = shared(self.vocabulary.cls_id, self._tokens, self._columns, batch_cells)
+        genes, mask, columns = common
+        for batch, good in batches(fed, batch_cells):
+            rows = block.rows[batch].copy() if good is None else block.rows[good]
+            B, ids = len(rows), _names_of(names, batch, good)
+            chosen = values[batch] if good is None else values[good]
+            failures = () if good is None else self._failures(block, fed, batch)
+            yield TokenBatch(rows, ids, genes[:B], chosen, mask[:B], columns[:B], failures)
 
     def _ragged(self, block: CsrBlock, batch_cells: int) -> Iterator[TokenBatch]:
         fed, names = self._fed(block)
-        fed = self._thinned(fed, names)
-        for start in range(0, len(names), batch_cells):
-            batch = slice(start, start + batch_cells)
-            good = np.flatnonzero(fed.lengths[batch]) + start
-            ids = tuple(names[row] for row in good)
-            yield TokenBatch(block.rows[good], ids, *self._padded(fed, good), self._failures(block, fed, batch))
-
-    def _padded(
-        self, fed: Fed, good: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """Lay out cells as [B, S], S the longest of them and "<cls>"."""
-        lengths = fed.lengths[good]
-        mask = np.arange(int(lengths.max(initial=0)) + 1) <= lengths[:, None]  # B S
-        genes = np.full(mask.shape, self.vocabulary.pad_id, dtype=np.int64)
-        values = np.full(mask.shape, self.spec.pad_value, dtype=np.float32)
-        columns = np.full(mask.shape, -1, dtype=np.int64)
-        genes[:, 0], values[:, 0] = self.vocabulary.cls_id, self.spec.cls_value
-        is_gene = mask.copy()
-        is_gene[:, 0] = False
-        entries = np.repeat(fed.indptr[good] - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))
-        slots = fed.slots[entries]
-        genes[is_gene], columns[is_gene] = self._tokens[slots], self._columns[slots]
-        values[is_gene] = fed.values[entries]
-        return genes, values, mask, columns
+        specials = self.vocabulary.cls_id, self.vocabulary.pad_id
+        if len(names) and fed.lengths.max() > self.spec.num_genes:
+            keys = stream_keys(self.seed, _cell_keys(names), _THINNING)
+            fed = thinned(fed, self._tokens, keys, self.spec.num_genes)
+        for batch, good in batches(fed, batch_cells):
+            cells = np.arange(len(names))[batch] if good is None else good
+            laid = padded(fed, cells, self.spec, specials, self._tokens, self._columns)
+            failures = () if good is None else self._failures(block, fed, batch)
+            yield TokenBatch(block.rows[cells], _names_of(names, batch, good), *laid, failures)
 
     def _fed(self, block: CsrBlock) -> tuple[Fed, list[str]]:
         names: list[str] = self.source.obs_names[block.rows].tolist()
-        return self._feeder.feed(block, stream_keys(self.seed, cell_keys(names), _TIES)), names
-
-    def _thinned(self, fed: Fed, names: list[str]) -> Fed:
-        """Leave `num_genes` genes, by keyed draw, to cells that have more."""
-        most = self.spec.num_genes
-        if not len(fed.lengths) or fed.lengths.max() <= most:
-            return fed
-        keys = np.repeat(stream_keys(self.seed, cell_keys(names), _THINNING), fed.lengths)
-        tokens, rows = self._tokens[fed.slots], fed.row_of
-        order = np.lexsort((tokens, uniforms(keys, tokens), rows))
-        rank = np.empty(len(order), dtype=np.int64)
-        rank[order] = np.arange(len(order)) - fed.indptr[rows[order]]
-        return fed.keep(rank < most)
+        return self._feeder.feed(block, stream_keys(self.seed, _cell_keys(names), _TIES)), names
 
     def _failures(self, block: CsrBlock, fed: Fed, batch: slice) -> tuple[tuple[int, str], ...]:
-        lengths = np.diff(block.matrix.indptr)[batch]
+        lengths = np.diff(block.part.indptr)[batch]
         empty = np.flatnonzero(fed.lengths[batch] == 0)
         return tuple((int(block.rows[batch][row]), _why(int(lengths[row]))) for row in empty)
 
@@ -208,10 +178,14 @@ def _input_genes(vocabulary: GeneVocabulary) -> tuple[str, ...]:
     return vocabulary.input_genes
 
 
-def _repeated(row: npt.NDArray[_T], count: int) -> npt.NDArray[_T]:
-    block = np.tile(row, (count, 1))
-    block.flags.writeable = False
-    return block
+def _cell_keys(names: list[str]) -> UInt64:
+    native = native_binning.find_native()
+    keys = native.cell_keys(names) if native is not None else None
+    return cell_keys(names) if keys is None else keys
+
+
+def _names_of(names: list[str], batch: slice, good: npt.NDArray[np.int64] | None) -> tuple[str, ...]:
+    return tuple(names[batch]) if good is None else tuple(names[row] for row in good)
 
 
 def _why(n_stored: int) -> str:

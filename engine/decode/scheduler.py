@@ -11,19 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Memory, Slots, Ticket
-from cellscribe.engine.errors import BackendError
+from cellscribe.engine.errors import BackendError, UsageError
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One cell to describe: its index in the run, its key, its memory [S, d] and mask bool [S]."""
+    """One cell to describe: its index in the run, its key, its memory [S, d] and mask bool [S].
+
+    `max_new_tokens` ends its text earlier than the run's does; None leaves the run's.
+    """
 
     index: int
     key: int
     memory: Memory
     mask: npt.NDArray[np.bool_]
+    max_new_tokens: int | None = None
 
 
 @dataclass
@@ -78,13 +82,14 @@ class Scheduler:
         self._is_ready = is_ready
         self._texts: dict[int, Text] = {}
         self._given: dict[int, int] = {}  # tokens that the work given so far can choose, by slot
-        self._under_way: deque[Ticket] = deque()
+        self._under_way: deque[tuple[Ticket, dict[int, Text]]] = deque()  # with the text of every slot it is for
         self._error: BackendError | None = None
 
     def run(self, requests: Iterator[Request]) -> Iterator[TokenEvent]:
         """Yield every chosen token in turn; a text's last event finds ``text.is_finished`` true.
 
-        A BackendError of `requests` is raised when the texts that were begun are finished.
+        A BackendError of `requests` is raised when the texts that were begun are finished; a UsageError for a request
+        of less than one token at once.
         """
         exhausted = False
         while True:
@@ -105,10 +110,16 @@ class Scheduler:
 
     def _active(self) -> list[int]:
         """Return the slots whose texts may still get a token that no step was given for."""
-        return [slot for slot in sorted(self._texts) if self._given[slot] < self._max_new_tokens]
+        return [slot for slot in sorted(self._texts) if self._given[slot] < self._limit(self._texts[slot])]
+
+    def _limit(self, text: Text) -> int:
+        """Most tokens of a text."""
+        asked = text.request.max_new_tokens
+        return self._max_new_tokens if asked is None else min(asked, self._max_new_tokens)
 
     def _step(self, active: list[int]) -> None:
-        self._under_way.append(self._slots.step(np.array(active, dtype=np.int64)))
+        ticket = self._slots.step(np.array(active, dtype=np.int64))
+        self._under_way.append((ticket, {slot: self._texts[slot] for slot in active}))
         for slot in active:
             self._given[slot] += self._slots.steps_per_ticket
 
@@ -128,23 +139,29 @@ class Scheduler:
             if request is None:
                 exhausted = True
                 break
+            if request.max_new_tokens is not None and request.max_new_tokens < 1:
+                raise UsageError(f"a request asks for {request.max_new_tokens} new tokens; ask for at least 1.")
             self._texts[slot] = Text(request, time.perf_counter(), np.zeros(len(request.mask), np.float32))
             self._given[slot] = 1  # the prompt chooses the first
             admissions.append(Admission(slot, request.key, request.memory, request.mask))
         if admissions:
-            self._under_way.append(self._slots.admit(admissions))
+            texts = {one.slot: self._texts[one.slot] for one in admissions}
+            self._under_way.append((self._slots.admit(admissions), texts))
         return exhausted
 
     def _collect(self, left: int) -> Iterator[TokenEvent]:
         """Read the oldest tickets until only `left` are under way."""
         while len(self._under_way) > left:
-            for chosen in self._under_way.popleft().wait():
+            ticket, texts = self._under_way.popleft()
+            for chosen in ticket.wait():
                 now = time.perf_counter()
-                yield from (self._advance(chosen, i, now) for i in range(len(chosen.slots)))
+                for i, slot in enumerate(chosen.slots.tolist()):
+                    text = texts.get(slot)
+                    if text is not None and not text.is_finished:  # slots know nothing of a request's own limit
+                        yield self._advance(text, chosen, i, now)
 
-    def _advance(self, chosen: Chosen, i: int, now: float) -> TokenEvent:
+    def _advance(self, text: Text, chosen: Chosen, i: int, now: float) -> TokenEvent:
         slot, token = int(chosen.slots[i]), int(chosen.token_ids[i])
-        text = self._texts[slot]
         evidence = chosen.evidence[i, : len(text.evidence)]
         reason = "failed" if token == NOT_FINITE else "stop" if token in self._eos_ids else ""
         if not reason:
@@ -153,7 +170,7 @@ class Scheduler:
             text.evidence += evidence
             if self._keep_attention and chosen.attention is not None:
                 text.attention.append(chosen.attention[i, ..., : len(text.evidence)])
-        full = len(text.token_ids) == self._max_new_tokens
+        full = len(text.token_ids) == self._limit(text)
         if reason or full:
             text.finish_reason = reason or "length"
             text.latency_ms = (now - text.started) * 1e3

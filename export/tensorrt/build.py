@@ -13,7 +13,7 @@ from cellscribe.engine.backends.tensorrt.plan import Plan, Recipe, capacity_of
 from cellscribe.engine.backends.tensorrt.plugins import LIBRARY, load_plugins, plugin_library
 from cellscribe.engine.backends.tensorrt.products import ENTERPRISE, RTX, Installed
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, Bundle
-from cellscribe.engine.errors import UsageError
+from cellscribe.engine.errors import PlanError, UsageError
 from cellscribe.engine.types import MAX_NEW_TOKENS
 from cellscribe.export.tensorrt.folder import matching, place, seal, staging
 from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, prepared
@@ -96,6 +96,8 @@ def build_plans(
     OutputError
         When the folder cannot be written.
     """
+    if bundle.manifest.gpu_problem:
+        raise PlanError(bundle.manifest.gpu_problem)
     _check_sizes(bundle, slots, max_new_tokens, outputs)
     _check_genes(bundle, genes)
     machine = machine or this_machine()

@@ -410,8 +410,36 @@ inline void some_panels(const Linear& w, int64_t first, int64_t last, const Rows
   }
 }
 
+#if defined(__AVX512F__)
+constexpr int kTallRows = 6, kTallPanels = 2;
+#else
+constexpr int kTallRows = kByteRows, kTallPanels = 1;
+#endif
+constexpr int64_t kNearBytes = 1 << 18;  // of weights that stay in the second-level cache while rows pass
+
+// Many rows of bytes: a tile of rows passes some panels before the next one does, so that it writes whole lines side by
+// side. Panel by panel, every line would lie in another page, and bytes are quicker than the look-up of a page.
+template <Kind kKind>
+inline void tall_panels(const Linear& w, int64_t first, int64_t last, const Rows& x, int64_t row0, int64_t row1,
+                        float* scratch, const Finish& f) {
+  int64_t group = kNearBytes / w.panel_bytes() / kTallPanels * kTallPanels;
+  group = group < kTallPanels ? kTallPanels : group;
+  for (int64_t panel = first; panel < last; panel += group) {
+    int64_t end = panel + group < last ? panel + group : last, row = row0;
+    int64_t whole = panel + (end - panel) / kTallPanels * kTallPanels;
+    for (; row + kTallRows <= row1; row += kTallRows) {
+      for (int64_t p = panel; p < whole; p += kTallPanels)
+        tile<kKind, kTallRows, kTallPanels>(w, {}, p, x, row, 0, w.kp, scratch, f);
+      if (whole < end) some_panels<kKind>(w, whole, end, x, row, row + kTallRows, scratch, f);
+    }
+    if (row < row1) some_panels<kKind>(w, panel, end, x, row, row1, scratch, f);
+  }
+}
+
 inline void multiply_panels(const Linear& w, int64_t first, int64_t last, const Rows& x, int64_t row0, int64_t row1,
                             float* scratch, const Finish& f) {
+  if (w.kind == kInt8 && row1 - row0 > kByteRows) return tall_panels<kInt8>(w, first, last, x, row0, row1, scratch, f);
+  if (w.kind == kInt4 && row1 - row0 > kByteRows) return tall_panels<kInt4>(w, first, last, x, row0, row1, scratch, f);
   switch (w.kind) {
     case kFloat: return some_panels<kFloat>(w, first, last, x, row0, row1, scratch, f);
     case kHalf: return some_panels<kHalf>(w, first, last, x, row0, row1, scratch, f);

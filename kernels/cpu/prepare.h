@@ -68,7 +68,8 @@ class Prepared {
       F inverse = set1(most > 0.0f ? 127.0f / most : 0.0f);
       int32_t total = store_bytes(out + at, low * inverse);
       total += store_bytes(out + at + kLanes, high * inverse);
-      scales_[m * blocks + block] = std::isfinite(most) ? scale : NAN;  // what is not finite must not vanish
+      // What is not finite must not vanish: bytes cannot hold it, and a maximum may pass it over.
+      scales_[m * blocks + block] = all_finite(low) && all_finite(high) ? scale : NAN;
       sums_[m * blocks + block] = total;
     }
   }

@@ -48,6 +48,11 @@ inline F exp2_whole(F n) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(e, 23))};
 }
 
+inline bool all_finite(F x) {
+  __m512 none = _mm512_sub_ps(x.v, x.v);  // 0, or NaN
+  return _mm512_cmp_ps_mask(none, none, _CMP_UNORD_Q) == 0;
+}
+
 inline I set1_i(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline I load_i(const void* p) { return {_mm512_loadu_si512(p)}; }
 inline F to_float(I x) { return {_mm512_cvtepi32_ps(x.v)}; }
@@ -115,6 +120,11 @@ inline __m256 exp2_whole(__m256 n) {
 }
 inline F exp2_whole(F n) { return {exp2_whole(n.a), exp2_whole(n.b)}; }
 
+inline bool all_finite(F x) {
+  __m256 a = _mm256_sub_ps(x.a, x.a), b = _mm256_sub_ps(x.b, x.b);  // 0, or NaN
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) == 0;
+}
+
 inline I set1_i(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline I load_i(const void* p) {
   const __m256i* q = static_cast<const __m256i*>(p);
@@ -167,19 +177,31 @@ inline int32_t store_bytes(int8_t* p, F x) {
 inline F& operator+=(F& a, F b) { return a = a + b; }
 
 // In one order on every machine: halves are folded onto each other.
+inline __m256 low_half(F x) {
+#if defined(__AVX512F__)
+  return _mm512_castps512_ps256(x.v);
+#else
+  return x.a;
+#endif
+}
+inline __m256 high_half(F x) {
+#if defined(__AVX512F__)
+  return _mm512_extractf32x8_ps(x.v, 1);
+#else
+  return x.b;
+#endif
+}
 inline float sum(F x) {
-  alignas(64) float t[16];
-  store(t, x);
-  for (int half = 8; half; half /= 2)
-    for (int i = 0; i < half; ++i) t[i] += t[i + half];
-  return t[0];
+  __m256 eight = _mm256_add_ps(low_half(x), high_half(x));
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 inline float largest(F x) {
-  alignas(64) float t[16];
-  store(t, x);
-  for (int half = 8; half; half /= 2)
-    for (int i = 0; i < half; ++i) t[i] = t[i] > t[i + half] ? t[i] : t[i + half];
-  return t[0];
+  __m256 eight = _mm256_max_ps(low_half(x), high_half(x));
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
 // The first n lanes; the others are `fill`.

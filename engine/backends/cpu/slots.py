@@ -14,12 +14,15 @@ from cellscribe.engine.backends.base import Admission, Chosen, Floats, Ints, Rea
 from cellscribe.engine.backends.cpu.loading import NativeDecoder
 from cellscribe.engine.backends.slot_state import SlotState
 from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
+from cellscribe.engine.decode.drafts import Drafts
 from cellscribe.engine.errors import RoomError
 from cellscribe.kernels.cpu_library import CpuLibrary, pointer
 from cellscribe.kernels.cpu_structs import CpuCall
 
 # Slots whose prompts run together: enough rows for products at full rate, few enough for the caches.
 _CHUNK = 8
+# Rows that a step may have with guessed tokens: so many cost little more than one, as weights are read all the same.
+_DRAFT_ROWS, _MOST_DRAFTS = 4, 3
 
 
 class Passes:
@@ -161,6 +164,7 @@ class CpuSlots:
         )
         self._prompt = Prompt(self._passes, plan.num_slots, prompt_ids, prefix)
         self._logits = np.zeros((plan.num_slots, shape.vocab_size), np.float32)
+        self._drafts = Drafts() if _may_draft(plan) else None
 
     @property
     def bytes(self) -> int:
@@ -174,10 +178,45 @@ class CpuSlots:
         return Ready(tuple(chosen))
 
     def step(self, active: Ints) -> Ready:
-        """Run one token for every active slot."""
-        x = self._passes.decoder.embed(self._state.tokens[active, 0])
-        positions = np.ascontiguousarray(self._state.positions[active, 0])
-        return Ready((self._finish(active, x, active, positions, (0, self._shape.n_layers), np.arange(len(active))),))
+        """Choose the next token of every active slot, and those after it that were guessed right."""
+        guesses = self._guesses(active)
+        counts = np.array([1 + len(one) for one in guesses])
+        first = np.cumsum(counts) - counts  # row of each slot's last chosen token
+        tokens = np.concatenate(
+            [[self._state.tokens[slot, 0], *one] for slot, one in zip(active, guesses, strict=True)]
+        )
+        slots = active.repeat(counts)
+        positions = self._state.positions[slots, 0] + np.arange(len(slots)) - first.repeat(counts)
+        logits, evidence, attention = self._run(tokens, slots, positions)
+        chosen: list[Chosen] = []
+        going = np.arange(len(active))
+        for ahead in range(int(counts.max())):
+            rows = first[going] + ahead
+            one = self._choose(
+                active[going], logits[rows], evidence[rows], None if attention is None else attention[rows]
+            )
+            chosen.append(one)
+            going = going[
+                [self._goes_on(int(i), ahead, int(t), guesses) for i, t in zip(going, one.token_ids, strict=True)]
+            ]
+        return Ready(tuple(chosen))
+
+    def _guesses(self, active: Ints) -> list[list[int]]:
+        """Guess tokens of the active slots; none where that would not pay."""
+        room = min(_MOST_DRAFTS, _DRAFT_ROWS // len(active) - 1)
+        if self._drafts is None or room < 1 or not self._drafts.is_worthwhile():
+            return [[] for _ in active]
+        most = self._plan.max_new_tokens - 1 - self._state.lengths
+        return [self._drafts.guess(slot, min(room, int(most[slot]))) for slot in active.tolist()]
+
+    def _goes_on(self, i: int, ahead: int, token: int, guesses: list[list[int]]) -> bool:
+        """Whether the choice `ahead` of slot i was guessed, so that the row after it stands."""
+        guess = guesses[i]
+        if ahead < len(guess) and token == guess[ahead] and token not in self._plan.eos_ids:
+            return True
+        if guess and self._drafts is not None:
+            self._drafts.learn(guess, ahead if ahead < len(guess) else len(guess))
+        return False
 
     def logits(self, count: int) -> Floats:
         """Logits [count, V] that chose the last tokens of the first slots."""
@@ -191,15 +230,21 @@ class CpuSlots:
     def _admit_some(self, admissions: Sequence[Admission]) -> Chosen:
         for one in admissions:
             self._state.begin(one.slot, one.key)
+            if self._drafts is not None:
+                self._drafts.begin(one.slot)
             self._fill(one)
             self._passes.copy(self._prompt.slot, one.slot, self._shape.n_lower)
         slots = np.array([one.slot for one in admissions], np.int64)
         length, count = self._prompt.length, len(slots)
-        x = np.tile(self._prompt.hidden, (count, 1))
-        positions = np.tile(np.arange(length), count)
-        last = np.arange(1, count + 1) * length - 1
-        layers = (self._shape.n_lower, self._shape.n_layers)
-        return self._finish(slots, x, slots.repeat(length), positions, layers, last)
+        logits, evidence, attention = self._passes.run(
+            np.tile(self._prompt.hidden, (count, 1)),
+            slots.repeat(length),
+            np.tile(np.arange(length), count),
+            layers=(self._shape.n_lower, self._shape.n_layers),
+            chosen=np.arange(1, count + 1) * length - 1,
+            keep_attention=self._plan.keep_attention,
+        )
+        return self._choose(slots, logits, evidence, attention)
 
     def _fill(self, one: Admission) -> None:
         genes = np.flatnonzero(one.mask)
@@ -209,16 +254,26 @@ class CpuSlots:
             memory = np.zeros((len(genes), np.shape(one.memory)[-1]), np.float32)
         self._passes.fill(one.slot, np.ascontiguousarray(memory), genes)
 
-    def _finish(
-        self, slots: Ints, x: Floats, rows: Ints, positions: Ints, layers: tuple[int, int], chosen: Ints
-    ) -> Chosen:
-        logits, evidence, attention = self._passes.run(
-            x,
-            np.ascontiguousarray(rows),
+    def _run(self, tokens: Ints, slots: Ints, positions: Ints) -> tuple[Floats, Floats, Floats | None]:
+        """Run rows of tokens through all layers; every row gives logits."""
+        return self._passes.run(
+            self._passes.decoder.embed(tokens),
+            slots,
             positions,
-            layers=layers,
-            chosen=chosen,
+            layers=(0, self._shape.n_layers),
+            chosen=np.arange(len(tokens)),
             keep_attention=self._plan.keep_attention,
         )
+
+    def _choose(self, slots: Ints, logits: Floats, evidence: Floats, attention: Floats | None) -> Chosen:
         self._logits[slots] = logits
-        return self._state.choose(slots, logits, evidence, attention)
+        chosen = self._state.choose(slots, logits, evidence, attention)
+        if self._drafts is not None:
+            for slot, token in zip(slots.tolist(), chosen.token_ids.tolist(), strict=True):
+                self._drafts.add(slot, token)
+        return chosen
+
+
+def _may_draft(plan: SlotPlan) -> bool:
+    """Whether guesses may be tried: the most probable token is chosen, and no other is put in its place."""
+    return plan.sampling.is_greedy and not plan.forced

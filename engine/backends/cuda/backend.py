@@ -170,8 +170,10 @@ def cuda_problems(bundle: Bundle, device: str = "cuda") -> tuple[str, ...]:
 
 
 def shape_problems(bundle: Bundle) -> tuple[str, ...]:
-    """Return one sentence for every size of a bundle that the kernels are not built for."""
+    """Return one sentence for every size of a bundle that the kernels are not built for, and for its precision."""
     manifest = bundle.manifest
+    if manifest.gpu_problem:
+        return (manifest.gpu_problem,)
     widths = {"encoder": manifest.encoder.d_model // manifest.encoder.n_heads}
     if manifest.decoder is not None:
         widths["decoder"] = manifest.decoder.d_head

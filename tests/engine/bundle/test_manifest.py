@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from cellscribe.engine.bundle.manifest import (
     FileRecord,
     Manifest,
     Parity,
+    Precision,
     PromptRecord,
+    Quality,
     read_manifest,
 )
 from cellscribe.engine.cells.spec import CellInput
@@ -44,6 +47,24 @@ def write(folder: Path, **changes: object) -> Path:
 
 def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_manifest(write(tmp_path)) == MANIFEST
+
+
+def test_a_manifest_says_the_lowest_schema_that_can_read_it(tmp_path: Path) -> None:
+    plain = json.loads(MANIFEST.to_json())
+    assert plain["schema_version"] == 1
+    assert "quality" not in plain  # a release that knows only version 1 refuses entries it does not know
+    quality = Quality(4, "real cells", "ab", 0.9995, 0.9999, 0.03, 128, 0.98, 1.4, 1.3)
+    quantized = replace(MANIFEST, precision="int4", quality=quality)
+    assert json.loads(quantized.to_json())["schema_version"] == 2
+    (tmp_path / "manifest.json").write_text(quantized.to_json())
+    assert read_manifest(tmp_path) == replace(quantized, schema_version=2)
+
+
+@pytest.mark.parametrize(("precision", "is_quantized"), [("fp32", False), ("fp16", False), ("int8", True)])
+def test_quantised_bundles_are_for_the_cpu(precision: Precision, is_quantized: bool) -> None:
+    manifest = replace(MANIFEST, precision=precision)
+    assert manifest.is_quantized == is_quantized
+    assert ("runs on the CPU" in manifest.gpu_problem) == is_quantized
 
 
 def test_an_encoder_alone_has_no_decoder(tmp_path: Path) -> None:

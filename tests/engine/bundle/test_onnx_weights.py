@@ -51,3 +51,45 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
         return
     with pytest.raises(BundleError, match="cannot be read"):
         onnx_weights(path)
+
+
+def quantized_file(folder: Path, packed: np.ndarray, scales: np.ndarray) -> Path:
+    """A graph without nodes that holds a quantised weight w, and `other` as another name for it."""
+    onnx = pytest.importorskip("onnx")
+    tensors = [onnx.numpy_helper.from_array(packed, "w.packed"), onnx.numpy_helper.from_array(scales, "w.scales")]
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], tensors))
+    onnx.helper.set_model_props(model, {"alias:other": "w"})
+    onnx.save(model, str(folder / "x.onnx"))
+    return folder / "x.onnx"
+
+
+@pytest.mark.parametrize(("bits", "width"), [(4, 16), (8, 32)])
+def test_a_quantised_weight_has_codes_scales_and_bits(tmp_path: Path, bits: int, width: int) -> None:
+    packed, scales = np.arange(6 * width, dtype=np.uint8).reshape(3, 2, width), np.ones((3, 2), np.float32)
+    weights = onnx_weights(quantized_file(tmp_path, packed, scales))
+    for name in ("w", "other"):
+        found = weights.quantized(name)
+        assert found is not None
+        assert np.array_equal(found.packed, packed)
+        assert np.array_equal(found.scales, scales)
+        assert found.bits == bits
+    assert weights.quantized("nothing") is None
+    assert weights.get("w") is None
+
+
+@pytest.mark.parametrize(
+    ("packed", "scales"),
+    [
+        (np.zeros((3, 2, 8), np.uint8), np.ones((3, 2), np.float32)),
+        (np.zeros((3, 2, 16), np.int8), np.ones((3, 2), np.float32)),
+        (np.zeros((3, 2, 16), np.uint8), np.ones((3, 2), np.float64)),
+        (np.zeros((3, 2, 16), np.uint8), np.ones((3, 1), np.float32)),
+        (np.zeros((3, 2, 16), np.uint8), np.ones(6, np.float32)),
+        (np.zeros(96, np.uint8), np.ones((3, 2), np.float32)),
+    ],
+)
+def test_a_quantised_weight_of_another_form_is_one_sentence(
+    tmp_path: Path, packed: np.ndarray, scales: np.ndarray
+) -> None:
+    with pytest.raises(BundleError, match="quantised weight w of unknown form"):
+        onnx_weights(quantized_file(tmp_path, packed, scales)).quantized("w")

@@ -7,7 +7,7 @@ import pytest
 
 from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Ready
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
-from cellscribe.engine.errors import BackendError
+from cellscribe.engine.errors import BackendError, UsageError
 
 EOS = 0
 NUM_GENES = 5
@@ -180,3 +180,25 @@ def test_texts_go_on_while_the_next_request_is_not_ready() -> None:
     assert texts == {0: [1], 1: [1] * 7, 2: [1]}
     assert slots.admissions == [[0, 1], [2]]  # without work there is nothing to go on with: both slots are filled
     assert slots.steps[1:5] == [[1]] * 4  # cell 1 was not kept waiting for cell 2
+
+
+@pytest.mark.parametrize(("depth", "steps_ahead"), [(1, 1), (2, 1), (2, 4), (3, 3)])
+@pytest.mark.parametrize("num_slots", [1, 2, 5])
+def test_a_request_may_end_earlier_than_the_run(num_slots: int, depth: int, steps_ahead: int) -> None:
+    limits = {0: 1, 1: 3, 2: None, 3: 20, 4: 2, 5: 5}
+    slots = ScriptedSlots({i: [10 + i] * 20 for i in limits}, depth, steps_ahead)
+    scheduler = Scheduler(slots, num_slots, eos_ids=frozenset([EOS]), max_new_tokens=8)
+    blank, mask = np.zeros((NUM_GENES, 2), np.float32), np.ones(NUM_GENES, bool)
+    requests = (Request(i, i, blank, mask, limit) for i, limit in limits.items())
+    texts = {e.text.request.index: e.text for e in scheduler.run(requests) if e.text.is_finished}
+    assert {i: t.token_ids for i, t in texts.items()} == {
+        0: [10], 1: [11] * 3, 2: [12] * 8, 3: [13] * 8, 4: [14] * 2, 5: [15] * 5
+    }  # fmt: skip
+    assert {t.finish_reason for t in texts.values()} == {"length"}
+
+
+def test_a_request_of_no_tokens_is_refused() -> None:
+    scheduler = Scheduler(ScriptedSlots({0: [1]}), 1, eos_ids=frozenset(), max_new_tokens=8)
+    request = Request(0, 0, np.zeros((NUM_GENES, 2), np.float32), np.ones(NUM_GENES, bool), 0)
+    with pytest.raises(UsageError, match="0 new tokens"):
+        next(iter(scheduler.run(iter([request]))))

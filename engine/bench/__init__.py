@@ -1,0 +1,1 @@
+"""Benchmarks that a sceptic would trust: interleaved rounds, necessary bytes and operations, measured ceilings."""

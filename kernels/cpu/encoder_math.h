@@ -1,0 +1,72 @@
+// What the encoder computes besides products: norms of rows, and powers of two for its softmax.
+#pragma once
+#include <cmath>
+
+#include "prepare.h"
+
+namespace CELLSCRIBE_ISA {
+
+// The lanes of numbers i.. of a row of n.
+inline F load_row(const float* x, int64_t i, int64_t n) {
+  return i + kLanes <= n ? load(x + i) : load_some(x + i, static_cast<int>(n - i));
+}
+inline void store_row(float* x, int64_t i, int64_t n, F y) {
+  if (i + kLanes <= n) store(x + i, y);
+  else store_some(x + i, y, static_cast<int>(n - i));
+}
+
+// (x - mean) / deviation * scale + shift of n numbers, in place; `norm` is scale [n] and shift [n].
+inline void norm_row(float* x, int64_t n, const float* norm, float eps) {
+  F total = zero(), squares = zero();
+  for (int64_t i = 0; i < n; i += kLanes) total += load_row(x, i, n);
+  F mean = set1(sum(total) / static_cast<float>(n));
+  int64_t whole = n / kLanes * kLanes;
+  for (int64_t i = 0; i < whole; i += kLanes) {
+    F apart = load(x + i) - mean;
+    squares = fma(apart, apart, squares);
+  }
+  if (whole < n) {
+    alignas(64) float rest[kLanes];
+    store(rest, load_row(x, whole, n) - mean);
+    F apart = load_some(rest, static_cast<int>(n - whole));
+    squares = fma(apart, apart, squares);
+  }
+  F factor = set1(1.0f / std::sqrt(sum(squares) / static_cast<float>(n) + eps));
+  for (int64_t i = 0; i < n; i += kLanes) {
+    F y = (load_row(x, i, n) - mean) * factor;
+    store_row(x, i, n, fma(y, load_row(norm, i, n), load_row(norm + n, i, n)));
+  }
+}
+
+// 2 to the power of x <= 0 (a little more does no harm); NaN stays NaN. The polynomial for 2^f on [0, 1) is within 2e-7
+// of it, or within 1e-4 where the result is rounded to bf16. Coefficients: minimax fit of the relative error.
+template <bool kCoarse>
+inline F power_of_two(F x) {
+#if defined(__AVX512F__)
+  F f{_mm512_reduce_ps(x.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
+#else
+  x = max(set1(-126.0f), x);  // in this order NaN is kept
+  F n = floor(x), f = x - n;
+#endif
+  F p;
+  if constexpr (kCoarse) {
+    p = set1(7.8024523e-2f);
+    p = fma(p, f, set1(2.2606716e-1f));
+    p = fma(p, f, set1(6.9583354e-1f));
+    p = fma(p, f, set1(9.9992520e-1f));
+  } else {
+    p = set1(1.877576695e-3f);
+    p = fma(p, f, set1(8.989340626e-3f));
+    p = fma(p, f, set1(5.582631752e-2f));
+    p = fma(p, f, set1(2.401536107e-1f));
+    p = fma(p, f, set1(6.931530833e-1f));
+    p = fma(p, f, set1(0.9999999404f));
+  }
+#if defined(__AVX512F__)
+  return {_mm512_scalef_ps(p.v, x.v)};
+#else
+  return p * exp2_whole(n);
+#endif
+}
+
+}  // namespace CELLSCRIBE_ISA
