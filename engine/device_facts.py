@@ -28,9 +28,9 @@ def backend_facts(bundle: Bundle, plans: Path | None = None) -> Iterator[tuple[s
 
 
 def passed_facts(choice: Choice) -> Iterator[tuple[str, str]]:
-    """Say why better backends do not run, where there is a GPU that they could run on."""
-    if choice.reasons and has_gpu():
-        yield from (("note", one) for one in choice.passed_over())
+    """Say why better backends do not run; those for GPUs only where there is one that they could run on."""
+    if choice.reasons:
+        yield from (("note", one) for one in choice.passed_over(with_gpus=has_gpu()))
 
 
 def plan_facts(bundle: Bundle, plans: Path | None = None) -> Iterator[tuple[str, str]]:

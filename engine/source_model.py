@@ -50,8 +50,8 @@ class SourceModel:
     hvg_flavor
         How scanpy chooses them, ``seurat_v3`` or ``cell_ranger``; None as the bundle says.
     backend
-        What runs it: ``auto`` (the best that can), ``tensorrt``, ``cuda``, ``onnxruntime`` (on the GPU where it can),
-        ``onnxruntime-cuda`` or ``onnxruntime-cpu``; or one that was opened already.
+        What runs it: ``auto`` (the best that can), ``tensorrt``, ``cuda``, ``cpu`` (our own library), ``onnxruntime``
+        (on the GPU where it can), ``onnxruntime-cuda`` or ``onnxruntime-cpu``; or one that was opened already.
     plans
         Folder of TensorRT plans, for a backend that is named; None looks into the bundle and into the user's cache.
 

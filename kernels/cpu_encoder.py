@@ -8,7 +8,7 @@ from ctypes import c_float, c_int32, c_int64, c_void_p
 
 from cellscribe.kernels.cpu_library import CpuLibrary
 
-CONTINUOUS, CATEGORY, SCALING = range(3)
+CONTINUOUS, CATEGORY, SCALING = range(3)  # value styles
 
 
 class CpuEncoderLayer(ctypes.Structure):

@@ -1,4 +1,4 @@
-"""Ours on a plain Llama: the native CPU backend's decoder without cross-attention, weights from a Hugging Face folder."""
+"""Ours on a plain Llama: the native decoder without cross-attention, weights from a Hugging Face folder."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cellscribe.engine.backends.advice import cpu_backend
 from cellscribe.engine.backends.base import SlotPlan
 from cellscribe.engine.bundle.manifest import CrossShape, Manifest
 from cellscribe.engine.errors import BundleError, RoomError
@@ -89,7 +90,7 @@ def check_room(free_bytes: int, needed: Budget, where: str) -> None:
     mend = (
         f"{fitting} would fit, so choose --batch-size {fitting} (batch_size={fitting}) or less."
         if fitting
-        else "not even one fits, so free the device or use --backend onnxruntime-cpu."
+        else f"not even one fits, so free the device or use --backend {cpu_backend()}."
     )
     slots = f"{needed.num_slots} slot{'' if needed.num_slots == 1 else 's'}"
     raise RoomError(

@@ -16,9 +16,9 @@ from cellscribe.engine.gpu import has_gpu
 BackendName = Literal["auto", "tensorrt", "cuda", "cpu", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
 NAMES: tuple[str, ...] = get_args(BackendName)
 CPU, NATIVE = "onnxruntime-cpu", "cpu"
-_BEST_FIRST = ("tensorrt", "cuda", "onnxruntime-cuda", NATIVE, CPU)
+ON_GPU = ("tensorrt", "cuda", "onnxruntime-cuda")
+_BEST_FIRST = (*ON_GPU, NATIVE, CPU)
 _ONNXRUNTIME = ("onnxruntime-cuda", CPU)
-_ON_GPU = ("tensorrt", "cuda", "onnxruntime-cuda")
 _NO_GPU = "no NVIDIA GPU answers; install or update its driver, and look at CUDA_VISIBLE_DEVICES."
 
 
@@ -41,11 +41,12 @@ class Choice:
     name: str
     reasons: tuple[Passed, ...] = ()
 
-    def passed_over(self) -> tuple[str, ...]:
-        """Say why better backends do not run, one sentence for each reason."""
+    def passed_over(self, with_gpus: bool = True) -> tuple[str, ...]:
+        """Say why better backends do not run, one sentence for each reason; on request not of those for GPUs."""
         names: dict[str, list[str]] = {}
         for one in self.reasons:
-            names.setdefault(one.why, []).append(one.name)
+            if with_gpus or one.name not in ON_GPU:
+                names.setdefault(one.why, []).append(one.name)
         return tuple(f"passed over {', '.join(found)}: {why}" for why, found in names.items())
 
 
@@ -89,7 +90,8 @@ def choose_backend(
     UsageError
         For an unknown name, or plans for a backend that has none or that lie nowhere.
     BackendError
-        When a backend that was asked for cannot run here; it says why. With "auto" and "onnxruntime" the CPU remains.
+        When a backend that was asked for cannot run here; it says why. With "auto" and "onnxruntime" ONNX Runtime on
+        the CPU remains.
     BundleError
         When the bundle is damaged.
     """
@@ -136,7 +138,11 @@ def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None
     """
     if name == CPU:
         return ""
-    if name in _ON_GPU and bundle.manifest.gpu_problem:
+    if name == NATIVE:
+        from cellscribe.engine.backends.cpu import cpu_problem
+
+        return cpu_problem()
+    if bundle.manifest.gpu_problem:
         return bundle.manifest.gpu_problem
     if not has_gpu():
         return _NO_GPU

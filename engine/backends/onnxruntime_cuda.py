@@ -91,7 +91,7 @@ class OnnxRuntimeCuda:
             why = f" ({missing})" if missing else ""
             raise BackendError(
                 f"ONNX Runtime {ort.__version__} could not start its CUDA provider, most often because the CUDA or "
-                f"cuDNN libraries it was built for are missing{why}; install them, or use --backend onnxruntime-cpu."
+                f"cuDNN libraries it was built for are missing{why}; install them, or use --backend {cpu_backend()}."
             )
         return session
 

@@ -99,10 +99,10 @@ def running(device: Device) -> Iterator[None]:
     except Exception as error:  # ONNX Runtime raises many kinds
         if is_out_of_memory(error):
             raise RoomError(f"{device} ran out of memory; {_FREE}") from error
-        first = str(error).split("\n")[0]
-        raise BackendError(
-            f"ONNX Runtime {ort.__version__} failed on {device} ({first}); try again with --backend onnxruntime-cpu."
-        ) from error
+        first, other = str(error).split("\n")[0], cpu_backend()
+        mend = "check the bundle with cellscribe verify" if device == CPU and other == _OURS else ""
+        mend = mend or f"try again with --backend {other}"
+        raise BackendError(f"ONNX Runtime {ort.__version__} failed on {device} ({first}); {mend}.") from error
 
 
 def host_operators(session: ort.InferenceSession, graph: Path) -> dict[str, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,18 +17,21 @@ from cellscribe.engine.backends.cpu.slots import CpuSlots
 from cellscribe.engine.backends.sessions import default_threads
 from cellscribe.engine.bundle.load import PREFIX, Bundle
 from cellscribe.engine.cells import TokenBatch
-from cellscribe.engine.errors import BackendError, BundleError
+from cellscribe.engine.errors import BackendError, BundleError, RoomError
 from cellscribe.kernels.cpu_library import CpuLibrary, instruction_sets, load_cpu_library
 
 if TYPE_CHECKING:
     from cellscribe.engine.backends.cpu.encoder import CpuEncoder
 
 _WORDS = {"avx2": "AVX2", "avx512": "AVX-512 VNNI", "avx512bf16": "AVX-512 VNNI and BF16"}
+_X86_64 = ("x86_64", "amd64")
 
 
 def cpu_problem() -> str:
     """Say why the native library does not run here; empty when it does."""
     if load_cpu_library() is None:
+        if platform.machine().lower() not in _X86_64:
+            return f"it is written for x86-64 and this CPU is {platform.machine() or 'unknown'}."
         return "its library is not there; install cellscribe where a C++ compiler is found."
     if not instruction_sets():
         return "this CPU lacks AVX2."
@@ -80,16 +86,20 @@ class CpuBackend:
         """The encoder, packed when cells are first encoded."""
         from cellscribe.engine.backends.cpu.encoder import CpuEncoder
 
-        return CpuEncoder(self.bundle, self.library)
+        with _in_memory("the weights of the encoder"):
+            return CpuEncoder(self.bundle, self.library)
 
     @cached_property
     def decoder(self) -> NativeDecoder:
         """The decoder, packed when text is first asked for."""
-        return load_decoder(self.bundle, self.library)
+        with _in_memory("the weights of the decoder"):
+            return load_decoder(self.bundle, self.library)
 
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells."""
-        return self.encoder.encode(batch)
+        encoder = self.encoder
+        with _in_memory("a batch of cells"):
+            return encoder.encode(batch)
 
     def open_slots(self, plan: SlotPlan) -> CpuSlots:
         """Take room for the slots of a run."""
@@ -100,3 +110,12 @@ class CpuBackend:
         prompt = np.array(manifest.prompt.token_ids, np.int64)
         shape, cross = manifest.decoder, manifest.cross_attention
         return CpuSlots(self.library, self.decoder, shape, cross, plan, prompt, self.bundle.tensors(PREFIX))
+
+
+@contextmanager
+def _in_memory(what: str) -> Iterator[None]:
+    """Turn a lack of memory into one sentence."""
+    try:
+        yield
+    except MemoryError as error:
+        raise RoomError(f"the CPU has too little free memory for {what}; free some, or choose a smaller bundle.") from error
