@@ -1,6 +1,6 @@
 # make demo   set up an environment and describe the packaged cells
 # make test   set up an environment with everything the tests need, and run them
-# make bench  set up an environment and time the packaged model; ARGS="BUNDLE --quick -o DIR" for another
+# make bench  set up the same environment and run every benchmark that needs no GPU; ARGS="--only demo" for some
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -14,7 +14,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/suite.py $(ARGS)
 
 check: $(VENV)/.dev
@@ -31,10 +31,6 @@ $(VENV)/bin/python:
 $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing cellscribe into $(VENV) (about a minute) ..."
 	@test -f $(VENV)/.dev || $(PIP) .
-	@touch $@
-
-$(VENV)/.bench: $(VENV)/.runtime
-	@$(PIP) matplotlib
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt

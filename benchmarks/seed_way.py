@@ -40,8 +40,8 @@ def main() -> None:
     eager, packed, compiled = SEED_PEERS
     kept("seed_way", [
         comparison(8, (eager, OURS["fp32"], OURS["int8"], OURS["int4"]), bundles, 3),
+        comparison(1, (eager, OURS["fp32"], OURS["int8"], OURS["int4"]), bundles, 3),
         comparison(8, (packed, OURS["fp32"], OURS["int4"]), bundles, 3, "packed"),
-        comparison(1, (eager, OURS["fp32"], OURS["int8"], OURS["int4"]), bundles, 5),
         comparison(8, (compiled, OURS["int4"]), bundles, 3, "compiled"),
     ], PARTS, again=asked.again)  # fmt: skip
 

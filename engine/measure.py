@@ -117,7 +117,7 @@ def expected_of(bundle: Bundle, backend: Backend, batch: TokenBatch, num_tokens:
 
 def _greedy(backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_], num_tokens: int) -> tuple[Ints, Floats]:
     count = len(mask)
-    slots = backend.open_slots(SlotPlan(count, mask.shape[1], num_tokens, Sampling()))
+    slots = backend.open_slots(SlotPlan(count, mask.shape[1], num_tokens, Sampling(), forced=True))
     slots.admit([Admission(i, i, memory[i], mask[i]) for i in range(count)]).wait()
     tokens, logits = [], []
     for _ in range(num_tokens):
@@ -173,7 +173,7 @@ def time_backend(bundle: Bundle, backend: Backend, batch: TokenBatch) -> tuple[T
 
 def _time_slots(backend: Backend, memory: Memory, mask: npt.NDArray[np.bool_], count: int) -> Timing:
     try:
-        slots = backend.open_slots(SlotPlan(count, mask.shape[1], NUM_TOKENS, Sampling()))
+        slots = backend.open_slots(SlotPlan(count, mask.shape[1], NUM_TOKENS, Sampling(), may_guess=False))
         for _ in range(2):
             scheduler = Scheduler(slots, count, eos_ids=frozenset(), max_new_tokens=NUM_TOKENS)
             requests = (Request(i, i, memory[i % len(mask)], mask[i % len(mask)]) for i in range(count))

@@ -113,6 +113,13 @@ class CpuLibrary:
         found.restype = restype
         return found
 
+    def greedy(self, logits: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Return the most probable token of each row [B, V], the lowest of equals, and its log-probability [B]."""
+        tokens, logprobs = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
+        rows, width = (c_int64(size) for size in logits.shape)
+        self.function("greedy")(self.threads, pointer(logits), rows, width, pointer(tokens), pointer(logprobs))
+        return tokens, logprobs
+
     def peak(self, kind: str, seconds: float = 0.2) -> float:
         """Measure the operations a second that all threads reach on registers: "float", "brain" or "bytes"."""
         number = ("float", "brain", "bytes").index(kind)

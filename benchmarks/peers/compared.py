@@ -113,8 +113,10 @@ def kept(name: str, comparisons: Sequence[Comparison], parts: Mapping[str, Secon
         entry = measured(one, parts)
         roofline.measure(is_quick=True)
         entries[one.key] = {**entry, "roofline": roofline.as_dict()}
-        _write(path, found)
+        _write(path, json.dumps(found, indent=1) + "\n")
         print("\n".join(lines_of(one.key, entry, parts)), flush=True)
+    pages = [line for key, entry in entries.items() for line in lines_of(key, entry, parts)]
+    _write(path.with_suffix(".md"), "\n".join([f"{Hardware.here().line()}, {THREADS} threads", "", *pages]))
 
 
 def lines_of(key: str, entry: Mapping[str, Any], parts: Mapping[str, Seconds]) -> list[str]:
@@ -187,7 +189,7 @@ def _agreement(comparison: Comparison, answers: Mapping[str, Mapping[str, Any]])
     return {name: compare(one["tokens"], wanted["tokens"]).line() for name, one in answers.items()}
 
 
-def _write(path: Path, found: Mapping[str, Any]) -> None:
+def _write(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.write_text(text)
     part.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from peers.protocol import Answer, Engine, StepClock, serve, versions
 
@@ -12,13 +13,14 @@ from peers.protocol import Answer, Engine, StepClock, serve, versions
 class CTranslate2Llama(Engine):
     """A converted model; prompts go through as one batch."""
 
-    def do_open(self, model: str, threads: int = 2, precision: str = "float32") -> Answer:
-        """Open the model with one worker of as many threads."""
+    def do_open(self, model: str, threads: int = 2, precision: str = "float32", workers: int = 1) -> Answer:
+        """Open the model with `threads` shared out among `workers`, each of which takes its part of a batch."""
         import ctranslate2
 
         self._generator = ctranslate2.Generator(
-            model, device="cpu", compute_type=precision, inter_threads=1, intra_threads=threads
+            model, device="cpu", compute_type=precision, inter_threads=workers, intra_threads=threads // workers
         )
+        self._workers = workers
         self._words: list[str] = json.loads((Path(model) / "vocabulary.json").read_text())
         self._ids = {word: i for i, word in enumerate(self._words)}
         return {
@@ -31,23 +33,24 @@ class CTranslate2Llama(Engine):
     def do_generate(self, prompts: list[list[int]], new_tokens: int) -> Answer:
         """Write greedily."""
         words = [[self._words[i] for i in row] for row in prompts]
-        last = len(prompts) - 1
+        seen = [0] * new_tokens
         clock = StepClock()
 
-        def seen(step: object) -> bool:
-            if step.batch_id == last:  # type: ignore[attr-defined]
+        def count(step: Any) -> bool:
+            seen[step.step] += 1  # workers call it from their threads, one at a time
+            if seen[step.step] == len(prompts):
                 clock.tick()
             return False
 
         results = self._generator.generate_batch(
             words,
-            max_batch_size=len(prompts),
+            max_batch_size=-(-len(prompts) // self._workers),
             beam_size=1,
             sampling_topk=1,
             min_length=new_tokens,
             max_length=new_tokens,
             include_prompt_in_result=False,
-            callback=seen,
+            callback=count,
         )
         tokens = [[self._ids[word] for word in one.sequences[0]] for one in results]
         return clock.answer(tokens, new_tokens)

@@ -36,6 +36,8 @@ class TorchLlama(Engine):
         self._loop = {"generate": self._generate, "growing": self._growing, "static": self._static}[loop]
         if packed:
             pack(self._model)
+            for one in self._model.parameters():  # what is left lets go of the mapped file, most of which was copied
+                one.data = one.data.clone()
         self._step = torch.compile(self._forward, mode=compiled, dynamic=False) if compiled else self._forward
         return {
             "versions": versions("torch", "transformers"),

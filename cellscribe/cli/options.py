@@ -65,7 +65,8 @@ class BackendChoice(StrEnum):
 
 
 BackendOption = Annotated[
-    BackendChoice, typer.Option("--backend", help="What runs the model; auto takes the best that can here.")
+    BackendChoice,
+    typer.Option("--backend", help="What runs the model; auto takes the best that can here. cpu is our own library."),
 ]
 PlansOption = Annotated[
     Path | None,

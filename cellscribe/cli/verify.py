@@ -21,7 +21,7 @@ def verify(
     cells: Annotated[
         Path | None,
         typer.Option(
-            "--cells", metavar="CELLS.h5ad", help="Cells to time, and to compare with the CPU.", show_default=False
+            "--cells", metavar="CELLS.h5ad", help="Cells to time, and to compare with ONNX Runtime.", show_default=False
         ),
     ] = None,
     report: Annotated[
@@ -34,8 +34,8 @@ def verify(
 ) -> int:
     """Check every hash of a bundle and run its graphs on the reference cells it carries.
 
-    A GPU backend is also compared with the CPU, and timed; for tensorrt, a plan with 32 slots is built first where
-    none fits.
+    A GPU backend is also compared with ONNX Runtime on the CPU, and timed; so is the native CPU backend with
+    --backend cpu, --cells or --report. For tensorrt, a plan with 32 slots is built first where none fits.
     """
     import json
 

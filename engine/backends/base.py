@@ -47,7 +47,8 @@ class SlotPlan:
 
     `num_genes` is the longest memory (S), `max_new_tokens` sizes the caches and ends a text, as do the `eos_ids`;
     `keep_attention` asks for the weights of every layer and head; `forced` means that other tokens may be put in place
-    of the chosen ones, so that a step gives one token and no more.
+    of the chosen ones, so that a step gives one token and no more. Without `may_guess` no tokens are tried that were
+    guessed from earlier texts of these slots: a benchmark that writes the same texts again would guess them all.
     """
 
     num_slots: int
@@ -57,6 +58,7 @@ class SlotPlan:
     keep_attention: bool = False
     eos_ids: frozenset[int] = frozenset()
     forced: bool = False
+    may_guess: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Slots(Protocol):
 
     @property
     def steps_per_ticket(self) -> int:
-        """Tokens that a step's ticket chooses for a slot whose text does not end meanwhile."""
+        """Tokens that a step's ticket chooses at least for a slot whose text does not end meanwhile."""
 
     def admit(self, admissions: Sequence[Admission]) -> Ticket:
         """Fill slots, run the prompt for them, and choose their first tokens."""

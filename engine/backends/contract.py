@@ -33,7 +33,7 @@ def check_decoder(bundle: Bundle, session: ort.InferenceSession, prefix: Arrays)
     found = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
     n_caches = sum(name.startswith("key.") for name in found)
     if n_caches != shape.n_layers or cross.n_layers != shape.n_layers - shape.n_lower:
-        raise _differs(bundle, f"{shape.n_layers} layers", f"{n_caches}")
+        raise differs(bundle, f"{shape.n_layers} layers", f"{n_caches}")
     cache = [None, shape.n_kv_heads, None, shape.d_head]
     wanted: dict[str, Shape] = {
         "hidden": [None, None, shape.d_model],
@@ -44,8 +44,8 @@ def check_decoder(bundle: Bundle, session: ort.InferenceSession, prefix: Arrays)
     }
     for name, sizes in wanted.items():
         if not _agrees(found.get(name), sizes):
-            raise _differs(bundle, f"{name} {sizes}", f"{found.get(name)}")
-    _check_prompt(bundle, manifest, shape, prefix)
+            raise differs(bundle, f"{name} {sizes}", f"{found.get(name)}")
+    check_prompt(bundle, manifest, shape, prefix)
 
 
 def check_encoder(bundle: Bundle, session: ort.InferenceSession) -> None:
@@ -53,7 +53,7 @@ def check_encoder(bundle: Bundle, session: ort.InferenceSession) -> None:
     found = {value.name: value.shape for value in session.get_outputs()}
     width = bundle.manifest.encoder.d_model
     if not _agrees(found.get("memory"), [None, None, width]) or not _agrees(found.get("cell"), [None, width]):
-        raise _differs(bundle, f"an encoder of width {width}", f"memory {found.get('memory')}")
+        raise differs(bundle, f"an encoder of width {width}", f"memory {found.get('memory')}")
 
 
 def check_length(bundle: Bundle, max_new_tokens: int) -> None:
@@ -66,17 +66,18 @@ def check_length(bundle: Bundle, max_new_tokens: int) -> None:
         )
 
 
-def _check_prompt(bundle: Bundle, manifest: Manifest, shape: DecoderShape, prefix: Arrays) -> None:
+def check_prompt(bundle: Bundle, manifest: Manifest, shape: DecoderShape, prefix: Arrays) -> None:
+    """Compare the prompt and what is known of it beforehand with the manifest; BundleError on the first difference."""
     ids = manifest.prompt.token_ids if manifest.prompt else ()
     if not ids or not all(0 <= token < shape.vocab_size for token in ids):
-        raise _differs(bundle, f"a prompt of tokens below {shape.vocab_size}", f"{list(ids[:5])}")
+        raise differs(bundle, f"a prompt of tokens below {shape.vocab_size}", f"{list(ids[:5])}")
     known = len(ids) - 1
     wanted: dict[str, tuple[int, ...]] = {"hidden": (known, shape.d_model)}
     for i in range(shape.n_lower):
         wanted |= {f"{part}.{i}": (shape.n_kv_heads, known, shape.d_head) for part in ("key", "value")}
     for name, sizes in wanted.items():
         if name not in prefix or prefix[name].shape != sizes:
-            raise _differs(bundle, f"a prefix with {name} {sizes}", f"{prefix[name].shape if name in prefix else None}")
+            raise differs(bundle, f"a prefix with {name} {sizes}", f"{prefix[name].shape if name in prefix else None}")
 
 
 def _agrees(found: Shape | None, wanted: Shape) -> bool:
@@ -85,7 +86,8 @@ def _agrees(found: Shape | None, wanted: Shape) -> bool:
     return all(w is None or f == w for f, w in zip(found, wanted, strict=True))
 
 
-def _differs(bundle: Bundle, said: str, is_: str) -> BundleError:
+def differs(bundle: Bundle, said: str, is_: str) -> BundleError:
+    """Return the error for a manifest that says one thing where the files have another."""
     return BundleError(
         f"the manifest of {bundle.name} speaks of {said.replace('None', '*')} where its files have {is_}; "
         "copy the bundle again or export it anew."

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from cellscribe.engine.backends.advice import cpu_backend
 from cellscribe.engine.backends.base import Array, Encoded, SlotPlan
 from cellscribe.engine.backends.budget import budget, check_room
 from cellscribe.engine.backends.contract import check_decoder, check_encoder, check_length

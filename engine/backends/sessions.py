@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from cellscribe.engine.backends.advice import cpu_backend
 from cellscribe.engine.bundle.onnx_types import integer_nodes
 from cellscribe.engine.errors import BackendError, BundleError, CellscribeError, RoomError
 
@@ -100,8 +101,8 @@ def running(device: Device) -> Iterator[None]:
         if is_out_of_memory(error):
             raise RoomError(f"{device} ran out of memory; {_FREE}") from error
         first, other = str(error).split("\n")[0], cpu_backend()
-        mend = "check the bundle with cellscribe verify" if device == CPU and other == _OURS else ""
-        mend = mend or f"try again with --backend {other}"
+        is_same = device == CPU and other == "onnxruntime-cpu"
+        mend = "check the bundle with `cellscribe verify`" if is_same else f"try again with --backend {other}"
         raise BackendError(f"ONNX Runtime {ort.__version__} failed on {device} ({first}); {mend}.") from error
 
 

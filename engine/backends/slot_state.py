@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from cellscribe.engine.backends.base import NOT_FINITE, Chosen, Floats, Ints, SlotPlan
 from cellscribe.engine.decode.sampling import choose
 
+Greedy = Callable[[Floats], tuple[Ints, Floats]]  # logits [n, V] -> tokens [n], log-probabilities [n]
+
 
 class SlotState:
     """What the next step feeds each slot: its last token, that token's position, and which positions count.
 
-    `tokens` and `positions` int64 [B, 1], `mask` bool [B, 1, C].
+    `tokens` and `positions` int64 [B, 1], `mask` bool [B, 1, C]. `greedy` is a backend's own way of choosing the most
+    probable token of each row.
     """
 
-    def __init__(self, rows: int, prompt_len: int, plan: SlotPlan) -> None:
+    def __init__(self, rows: int, prompt_len: int, plan: SlotPlan, greedy: Greedy | None = None) -> None:
+        self._greedy = greedy if plan.sampling.is_greedy else None
         self.prompt_len, self.capacity = prompt_len, prompt_len + plan.max_new_tokens
         self._sampling = plan.sampling
         self.range = np.arange(self.capacity)
@@ -47,7 +53,10 @@ class SlotState:
 
     def choose(self, slots: Ints, logits: Floats, evidence: Floats, attention: Floats | None) -> Chosen:
         """Choose the next tokens of n slots from logits [n, V], and move the slots on."""
-        tokens, logprobs = choose(logits, self._sampling, self._keys[slots], self._lengths[slots])
+        if self._greedy is not None:
+            tokens, logprobs = self._greedy(logits)
+        else:
+            tokens, logprobs = choose(logits, self._sampling, self._keys[slots], self._lengths[slots])
         lost = ~np.isfinite(logprobs)
         self._lost.update(slots[lost].tolist())
         self.tokens[slots, 0] = np.where(lost, 0, tokens)

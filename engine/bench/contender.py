@@ -111,5 +111,5 @@ class Contender:
         )
 
     def plan(self, num_slots: int, memory_len: int, max_new_tokens: int) -> SlotPlan:
-        """Return a plan whose texts end at their length alone."""
-        return SlotPlan(num_slots, memory_len, max_new_tokens, Sampling())
+        """Return a plan whose texts end at their length alone, and are not guessed: they come again and again."""
+        return SlotPlan(num_slots, memory_len, max_new_tokens, Sampling(), may_guess=False)

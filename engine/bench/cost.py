@@ -4,20 +4,25 @@ Every figure is a floor: norms, rotations, softmaxes and activations are left ou
 the embedding only the rows of the tokens. Shapes: B slots or cells, S tokens of a cell (`<cls>` and its genes), P
 prompt, C tokens in use, H query heads, K key/value heads, D head width, d model width, f feed-forward width, m memory
 width, V vocabulary, L layers, U layers from the first cross-attention up, X cross-attentions; w bytes of a weight, a
-bytes of a number in caches and memory. A multiply or an add is one operation.
+bytes of a number in caches and of a memory as the encoder writes it, b bytes of a number of the memory that steps read.
+A multiply or an add is one operation; state operations are those of them that are not done in the arithmetic of the
+weights.
 
 ====================  ==================================================================================
 layer weights         d (H + 2K) D + H D d + 3 d f
 cross weights         2 d H D, and 2 H D m that the latent form absorbs
 step weights          L layers, X crosses, d V for the head
-step bytes            w · step weights + B (w d + a · cache + a · attended)
+step bytes            w · step weights + B (w d + a · cache + b · attended)
   cache               2 L K D C
   attended            X S m (latent), X 2 K S D (materialised)
 step operations       B (2 · step weights + 4 L H D C + 4 X H S i), i = m (latent) or D (materialised)
+  state               B (4 X H D m (latent) + 4 L H D C)
 prompt operations     B (2 P U layer + 2 P X cross + X · seen + 2 U H D P² + 2 d V)
   seen                the cheaper of 4 P H S m + 4 P H D m (latent) and 4 S m K D + 4 P H S D (materialised)
+  state               B 2 U H D P²
 prompt bytes          w (U layer + X cross + X 2 m K D + d V) + a B (S m + 2 L K D P)
 encoder operations    B (2 S (N (4 m² + 2 m g) + m² + m) + 4 N S² m), N layers of feed-forward width g
+  state               B 4 N S² m
 encoder bytes         w (N (4 m² + 2 m g) + m² + m + S m) + B (13 S + a S m)
 ====================  ==================================================================================
 
@@ -124,7 +129,7 @@ class Cost:
         return Work(
             self.step_weights * precision.weight_bytes + attended + num_slots * cache,
             num_slots * (2 * self.step_weights + crosses + own),
-            num_slots * (2 * cross.n_layers * self.absorbed_weights + crosses + own),
+            num_slots * (2 * cross.n_layers * self.absorbed_weights + own),
         )
 
     def prompt(self, num_cells: int, memory_len: int) -> Work:
@@ -142,7 +147,7 @@ class Cost:
         return Work(
             weights * self.precision.weight_bytes + num_cells * state * self.precision.state_bytes,
             num_cells * (products + cross.n_layers * seen + own + 2 * head),
-            num_cells * (cross.n_layers * seen + own),
+            num_cells * own,
         )
 
     def encode(self, num_cells: int, memory_len: int) -> Work:

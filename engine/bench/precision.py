@@ -31,8 +31,8 @@ PRECISIONS = {
         Precision("fp32", 4, 4, 4),
         Precision("fp16", 2, 2, 2),
         Precision("fp16-stored", 2, 4, 4),
-        Precision("int8", 1 + _SCALE_BYTES, 4, 2, "int8", "bf16"),
-        Precision("int4", 0.5 + _SCALE_BYTES, 4, 2, "int8", "bf16"),
+        Precision("int8", 1 + _SCALE_BYTES, 4, 1 + _SCALE_BYTES, "int8", "bf16"),
+        Precision("int4", 0.5 + _SCALE_BYTES, 4, 1 + _SCALE_BYTES, "int8", "bf16"),
     )
 }
 

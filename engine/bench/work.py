@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Work:
     """Bytes that must cross the memory bus at least once, and operations (a multiply or an add is one).
 
-    Of all `flops`, `state_flops` multiply no stored weights of the precision's own width: attention over caches and
-    memory, and the weights that it absorbs.
+    Of all `flops`, `state_flops` are not done in the precision's own arithmetic: attention over caches and within the
+    encoder, and the weights that attention absorbs.
     """
 
     bytes: float

@@ -36,7 +36,9 @@ class Drafts:
         self._contexts[slot] = _BEGINNING
 
     def add(self, slot: int, token: int) -> None:
-        """Note the next token of a slot's text."""
+        """Note the next token of a slot's text; one that stands for no token (below 0) teaches nothing."""
+        if token < 0:
+            return
         context = self._contexts[slot]
         if len(self._next) < _MOST_ENTRIES or context in self._next:
             self._next[context] = token
@@ -60,7 +62,10 @@ class Drafts:
         self._skipped = (self._skipped + 1) % _PROBE_EVERY
         return self._skipped == 0
 
-    def learn(self, guessed: Sequence[int], right: int) -> None:
-        """Note that of the tokens guessed for a text the first `right` were what the model chose."""
-        for i in range(min(right + 1, len(guessed))):
+    def learn(self, guessed: Sequence[int], right: int, *, has_ended: bool = False) -> None:
+        """Note that of the tokens guessed for a text the first `right` were what the model chose.
+
+        Where the text has ended with the last of them, the next one was neither right nor wrong.
+        """
+        for i in range(min(right + (not has_ended), len(guessed))):
             self._rate = _MEMORY * self._rate + (1 - _MEMORY) * (i < right)

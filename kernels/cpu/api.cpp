@@ -2,6 +2,7 @@
 #include <new>
 
 #include "cross.h"
+#include "greedy.h"
 #include "pack.h"
 #include "peak.h"
 
@@ -100,6 +101,11 @@ CELLSCRIBE_EXPORT void CELLSCRIBE_C(slots_copy)(void* slots, int64_t from, int64
 
 CELLSCRIBE_EXPORT int32_t CELLSCRIBE_C(slots_run)(void* slots, const cellscribe_cpu_call* call) {
   return guarded([&] { static_cast<Slots*>(slots)->run(*call); });
+}
+
+CELLSCRIBE_EXPORT void CELLSCRIBE_C(greedy)(void* threads, const float* logits, int64_t rows, int64_t n,
+                                            int64_t* tokens, float* logprobs) {
+  greedy(*static_cast<Threads*>(threads), logits, rows, n, tokens, logprobs);
 }
 
 // Operations a second that this instruction set reaches on registers: 0 float32, 1 bf16, 2 bytes.

@@ -1,9 +1,9 @@
 // The scGPT encoder of one cell at a time: embeddings, then layers of attention and feed-forward, each followed by a
 // residual sum and a LayerNorm.
 //
-// A layer is two loops over all threads: one over (head, some queries), one over rows, each of which goes from its mixture
-// to the queries, keys and values of the next layer while it lies in a cache. Every row is computed alike whatever the
-// task it falls into, so that a memory does not depend on threads or on other cells.
+// A layer is two loops over all threads: one over (head, some queries), one over rows, each of which goes from its
+// mixture to the queries, keys and values of the next layer while it lies in a cache. Every row is computed alike
+// whatever the task it falls into, so that a memory does not depend on threads or on other cells.
 #pragma once
 #include <algorithm>
 
@@ -43,8 +43,8 @@ class Encoder {
   void attention(int64_t count);
   void finish_layer(const cellscribe_cpu_encoder_layer& layer, int64_t first, int64_t last, EncoderScratch& scratch);
   void give(const cellscribe_cpu_cell& cell, int64_t first, int64_t last) const;
-  void multiply(void* weight, const float* rows, int64_t stride, int64_t count, float* out, int64_t out_stride, bool add,
-                bool relu, EncoderScratch& scratch) const;
+  void multiply(void* weight, const float* rows, int64_t stride, int64_t count, const Finish& to,
+                EncoderScratch& scratch) const;
 
   // A cache line more than a row holds: rows a power of two apart would fight for the same lines.
   static int64_t stride_of(int64_t width) { return up_to(width, kLanes) + kLanes; }
@@ -77,8 +77,10 @@ class Encoder {
 
 inline void Encoder::reserve(int64_t count, int64_t num_values) {
   int64_t d = shape_.d_model;
-  if (num_values > value_rows_ && shape_.value_style == CELLSCRIBE_VALUES_CONTINUOUS)
-    values_ = make_array<float>((value_rows_ = num_values) * stride_of(d));
+  if (num_values > value_rows_ && shape_.value_style == CELLSCRIBE_VALUES_CONTINUOUS) {
+    values_ = make_array<float>(num_values * stride_of(d));
+    value_rows_ = num_values;
+  }
   if (count > rows_) grow(count);
   for (auto& head : heads_) head->resize(count);
 }
@@ -103,17 +105,24 @@ inline void Encoder::grow(int64_t count) {
   rows_ = count;
 }
 
-// Rows [count] x weight -> out, all row-major and `stride` apart.
-inline void Encoder::multiply(void* weight, const float* rows, int64_t stride, int64_t count, float* out,
-                              int64_t out_stride, bool add, bool relu, EncoderScratch& scratch) const {
+// What becomes of a product: rows of `out`, `stride` apart.
+inline Finish into(float* out, int64_t stride, bool add = false, bool relu = false) {
+  Finish finish;
+  finish.out = out, finish.stride = stride, finish.add = add, finish.relu = relu;
+  return finish;
+}
+
+// Rows [count, K], `stride` apart, times a weight, plus its bias.
+inline void Encoder::multiply(void* weight, const float* rows, int64_t stride, int64_t count, const Finish& to,
+                              EncoderScratch& scratch) const {
   const Linear& w = *static_cast<const Linear*>(weight);
   Rows given{rows, stride, nullptr, nullptr, 0};
   if (w.kind != kFloat && w.kind != kHalf) {
     for (int64_t i = 0; i < count; ++i) scratch.prepared.put(w.kind, i, rows + i * stride, w.k, w.kp);
     given = scratch.prepared.rows(w.kind, w.kp);
   }
-  Finish finish;
-  finish.bias = w.bias.get(), finish.out = out, finish.stride = out_stride, finish.add = add, finish.relu = relu;
+  Finish finish = to;
+  finish.bias = w.bias.get();
   multiply_panels(w, 0, w.panels(), given, 0, count, scratch.work.get(), finish);
 }
 
@@ -131,8 +140,8 @@ inline void Encoder::expand_values(const cellscribe_cpu_cell& cell) {
       }
     }
     float* out = values_.get() + first * stride;
-    multiply(shape_.value_linear, hidden, stride, last - first, out, stride, false, false, scratch);
-    for (int64_t row = 0; row < last - first; ++row) norm_row(out + row * stride, d, shape_.value_norm, shape_.value_eps);
+    multiply(shape_.value_linear, hidden, stride, last - first, into(out, stride), scratch);
+    norm_rows(out, last - first, stride, d, shape_.value_norm, shape_.value_eps);
   });
 }
 
@@ -168,9 +177,10 @@ inline void Encoder::embed(const cellscribe_cpu_cell& cell, int64_t row) {
 
 // Queries, keys and values of some rows; keys and values go straight into their heads.
 inline void Encoder::project(int64_t layer, int64_t first, int64_t last, EncoderScratch& scratch) {
-  int64_t d = shape_.d_model, stride = stride_of(d), wide = stride_of(3 * d), width = head_width(), count = last - first;
+  int64_t d = shape_.d_model, stride = stride_of(d), wide = stride_of(3 * d), width = head_width();
+  int64_t count = last - first;
   float* qkv = scratch.hidden.get();
-  multiply(shape_.layers[layer].qkv, x_.get() + first * stride, stride, count, qkv, wide, false, false, scratch);
+  multiply(shape_.layers[layer].qkv, x_.get() + first * stride, stride, count, into(qkv, wide), scratch);
   Kind kind = static_cast<Kind>(shape_.attention_kind);
   int64_t words = EncoderHead::words_of(kind, width);
   for (int64_t head = 0; head < shape_.n_heads; ++head) {
@@ -194,8 +204,8 @@ inline void Encoder::attention(int64_t count) {
     int64_t some = first + kQueries < count ? kQueries : count - first;
     const float* from = queries_.get() + first * query_stride() + head * words;
     Rows queries{from, query_stride() * (kind == kFloat ? 1 : 2), nullptr, nullptr, 0};
-    attend(*heads_[static_cast<size_t>(head)], queries, some, scale, mixed_.get() + first * stride + head * width, stride,
-           scratch_[static_cast<size_t>(thread)]);
+    float* to = mixed_.get() + first * stride + head * width;
+    attend(*heads_[static_cast<size_t>(head)], queries, some, scale, to, stride, scratch_[static_cast<size_t>(thread)]);
   });
 }
 
@@ -203,12 +213,12 @@ inline void Encoder::finish_layer(const cellscribe_cpu_encoder_layer& layer, int
                                   EncoderScratch& scratch) {
   int64_t d = shape_.d_model, stride = stride_of(d), count = last - first, wide = stride_of(shape_.d_ffn);
   float *x = x_.get() + first * stride, *mixed = mixed_.get() + first * stride;
-  multiply(layer.out, mixed, stride, count, x, stride, true, false, scratch);
-  for (int64_t row = 0; row < count; ++row) norm_row(x + row * stride, d, layer.norm1, layer.eps1);
+  multiply(layer.out, mixed, stride, count, into(x, stride, true), scratch);
+  norm_rows(x, count, stride, d, layer.norm1, layer.eps1);
   float* hidden = scratch.hidden.get();
-  multiply(layer.linear1, x, stride, count, hidden, wide, false, true, scratch);
-  multiply(layer.linear2, hidden, wide, count, x, stride, true, false, scratch);
-  for (int64_t row = 0; row < count; ++row) norm_row(x + row * stride, d, layer.norm2, layer.eps2);
+  multiply(layer.linear1, x, stride, count, into(hidden, wide, false, true), scratch);
+  multiply(layer.linear2, hidden, wide, count, into(x, stride, true), scratch);
+  norm_rows(x, count, stride, d, layer.norm2, layer.eps2);
 }
 
 inline void Encoder::give(const cellscribe_cpu_cell& cell, int64_t first, int64_t last) const {

@@ -1,5 +1,5 @@
-// Attention of some queries of one head to all tokens of a cell. Scores stay in the second-level cache, and the division
-// by their sum waits for the mixture, which is narrower.
+// Attention of some queries of one head to all tokens of a cell. Scores stay in the second-level cache, and the
+// division by their sum waits for the mixture, which is narrower.
 #pragma once
 #include "encoder_heads.h"
 #include "encoder_math.h"
@@ -15,8 +15,8 @@ struct EncoderScratch {
   int64_t work_room = 0, hidden_room = 0;
 
   void reserve(int64_t work_count, int64_t hidden_count) {
-    if (work_count > work_room) work = make_array<float>(work_room = work_count);
-    if (hidden_count > hidden_room) hidden = make_array<float>(hidden_room = hidden_count);
+    if (work_count > work_room) work = make_array<float>(work_count), work_room = work_count;
+    if (hidden_count > hidden_room) hidden = make_array<float>(hidden_count), hidden_room = hidden_count;
   }
 };
 
@@ -27,7 +27,10 @@ inline float largest_of(const float* x, int64_t n) {
   int64_t whole = n / kLanes * kLanes;
   F most = low, other = low;  // two, as one would wait for itself
   int64_t i = 0;
-  for (; i + 2 * kLanes <= whole; i += 2 * kLanes) most = max(load(x + i), most), other = max(load(x + i + kLanes), other);
+  for (; i + 2 * kLanes <= whole; i += 2 * kLanes) {
+    most = max(load(x + i), most);
+    other = max(load(x + i + kLanes), other);
+  }
   if (i < whole) most = max(load(x + i), most);
   most = max(other, most);
   if (whole < n) most = max(load_some(x + whole, static_cast<int>(n - whole), -3.0e38f), most);
@@ -68,8 +71,8 @@ inline void put_bf16(uint16_t* out, F x) {
 #endif
 }
 
-// Queries [count, D] in the form of the head's kind -> mixtures [count, D], `stride` apart. `scale` of the scores is for
-// powers of two: log2(e) / sqrt(D).
+// Queries [count, D] in the form of the head's kind -> mixtures [count, D], `stride` apart. `scale` of the scores is
+// for powers of two: log2(e) / sqrt(D).
 inline void attend(const EncoderHead& head, const Rows& queries, int64_t count, float scale, float* out, int64_t stride,
                    EncoderScratch& scratch) {
   const Linear &across = head.across(), &along = head.along();

@@ -38,6 +38,10 @@ inline void norm_row(float* x, int64_t n, const float* norm, float eps) {
   }
 }
 
+inline void norm_rows(float* x, int64_t count, int64_t stride, int64_t n, const float* norm, float eps) {
+  for (int64_t row = 0; row < count; ++row) norm_row(x + row * stride, n, norm, eps);
+}
+
 // 2 to the power of x <= 0 (a little more does no harm); NaN stays NaN. The polynomial for 2^f on [0, 1) is within 2e-7
 // of it, or within 1e-4 where the result is rounded to bf16. Coefficients: minimax fit of the relative error.
 template <bool kCoarse>

@@ -14,6 +14,7 @@
 #pragma once
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "simd.h"
 #include "threads.h"
@@ -38,7 +39,9 @@ using Array = std::unique_ptr<T[], Free>;
 template <class T>
 Array<T> make_array(int64_t count) {
   size_t bytes = static_cast<size_t>(up_to(count * static_cast<int64_t>(sizeof(T)) + 64, 64));
-  return Array<T>(static_cast<T*>(std::aligned_alloc(64, bytes)));
+  void* made = std::aligned_alloc(64, bytes);
+  if (!made) throw std::bad_alloc();
+  return Array<T>(static_cast<T*>(made));
 }
 
 struct Linear {

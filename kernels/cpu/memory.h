@@ -1,5 +1,7 @@
 // What the text of one slot attends to: the memory of a cell, packed for both products of cross-attention.
 #pragma once
+#include <cmath>
+
 #include "linear.h"
 
 namespace CELLSCRIBE_ISA {
@@ -16,6 +18,11 @@ class Attended {
     across_->n = count, across_->np = up_to(count, kLanes);
     along_->k = count, along_->kp = padded_k(along_->kind, count);
     int64_t width = across_->k;
+    if (across_->kind == kInt8) {
+      round(*across_, [&](int64_t k, int64_t row) { return row < count && k < width ? keys[row * stride + k] : 0.0f; });
+      round(*along_, [&](int64_t row, int64_t k) { return row < count && k < width ? values[row * stride + k] : 0.0f; });
+      return;
+    }
     for (int64_t panel = 0; panel < across_->panels(); ++panel) {
       uint8_t* at = across_->data.get() + panel * across_->panel_bytes();
       for (int64_t lane = 0; lane < kLanes; ++lane) {
@@ -43,6 +50,31 @@ class Attended {
   void put(uint8_t* panel, int64_t k, int64_t lane, float value) const {
     if (across_->kind == kFloat) reinterpret_cast<float*>(panel)[k * kLanes + lane] = value;
     else reinterpret_cast<uint16_t*>(panel)[(k / 2) * 2 * kLanes + 2 * lane + k % 2] = to_bf16(value);
+  }
+
+  // Bytes with a scale for every 32 numbers of a column; `at(k, column)` gives the numbers.
+  template <class At>
+  static void round(Linear& w, At&& at) {
+    int64_t blocks = w.kp / kBlock;
+    for (int64_t panel = 0; panel < w.panels(); ++panel) {
+      uint8_t* bytes = w.data.get() + panel * w.panel_bytes();
+      for (int64_t block = 0; block < blocks; ++block, bytes += 512) {
+        alignas(64) float scales[kLanes], numbers[kBlock];
+        for (int64_t lane = 0; lane < kLanes; ++lane) {
+          bool finite = true;
+          for (int64_t i = 0; i < kBlock; ++i) {
+            numbers[i] = at(block * kBlock + i, panel * kLanes + lane);
+            finite = finite && std::isfinite(numbers[i]);
+          }
+          float most = largest(max(abs(load(numbers)), abs(load(numbers + kLanes))));
+          scales[lane] = finite ? most / 127.0f : NAN;
+          float inverse = finite && most > 0.0f ? 127.0f / most : 0.0f;
+          for (int64_t i = 0; i < kBlock; ++i)
+            bytes[i / 4 * 64 + lane * 4 + i % 4] = static_cast<uint8_t>(std::lrint(finite ? numbers[i] * inverse : 0.0f) + 128);
+        }
+        store_half(w.scales.get() + (panel * blocks + block) * kLanes, load(scales));
+      }
+    }
   }
 
   std::unique_ptr<Linear> across_, along_;

@@ -65,7 +65,7 @@ class FakeModel:
 
     @property
     def bundle(self) -> SimpleNamespace:
-        manifest = SimpleNamespace(family="lingocell", precision="fp32", files={}, tasks=("describe",))
+        manifest = SimpleNamespace(family="lingocell", precision="fp32", files={}, tasks=("describe",), gpu_problem="")
         folder = Path("nowhere")
         return SimpleNamespace(name="tiny", hash="ab" * 32, folder=folder, manifest=manifest, describes=True)
 

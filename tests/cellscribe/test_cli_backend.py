@@ -21,6 +21,7 @@ from cellscribe.engine.backends.choose import Passed
 from cellscribe.engine.errors import BackendError
 from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.types import Description
+from cellscribe.kernels.cpu_library import PATH_VARIABLE
 
 Call = Callable[..., Result]
 
@@ -89,6 +90,14 @@ def test_doctor_names_gpus_backends_and_why_not(cellscribe: Call, model: Any) ->
     assert "can run here" in said
 
 
+def test_doctor_says_whether_our_library_runs(
+    cellscribe: Call, model: Any, monkeypatch: pytest.MonkeyPatch, native_library: None
+) -> None:
+    assert "backend cpu can run here" in " ".join(cellscribe("doctor").stdout.split())
+    monkeypatch.setenv(PATH_VARIABLE, "")
+    assert "backend cpu its library is not there; install" in " ".join(cellscribe("doctor").stdout.split())
+
+
 def test_verify_writes_a_report_to_send(cellscribe: Call, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     result = cellscribe("verify", "demo", "--report", out, "--backend", "onnxruntime-cpu")
@@ -110,6 +119,15 @@ def test_verify_without_a_gpu_says_so_and_with_auto_checks_the_cpu(cellscribe: C
     assert result.exit_code == 0
     assert "passed over tensorrt, cuda, onnxruntime-cuda: no NVIDIA GPU" in result.stdout
     assert "tokens/s" not in result.stdout
+    assert "compared with ONNX Runtime" not in result.stdout
+
+
+def test_verify_of_our_library_by_its_name_is_thorough(cellscribe: Call, native_library: None) -> None:
+    result = cellscribe("verify", "demo", "--backend", "cpu")
+    assert result.exit_code == 0, result.stdout
+    assert "CPU, native" in result.stdout
+    assert "compared with ONNX Runtime on the CPU:" in result.stdout
+    assert "tokens/s" in result.stdout
 
 
 def test_verify_refuses_a_report_it_cannot_write(cellscribe: Call, tmp_path: Path) -> None:
@@ -220,6 +238,18 @@ def test_verify_says_what_building_a_plan_lacks(cellscribe: Call, monkeypatch: p
     result = cellscribe("verify", "demo", "--backend", "tensorrt")
     assert "no plan was built, as building needs onnx; install it with: pip install" in result.stderr
     assert "error: " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["describe", "embed", "doctor"])
+def test_that_our_library_was_passed_over_is_said_once_without_a_gpu_too(
+    cellscribe: Call, model: Any, cells_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(device_facts, "has_gpu", lambda: False)
+    model.passed = (Passed("cuda", "no NVIDIA GPU answers."), Passed("cpu", "this CPU lacks AVX2."))
+    output = ["-o", tmp_path / "out.csv"] if command == "embed" else []
+    result = cellscribe(command, cells_file, *output)
+    said = " ".join((result.stdout + result.stderr).split())
+    assert said.count("passed over") == said.count("passed over cpu: this CPU lacks AVX2.") == 1
 
 
 @pytest.mark.parametrize("command", ["describe", "embed", "doctor"])

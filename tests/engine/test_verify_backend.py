@@ -65,8 +65,8 @@ def test_a_backend_that_computes_something_else_fails(
     monkeypatch.setattr(DeviceSlots, "logits", lambda self, count: right(self, count)[:, ::-1])
     report = examine_backend(bundle, Choice(backend, "onnxruntime-cuda"), threads=2)
     assert not report.passed
-    assert any(one.startswith("compared with the CPU: logits_max_error is") for one in report.failures)
-    assert any("choose the same token as the CPU" in one for one in report.failures)
+    assert any(one.startswith("compared with ONNX Runtime on the CPU: logits_max_error is") for one in report.failures)
+    assert any("choose the same token as ONNX Runtime" in one for one in report.failures)
 
 
 def test_a_backend_is_held_to_the_precision_it_computes_in(

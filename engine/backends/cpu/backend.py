@@ -12,6 +12,7 @@ import numpy as np
 
 from cellscribe.engine.backends.base import Encoded, SlotPlan
 from cellscribe.engine.backends.contract import check_length
+from cellscribe.engine.backends.cpu.contract import check_decoder, check_encoder
 from cellscribe.engine.backends.cpu.loading import NativeDecoder, load_decoder
 from cellscribe.engine.backends.cpu.slots import CpuSlots
 from cellscribe.engine.backends.sessions import default_threads
@@ -41,8 +42,8 @@ def cpu_problem() -> str:
 class CpuBackend:
     """Runs a bundle with our own library on the CPU.
 
-    Weights stay as the bundle stores them: float32, fp16 (multiplied in float32), or 8 and 4 bits in blocks of 32, which
-    are multiplied with activations rounded to 8 bits. Texts do not depend on the number of slots or threads.
+    Weights stay as the bundle stores them: float32, fp16 (multiplied in float32), or 8 and 4 bits in blocks of 32,
+    which are multiplied with activations rounded to 8 bits. Texts do not depend on the number of slots or threads.
 
     Parameters
     ----------
@@ -86,12 +87,15 @@ class CpuBackend:
         """The encoder, packed when cells are first encoded."""
         from cellscribe.engine.backends.cpu.encoder import CpuEncoder
 
+        check_encoder(self.bundle)
         with _in_memory("the weights of the encoder"):
             return CpuEncoder(self.bundle, self.library)
 
     @cached_property
     def decoder(self) -> NativeDecoder:
         """The decoder, packed when text is first asked for."""
+        if self.bundle.describes:
+            check_decoder(self.bundle)
         with _in_memory("the weights of the decoder"):
             return load_decoder(self.bundle, self.library)
 
@@ -118,4 +122,6 @@ def _in_memory(what: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise RoomError(f"the CPU has too little free memory for {what}; free some, or choose a smaller bundle.") from error
+        raise RoomError(
+            f"the CPU has too little free memory for {what}; free some, or choose a smaller bundle."
+        ) from error

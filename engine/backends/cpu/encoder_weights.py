@@ -102,6 +102,6 @@ class EncoderWeights:
         return CpuTable(self._keep(numbers if is_half else numbers.astype(np.float32, copy=False)), norm, is_half, eps)
 
     def _keep(self, numbers: npt.NDArray[np.generic]) -> c_void_p:
-        kept = np.require(numbers, requirements="CA")
+        kept = np.require(numbers, requirements=["C", "A"])
         self._kept.append(kept)
         return pointer(kept)

@@ -51,8 +51,16 @@ class NativeDecoder:
 class DecoderLoader:
     """Packs a decoder layer by layer; the memory of what was packed is given back as it goes."""
 
-    def __init__(self, packer: Packer, shape: DecoderShape, cross: CrossShape | None, memory_packer: Packer | None):
-        self.packer, self.shape, self.cross, self.memory_packer = packer, shape, cross, memory_packer
+    def __init__(
+        self,
+        packer: Packer,
+        shape: DecoderShape,
+        cross: CrossShape | None,
+        memory_packer: Packer | None,
+        memory_kind: Kind = Kind.FLOAT,
+    ) -> None:
+        self.packer, self.shape, self.cross = packer, shape, cross
+        self.memory_packer, self.memory_kind = memory_packer, memory_kind
         self.keeps: list[Any] = [packer.library]
 
     def load(self) -> NativeDecoder:
@@ -77,7 +85,7 @@ class DecoderLoader:
             cross_width=cross.d_head if cross else 0,
             d_memory=cross.d_memory if cross else 0,
             is_latent=int(is_latent),
-            memory_kind=Kind.BRAIN if packer.brain else Kind.FLOAT,
+            memory_kind=self.memory_kind,
             normalises_memory=int(is_latent and cross is not None and cross.prepared),
             layers=layers,
             norm=norm,
@@ -185,9 +193,12 @@ def load_decoder(bundle: Bundle, library: CpuLibrary) -> NativeDecoder:
     manifest = bundle.manifest
     if manifest.decoder is None:
         raise BundleError(f"the bundle {bundle.name} holds an encoder alone; it embeds cells but writes no text.")
-    brain = manifest.precision in ("int8", "int4") and library.instruction_set == "avx512bf16"
+    # Where the weights are rounded, so is the memory, if the machine multiplies bytes at twice the rate or more.
+    coarse = manifest.precision in ("int8", "int4")
+    brain = coarse and library.instruction_set == "avx512bf16"
+    memory_kind = Kind.INT8 if coarse and library.instruction_set != "avx2" else Kind.FLOAT
     cross = manifest.cross_attention
     packer = Packer(onnx_weights(bundle.path(DECODER)), library, brain=brain)
     projected = cross is not None and cross.form == "materialised"
     memory_packer = Packer(onnx_weights(bundle.path(CROSS)), library, brain=brain) if projected else None
-    return DecoderLoader(packer, manifest.decoder, cross, memory_packer).load()
+    return DecoderLoader(packer, manifest.decoder, cross, memory_packer, memory_kind).load()

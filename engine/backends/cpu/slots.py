@@ -152,7 +152,7 @@ class CpuSlots:
         prefix: dict[str, Any],
     ) -> None:
         self._plan, self._shape = plan, shape
-        self._state = SlotState(plan.num_slots, len(prompt_ids), plan)
+        self._state = SlotState(plan.num_slots, len(prompt_ids), plan, library.greedy)
         self._passes = Passes(
             library,
             decoder,
@@ -179,6 +179,9 @@ class CpuSlots:
 
     def step(self, active: Ints) -> Ready:
         """Choose the next token of every active slot, and those after it that were guessed right."""
+        active = active[self._state.lengths[active] < self._plan.max_new_tokens]  # the caches have no room for more
+        if not len(active):
+            return Ready(())
         guesses = self._guesses(active)
         counts = np.array([1 + len(one) for one in guesses])
         first = np.cumsum(counts) - counts  # row of each slot's last chosen token
@@ -191,6 +194,8 @@ class CpuSlots:
         chosen: list[Chosen] = []
         going = np.arange(len(active))
         for ahead in range(int(counts.max())):
+            if not len(going):
+                break
             rows = first[going] + ahead
             one = self._choose(
                 active[going], logits[rows], evidence[rows], None if attention is None else attention[rows]
@@ -212,10 +217,11 @@ class CpuSlots:
     def _goes_on(self, i: int, ahead: int, token: int, guesses: list[list[int]]) -> bool:
         """Whether the choice `ahead` of slot i was guessed, so that the row after it stands."""
         guess = guesses[i]
-        if ahead < len(guess) and token == guess[ahead] and token not in self._plan.eos_ids:
+        is_right = ahead < len(guess) and token == guess[ahead]
+        if is_right and token not in self._plan.eos_ids:
             return True
         if guess and self._drafts is not None:
-            self._drafts.learn(guess, ahead if ahead < len(guess) else len(guess))
+            self._drafts.learn(guess, ahead + is_right, has_ended=is_right)
         return False
 
     def logits(self, count: int) -> Floats:
@@ -276,4 +282,4 @@ class CpuSlots:
 
 def _may_draft(plan: SlotPlan) -> bool:
     """Whether guesses may be tried: the most probable token is chosen, and no other is put in its place."""
-    return plan.sampling.is_greedy and not plan.forced
+    return plan.sampling.is_greedy and plan.may_guess and not plan.forced

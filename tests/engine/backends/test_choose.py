@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,16 +10,19 @@ import pytest
 from cellscribe.engine.backends import choose, cuda, tensorrt
 from cellscribe.engine.backends.choose import (
     CPU,
+    NATIVE,
     choose_backend,
     examine_backends,
     open_backend,
     precision_of,
     problem_of,
 )
+from cellscribe.engine.backends.cpu import CpuBackend
 from cellscribe.engine.backends.cuda import CudaBackend
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.errors import BackendError, BundleError, UsageError
+from cellscribe.kernels.cpu_library import PATH_VARIABLE, SET_VARIABLE
 
 GPU_BACKENDS = ["tensorrt", "cuda", "onnxruntime-cuda"]
 
@@ -33,6 +37,11 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "has_gpu", lambda: False)
 
 
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PATH_VARIABLE, "")
+
+
 class Opened:
     device = "a GPU"
 
@@ -42,7 +51,7 @@ def able(monkeypatch: pytest.MonkeyPatch, *names: str, error: Exception | None =
     opened = choose._open
 
     def open_(bundle: Bundle, name: str, how: Any) -> object:
-        if name == CPU:
+        if name in (CPU, NATIVE):
             return opened(bundle, name, how)
         if error is not None:
             raise error
@@ -53,21 +62,65 @@ def able(monkeypatch: pytest.MonkeyPatch, *names: str, error: Exception | None =
     monkeypatch.setattr(choose, "_open", open_)
 
 
-def test_without_a_gpu_auto_is_the_cpu_and_says_why(bundle: Bundle, no_gpu: None) -> None:
+def test_without_a_gpu_auto_is_our_library_and_says_why(bundle: Bundle, no_gpu: None, native_library: None) -> None:
     choice = choose_backend(bundle, threads=2)
-    assert isinstance(choice.backend, OnnxRuntimeCpu)
-    assert (choice.name, choice.backend.threads) == (CPU, 2)
+    assert isinstance(choice.backend, CpuBackend)
+    assert (choice.name, choice.backend.threads) == (NATIVE, 2)
     assert [one.name for one in choice.reasons] == GPU_BACKENDS
     assert choice.passed_over() == (
         "passed over tensorrt, cuda, onnxruntime-cuda: no NVIDIA GPU answers; install or update its driver, "
         "and look at CUDA_VISIBLE_DEVICES.",
     )
+    assert choice.passed_over(with_gpus=False) == ()
     assert choose_backend(bundle, "onnxruntime").name == CPU
     assert isinstance(open_backend(bundle, CPU), OnnxRuntimeCpu)
+    assert isinstance(open_backend(bundle, NATIVE), CpuBackend)
     assert {one.name: bool(one.why) for one in examine_backends(bundle)} == {
         **dict.fromkeys(GPU_BACKENDS, True),
+        NATIVE: False,
         CPU: False,
     }
+
+
+def test_without_our_library_auto_is_onnx_runtime_and_says_why(bundle: Bundle, no_gpu: None, no_library: None) -> None:
+    choice = choose_backend(bundle, threads=2)
+    assert isinstance(choice.backend, OnnxRuntimeCpu)
+    assert (choice.name, choice.backend.threads) == (CPU, 2)
+    assert [one.name for one in choice.reasons] == [*GPU_BACKENDS, NATIVE]
+    said = "passed over cpu: its library is not there; install cellscribe where a C++ compiler is found."
+    assert choice.passed_over()[1:] == choice.passed_over(with_gpus=False) == (said,)
+    with pytest.raises(BackendError, match="the backend cpu cannot run here: its library is not there; install"):
+        choose_backend(bundle, NATIVE)
+
+
+def test_a_cpu_without_the_instructions_takes_onnx_runtime(
+    bundle: Bundle, no_gpu: None, native_library: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SET_VARIABLE, "sse2")
+    assert choose_backend(bundle).name == CPU
+    with pytest.raises(BackendError, match=r"the backend cpu cannot run here: this CPU lacks AVX2\."):
+        choose_backend(bundle, NATIVE)
+
+
+@pytest.mark.parametrize("precision", ["fp16-stored", "int8", "int4"])
+def test_our_library_takes_quantised_bundles(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, native_library: None, precision: Any
+) -> None:
+    monkeypatch.setattr(choose, "has_gpu", lambda: True)
+    quantized = replace(bundle, manifest=replace(bundle.manifest, precision=precision))
+    choice = choose_backend(quantized)
+    assert choice.name == NATIVE
+    assert all("which runs on the CPU" in one.why for one in choice.reasons)
+
+
+def test_our_library_is_not_asked_about_gpus(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, native_library: None
+) -> None:
+    for is_gpu in (False, True):
+        monkeypatch.setattr(choose, "has_gpu", lambda found=is_gpu: found)
+        monkeypatch.setattr(choose, "_gpu_problem", lambda *_: "it is ill.")
+        assert problem_of(bundle, NATIVE) == ""
+        assert choose_backend(bundle).name == NATIVE
 
 
 @pytest.mark.parametrize("name", GPU_BACKENDS)
@@ -87,11 +140,16 @@ def test_a_backend_that_was_asked_for_and_cannot_run_is_one_sentence(bundle: Bun
         (GPU_BACKENDS[2:], "auto", "onnxruntime-cuda"),
         (GPU_BACKENDS, "onnxruntime", "onnxruntime-cuda"),
         (["tensorrt", "cuda"], "onnxruntime", CPU),
-        ([], "auto", CPU),
+        ([], "auto", NATIVE),
     ],
 )
 def test_the_best_that_can_run_is_taken(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, able_ones: list[str], asked: str, taken: str
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    native_library: None,
+    able_ones: list[str],
+    asked: str,
+    taken: str,
 ) -> None:
     able(monkeypatch, *able_ones)
     choice = choose_backend(bundle, asked)
@@ -101,11 +159,11 @@ def test_the_best_that_can_run_is_taken(
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: no kernel\nmore"), ImportError("no torch"), OSError("x")])
 def test_auto_survives_whatever_an_optional_backend_raises(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, native_library: None, error: Exception
 ) -> None:
     able(monkeypatch, *GPU_BACKENDS, error=error)
     choice = choose_backend(bundle)
-    assert choice.name == CPU
+    assert choice.name == NATIVE
     assert [one.why for one in choice.reasons] == [str(error).split("\n")[0]] * 3
     with pytest.raises(type(error)):
         choose_backend(bundle, "cuda")
@@ -159,7 +217,7 @@ def test_device_and_plans_reach_tensorrt(bundle: Bundle, tmp_path: Path, monkeyp
     assert seen == [1, tmp_path, {"device": 1, "plans": tmp_path}] * 2
 
 
-@pytest.mark.parametrize("name", ["cuda", "onnxruntime", "onnxruntime-cuda", CPU])
+@pytest.mark.parametrize("name", ["cuda", "onnxruntime", "onnxruntime-cuda", NATIVE, CPU])
 def test_plans_are_for_tensorrt_alone(bundle: Bundle, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=f"is for TensorRT and the backend is {name}; leave it out"):
         choose_backend(bundle, name, plans=tmp_path)

@@ -29,8 +29,8 @@ def test_no_gpu_backend_is_chosen(bundle: Bundle, name: str) -> None:
     assert SAID in problem_of(bundle, name)
 
 
-def test_the_cpu_takes_it(bundle: Bundle) -> None:
-    assert problem_of(bundle, "onnxruntime-cpu") == ""
+def test_the_cpu_takes_it(bundle: Bundle, native_library: None) -> None:
+    assert problem_of(bundle, "onnxruntime-cpu") == problem_of(bundle, "cpu") == ""
 
 
 def test_our_kernels_refuse_it(bundle: Bundle) -> None:

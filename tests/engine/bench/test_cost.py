@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from cellscribe.engine.bench.ceilings import Ceilings
 from cellscribe.engine.bench.cost import Cost
 from cellscribe.engine.bench.precision import PRECISIONS, precision_named
+from cellscribe.engine.bench.work import Work
 from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.errors import BundleError, UsageError
 
@@ -66,9 +68,35 @@ def test_weights_in_every_precision(precision: str, number: float) -> None:
     cost = lingocell(precision)
     assert cost.step(0, 100, S).bytes == pytest.approx(1_160_249_344 * number)
     assert cost.step(4, 100, S).flops == lingocell().step(4, 100, S).flops
-    state = 2 if precision == "fp16" else 4
+    cache = 2 if precision == "fp16" else 4
+    memory = {"fp16": 2, "int8": 1.0625, "int4": 1.0625}.get(precision, 4)
     each = cost.step(1, 100, S).bytes - cost.step(0, 100, S).bytes
-    assert each == pytest.approx(state * (12 * 1201 * 512 + 22 * 2 * 4 * 64 * 100) + number * 2048)
+    assert each == pytest.approx(memory * 12 * 1201 * 512 + cache * 22 * 2 * 4 * 64 * 100 + number * 2048)
+    prompts = cost.prompt(2, S).bytes - cost.prompt(1, S).bytes
+    assert prompts == cache * (1201 * 512 + 22 * 2 * 4 * 64 * P)
+
+
+def test_operations_outside_the_arithmetic_of_the_weights() -> None:
+    """Counted by hand: attention to the caches, absorbed weights, and attention within the encoder."""
+    caches = 22 * 4 * 32 * 64 * 100
+    assert lingocell().step(3, 100, S).state_flops == 3 * (12 * 2 * 2 * 32 * 64 * 512 + caches)
+    assert lingocell(form="materialised").step(3, 100, S).state_flops == 3 * caches
+    assert lingocell().prompt(2, S).state_flops == 2 * 2 * 12 * 2048 * P * P
+    assert lingocell().encode(3, S).state_flops == 3 * 12 * 4 * S * S * 512
+    text, prompt, step = (lingocell().text(4, 96, S), lingocell().prompt(4, S), lingocell().step(4, P + 48, S))
+    assert text.state_flops == pytest.approx(prompt.state_flops + 95 * step.state_flops)
+    assert all(work.state_flops < work.flops for work in (text, prompt, step, lingocell().encode(1, S)))
+
+
+def test_the_least_time_has_a_rate_for_each_arithmetic() -> None:
+    work = Work(bytes=2e9, flops=5e9, state_flops=1e9)
+    both = Ceilings(10e9, matrix=8e9, state_matrix=2e9)
+    assert both.matrix_seconds(work) == 4 / 8 + 1 / 2
+    assert both.seconds(work) == 1.0
+    assert Ceilings(1e9, 8e9, 2e9).seconds(work) == 2.0
+    assert Ceilings(10e9, 8e9).matrix_seconds(work) == Ceilings(10e9, 8e9, 8e9).matrix_seconds(work) == 5 / 8
+    assert Ceilings(10e9, None, 2e9).matrix_seconds(work) == 0.0
+    assert Ceilings(10e9, None, 2e9).seconds(work) == 0.2
 
 
 def test_a_step_costs_what_its_tokens_in_use_cost() -> None:

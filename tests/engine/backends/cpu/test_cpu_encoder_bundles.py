@@ -36,7 +36,7 @@ def encoder(request: pytest.FixtureRequest, bundle: Bundle) -> CpuEncoder:
 def random_batch(bundle: Bundle) -> TokenBatch:
     rng = np.random.default_rng(3)
     length = bundle.manifest.cells.num_genes + 1
-    genes = rng.integers(0, len(bundle.vocabulary), (CELLS, length))
+    genes = rng.integers(0, len(bundle.vocabulary.tokens), (CELLS, length))
     values = np.where(rng.random((CELLS, length)) < 0.7, 0, rng.integers(1, 51, (CELLS, length))).astype(np.float32)
     mask = rng.random((CELLS, length)) < np.linspace(0.1, 1.0, CELLS)[:, None]
     mask[:, 0] = True
@@ -77,13 +77,9 @@ def test_a_cell_gives_the_same_bits_in_any_company(encoder: CpuEncoder, bundle: 
 
 def test_no_cells_and_no_genes(encoder: CpuEncoder, bundle: Bundle) -> None:
     batch = random_batch(bundle)
-    assert encoder.encode(part(batch, [])).memory.shape == (0, *found_shape(batch, bundle))
+    assert encoder.encode(part(batch, [])).memory.shape == (0, batch.genes.shape[1], bundle.manifest.encoder.d_model)
     empty = replace(batch, mask=np.zeros_like(batch.mask))
     assert not encoder.encode(empty).memory.any()
-
-
-def found_shape(batch: TokenBatch, bundle: Bundle) -> tuple[int, int]:
-    return batch.genes.shape[1], bundle.manifest.encoder.d_model
 
 
 def test_an_unknown_gene_is_named(encoder: CpuEncoder, bundle: Bundle) -> None:

@@ -1,0 +1,36 @@
+"""What the native backend says where it cannot run, or has no room."""
+
+from __future__ import annotations
+
+import pytest
+
+from cellscribe.engine.backends.cpu import CpuBackend, backend, cpu_problem
+from cellscribe.engine.bundle import open_bundle
+from cellscribe.engine.errors import RoomError
+from cellscribe.engine.measure import real_cells
+from cellscribe.engine.packaged import packaged_bundle
+from cellscribe.kernels.cpu_library import PATH_VARIABLE
+
+
+def test_another_processor_is_not_sent_for_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PATH_VARIABLE, "")
+    for found, said in (("aarch64", "aarch64"), ("", "unknown")):
+        monkeypatch.setattr(backend.platform, "machine", lambda name=found: name)
+        assert cpu_problem() == f"it is written for x86-64 and this CPU is {said}."
+    monkeypatch.setattr(backend.platform, "machine", lambda: "AMD64")
+    assert "C++ compiler" in cpu_problem()
+
+
+def test_too_little_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch, native_library: None) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError("no room for a weight of 8 x 8")
+
+    opened = CpuBackend(open_bundle(packaged_bundle()), threads=1)
+    batch, _ = real_cells(opened.bundle, None, 1)
+    assert batch is not None
+    monkeypatch.setattr(backend, "load_decoder", full)
+    with pytest.raises(RoomError, match="the CPU has too little free memory for the weights of the decoder; free some"):
+        assert opened.decoder
+    monkeypatch.setattr(opened.encoder, "encode", full)
+    with pytest.raises(RoomError, match="too little free memory for a batch of cells"):
+        opened.encode(batch)
