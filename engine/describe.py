@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -189,7 +190,7 @@ class CellFeed:
                 continue
             encoded = self._backend.encode(batch)
             axes = gene_axes(batch, self._bundle.vocabulary.tokens)
-            is_finite = np.isfinite(encoded.cell).all(axis=1)
+            is_finite = cast("list[bool]", np.isfinite(encoded.cell).all(axis=1).tolist())
             for i, (row, axis) in enumerate(zip(batch.rows.tolist(), axes, strict=True)):
                 index, cell = self._index[row], encoded.cell[i]
                 if not is_finite[i]:

@@ -49,12 +49,23 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _memory() -> str:
+def available_memory() -> int | None:
+    """Return the bytes that new work may take without swapping; None where the system does not say."""
+    return _memory_sizes().get("MemAvailable")
+
+
+def _memory_sizes() -> dict[str, int]:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
+        return {}
+    return {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+
+
+def _memory() -> str:
+    sizes = _memory_sizes()
+    if "MemAvailable" not in sizes or "MemTotal" not in sizes:
         return "unknown"
-    sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
     return f"{sizes['MemAvailable'] / 1e9:.1f} GB free of {sizes['MemTotal'] / 1e9:.1f} GB"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
+from collections.abc import Callable
 from ctypes import c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 from functools import cache
@@ -19,6 +21,9 @@ from cellscribe.kernels.cpu_structs import fingerprint
 NAME = "libcellscribe_cpu.so"
 # A library elsewhere, for work on it; and one of the instruction sets that this machine has.
 PATH_VARIABLE, SET_VARIABLE = "CELLSCRIBE_CPU_LIBRARY", "CELLSCRIBE_CPU_SET"
+
+_MOST_THREADS = 1024
+_WITHOUT_THREADS = ("_free", "_bytes")
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -98,20 +103,39 @@ class CpuLibrary:
         library = load_cpu_library()
         if library is None or not sets or (instruction_set or sets[0]) not in sets:
             raise RuntimeError("the native CPU library is not there, or this machine lacks its instructions")
+        if not 1 <= threads <= _MOST_THREADS:
+            raise RuntimeError(f"{threads} threads cannot be started; ask for 1 to {_MOST_THREADS}")
         self.instruction_set = instruction_set or sets[0]
         self.num_threads = threads
+        self._lock = threading.RLock()
         self._library = library
         library.cellscribe_threads_new.restype = c_void_p
         self.threads = c_void_p(library.cellscribe_threads_new(c_int32(threads)))
         if not self.threads:
             raise RuntimeError(f"{threads} threads could not be started; ask for fewer")
-        self.close = weakref.finalize(self, library.cellscribe_threads_free, self.threads)
+        self.close = weakref.finalize(self, _free_threads, library, self.threads, os.getpid())
+        os.register_at_fork(after_in_child=_renewing(weakref.ref(self)))
 
     def function(self, name: str, restype: Any = None) -> Any:
-        """Return a function by its name without the instruction set."""
+        """Return a function by its name without the instruction set.
+
+        Calls that compute wait for each other: threads and scratch are shared, and ctypes lets other Python threads go
+        on meanwhile.
+        """
         found = getattr(self._library, f"cellscribe_{name}_{self.instruction_set}")
         found.restype = restype
-        return found
+        if name.endswith(_WITHOUT_THREADS):
+            return found
+
+        def call(*given: Any) -> Any:
+            with self._lock:  # read anew: a fork replaces it
+                return found(*given)
+
+        return call
+
+    def renew_lock(self) -> None:
+        """Forget who held the lock: in a forked process that thread is not there to give it back."""
+        self._lock = threading.RLock()
 
     def greedy(self, logits: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
         """Return the most probable token of each row [B, V], the lowest of equals, and its log-probability [B]."""
@@ -124,6 +148,20 @@ class CpuLibrary:
         """Measure the operations a second that all threads reach on registers: "float", "brain" or "bytes"."""
         number = ("float", "brain", "bytes").index(kind)
         return float(self.function("peak", c_double)(self.threads, c_int32(number), c_double(seconds)))
+
+
+def _free_threads(library: ctypes.CDLL, threads: c_void_p, process: int) -> None:
+    if os.getpid() == process:  # a forked process has none of these threads to wait for
+        library.cellscribe_threads_free(threads)
+
+
+def _renewing(library: weakref.ref[CpuLibrary]) -> Callable[[], None]:
+    def renew() -> None:
+        found = library()
+        if found is not None:
+            found.renew_lock()
+
+    return renew
 
 
 def pointer(array: Array | None) -> c_void_p:

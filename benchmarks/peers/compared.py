@@ -38,7 +38,7 @@ class Comparison:
     key
         Its name in the result file.
     peers, request, rounds
-        Who is asked, what, and how often each; one more round before the first warms up and checks the tokens.
+        Who is asked, what, and how often each; one more round before the first warms up.
     units
         Tokens or cells that an answer makes.
     options
@@ -106,13 +106,14 @@ def kept(name: str, comparisons: Sequence[Comparison], parts: Mapping[str, Secon
     found |= {"hardware": hardware, "threads": THREADS}
     entries = found.setdefault("comparisons", {})
     for one in comparisons:
-        if one.key in entries:
+        asked = {"engines": [p.name for p in one.peers], "sizes": dict(one.sizes), "rounds": one.rounds}
+        if entries.get(one.key, {}).get("asked") == asked:
             continue
         roofline = Roofline(THREADS)
         roofline.measure(is_quick=True)
         entry = measured(one, parts)
         roofline.measure(is_quick=True)
-        entries[one.key] = {**entry, "roofline": roofline.as_dict()}
+        entries[one.key] = {**entry, "asked": asked, "roofline": roofline.as_dict()}
         _write(path, json.dumps(found, indent=1) + "\n")
         print("\n".join(lines_of(one.key, entry, parts)), flush=True)
     pages = [line for key, entry in entries.items() for line in lines_of(key, entry, parts)]

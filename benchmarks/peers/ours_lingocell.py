@@ -42,7 +42,9 @@ class OurLingoCell(Engine):
         started = time.perf_counter()
         encoded = self._backend.encode(batch)
         encoded_seconds = time.perf_counter() - started
-        clocked = ClockedSlots(self._backend.open_slots(SlotPlan(count, batch.mask.shape[1], new_tokens, Sampling())))
+        clocked = ClockedSlots(
+            self._backend.open_slots(SlotPlan(count, batch.mask.shape[1], new_tokens, Sampling(), may_guess=False))
+        )
         scheduler = Scheduler(clocked, count, eos_ids=frozenset(), max_new_tokens=new_tokens)
         requests: Iterator[Request] = (Request(i, i, encoded.memory[i], batch.mask[i]) for i in range(cells))
         tokens = {e.text.request.index: e.text.token_ids for e in scheduler.run(requests) if e.text.is_finished}

@@ -113,7 +113,7 @@ struct Finish {
 inline void finish_tile(const Finish& f, const F& value, int64_t row, int64_t column, int64_t n) {
   float* at = f.out + row * f.stride + column;
   F y = f.bias ? value + load(f.bias + column) : value;
-  if (f.relu) y = max(y, zero());
+  if (f.relu) y = max(zero(), y);  // in this order NaN stays NaN
   int64_t left = n - column;
   if (left >= kLanes) {
     store(at, f.add ? load(at) + y : y);

@@ -13,7 +13,7 @@ struct Slots::Pass {
 };
 
 inline float* room_for(Array<float>& array, int64_t& room, int64_t count) {
-  if (count > room) array = make_array<float>(room = count);
+  if (count > room) array = make_array<float>(count), room = count;
   return array.get();
 }
 
@@ -33,7 +33,7 @@ inline void Slots::run(const cellscribe_cpu_call& call) {
     if (layer >= shape_.n_lower && shape_.cross_heads) cross_attention(pass, layer);
     feed_forward(pass, shape_.layers[layer]);
   }
-  if (call.logits) logits(pass);
+  if (call.logits && call.first_layer < call.last_layer) logits(pass);
   if (call.evidence && shape_.cross_heads) {
     float scale = 1.0f / static_cast<float>((shape_.n_layers - shape_.n_lower) * shape_.cross_heads);
     for (int64_t i = 0; i < call.outputs * call.genes; ++i) call.evidence[i] *= scale;

@@ -10,13 +10,13 @@ namespace CELLSCRIBE_ISA {
 class Prepared {
  public:
   void reserve(int64_t rows, int64_t width) {
-    int64_t kp = up_to(width, 64) + 64;
-    if (rows * kp > room_) {
-      room_ = rows * kp;
-      data_ = make_array<float>(room_);
-      scales_ = make_array<float>(room_ / kBlock);
-      sums_ = make_array<int32_t>(room_ / kBlock);
-    }
+    int64_t room = rows * (up_to(width, 64) + 64);
+    if (room <= room_) return;
+    room_ = 0;  // until all three are there
+    data_ = make_array<float>(room);
+    scales_ = make_array<float>(room / kBlock);
+    sums_ = make_array<int32_t>(room / kBlock);
+    room_ = room;
   }
   Rows rows(Kind kind, int64_t kp) const {
     return {data_.get(), stride(kind, kp), scales_.get(), sums_.get(), kp / kBlock};

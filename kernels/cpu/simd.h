@@ -216,10 +216,10 @@ inline void store_some(float* p, F x, int n) {
   std::memcpy(p, t, sizeof(float) * static_cast<size_t>(n));
 }
 
-// e to the power of x, within two units in the last place for x in [-87, 88]; below it 0. Range reduction by log 2 in
+// e to the power of x, within two units in the last place for x in [-87, 88], and as at their ends beyond. Range reduction by log 2 in
 // two parts and a polynomial of degree 6 (coefficients: Cephes expf).
 inline F exp(F x) {
-  F clamped = min(max(x, set1(-87.3f)), set1(88.3f));
+  F clamped = min(set1(88.3f), max(set1(-87.3f), x));  // in this order NaN stays NaN
   F n = floor(fma(clamped, set1(1.44269504088896341f), set1(0.5f)));
   F r = fma(n, set1(-0.693359375f), clamped);
   r = fma(n, set1(2.12194440e-4f), r);

@@ -102,12 +102,12 @@ inline int64_t Slots::bytes() const {
 }
 
 inline float* Slots::Scratch::reserve_scores(int64_t count) {
-  if (count > scores_room) scores = make_array<float>(scores_room = count);
+  if (count > scores_room) scores = make_array<float>(count), scores_room = count;
   return scores.get();
 }
 
 inline float* Slots::Scratch::reserve_row(int64_t count) {
-  if (count > row_room) row = make_array<float>(row_room = count);
+  if (count > row_room) row = make_array<float>(count), row_room = count;
   return row.get();
 }
 

@@ -2,6 +2,8 @@
 
 #include <immintrin.h>
 
+#include <new>
+
 namespace cellscribe {
 
 namespace {
@@ -9,14 +11,22 @@ constexpr int kSpins = 20000;  // some hundred microseconds
 }
 
 Threads::Threads(int count) {
-  for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { serve(i); });
+  try {
+    for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { serve(i); });
+  } catch (...) {
+    stop();  // those that were started
+    throw;
+  }
 }
 
-Threads::~Threads() {
+Threads::~Threads() { stop(); }
+
+void Threads::stop() {
   stop_.store(true);
   round_.fetch_add(1);
   round_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
 }
 
 void Threads::start(uint32_t tasks) {
@@ -33,6 +43,7 @@ void Threads::start(uint32_t tasks) {
     if (spins < kSpins) _mm_pause();
     else std::this_thread::yield();  // to the thread whose task is missing
   }
+  if (failed_.exchange(false)) throw std::bad_alloc();
 }
 
 void Threads::serve(int thread) {
@@ -60,7 +71,11 @@ void Threads::work(uint32_t round, int thread) {
          static_cast<uint32_t>(state) < tasks_.load(std::memory_order_acquire)) {
     // Fails when another took the task, or the round is over: then `state` is what it is now.
     if (!next_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-    call_(context_, static_cast<uint32_t>(state), thread);
+    try {
+      call_(context_, static_cast<uint32_t>(state), thread);
+    } catch (...) {  // nothing but memory that ran out; it must not leave a thread, nor the loop before its end
+      failed_.store(true);
+    }
     done_.fetch_add(1, std::memory_order_acq_rel);
     state = next_.load(std::memory_order_acquire);
   }

@@ -36,6 +36,7 @@ class Threads {
 
  private:
   void start(uint32_t tasks);
+  void stop();
   void serve(int thread);
   void work(uint32_t round, int thread);
 
@@ -46,7 +47,7 @@ class Threads {
   alignas(64) std::atomic<uint64_t> next_{0};  // the round, and its next task
   alignas(64) std::atomic<uint32_t> done_{0};
   alignas(64) std::atomic<uint32_t> round_{0};
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, failed_{false};
   std::vector<std::thread> workers_;
 };
 

@@ -17,8 +17,10 @@ from cellscribe.engine.backends.cpu.loading import NativeDecoder, load_decoder
 from cellscribe.engine.backends.cpu.slots import CpuSlots
 from cellscribe.engine.backends.sessions import default_threads
 from cellscribe.engine.bundle.load import PREFIX, Bundle
+from cellscribe.engine.bundle.manifest import DecoderShape
 from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.errors import BackendError, BundleError, RoomError
+from cellscribe.engine.machine import available_memory
 from cellscribe.kernels.cpu_library import CpuLibrary, instruction_sets, load_cpu_library
 
 if TYPE_CHECKING:
@@ -113,7 +115,21 @@ class CpuBackend:
         check_length(self.bundle, plan.max_new_tokens)
         prompt = np.array(manifest.prompt.token_ids, np.int64)
         shape, cross = manifest.decoder, manifest.cross_attention
-        return CpuSlots(self.library, self.decoder, shape, cross, plan, prompt, self.bundle.tensors(PREFIX))
+        needed = (plan.num_slots + 1) * slot_bytes(shape, len(prompt) + plan.max_new_tokens)
+        free = available_memory()
+        if free is not None and needed > free:  # the system would give it, and end the process when it is used
+            raise RoomError(
+                f"{plan.num_slots} slots need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; choose a smaller "
+                "--batch-size (batch_size)."
+            )
+        with _in_memory(f"{plan.num_slots} slots"):
+            return CpuSlots(self.library, self.decoder, shape, cross, plan, prompt, self.bundle.tensors(PREFIX))
+
+
+def slot_bytes(shape: DecoderShape, capacity: int) -> int:
+    """Return the bytes of one slot's keys and values for `capacity` tokens, padded as the library keeps them."""
+    padded = -(-capacity // 16) * 16 * -(-shape.d_head // 16) * 16
+    return 8 * shape.n_layers * shape.n_kv_heads * padded
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def check_decoder(bundle: Bundle) -> None:
     shape, cross = manifest.decoder, manifest.cross_attention
     assert shape is not None
     crossing = cross.n_layers if cross is not None else 0
-    if not 0 <= shape.n_lower <= shape.n_layers or crossing != (shape.n_layers - shape.n_lower if cross else 0):
+    if not 0 <= shape.n_lower < shape.n_layers or crossing != (shape.n_layers - shape.n_lower if cross else 0):
         raise differs(bundle, f"{shape.n_layers} layers", f"{shape.n_lower} below {crossing} with cross-attention")
     if shape.n_kv_heads < 1 or shape.n_heads % shape.n_kv_heads or shape.d_head % 2:
         raise differs(bundle, f"{shape.n_heads} heads", f"{shape.n_kv_heads} of keys, each {shape.d_head} wide")

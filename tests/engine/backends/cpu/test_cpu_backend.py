@@ -18,7 +18,7 @@ S, CELLS = 61, 7
 LENGTHS = np.array([61, 61, 30, 1, 61, 12, 0])
 BUNDLES = ["tiny_bundle", "tiny_bundle_materialised", "tiny_bundle_fp16", "tiny_bundle_int8", "tiny_bundle_int4"]
 # Largest difference of log-probabilities from ONNX Runtime: other sums, fp16 sums there, activations of 8 bits.
-TOLERANCE = {"fp32": 2e-5, "fp16": 2e-2, "int8": 0.08, "int4": 0.08}
+TOLERANCE = {"fp32": 2e-5, "fp16": 2e-2, "int8": 0.25, "int4": 0.25}
 SETS = instruction_sets() or ("none",)
 
 pytestmark = pytest.mark.usefixtures("native_library")
