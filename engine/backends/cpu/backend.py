@@ -115,6 +115,7 @@ class CpuBackend:
         check_length(self.bundle, plan.max_new_tokens)
         prompt = np.array(manifest.prompt.token_ids, np.int64)
         shape, cross = manifest.decoder, manifest.cross_attention
+        decoder = self.decoder  # checks the manifest's sizes, which the room is computed from
         needed = (plan.num_slots + 1) * slot_bytes(shape, len(prompt) + plan.max_new_tokens)
         free = available_memory()
         if free is not None and needed > free:  # the system would give it, and end the process when it is used
@@ -123,7 +124,7 @@ class CpuBackend:
                 "--batch-size (batch_size)."
             )
         with _in_memory(f"{plan.num_slots} slots"):
-            return CpuSlots(self.library, self.decoder, shape, cross, plan, prompt, self.bundle.tensors(PREFIX))
+            return CpuSlots(self.library, decoder, shape, cross, plan, prompt, self.bundle.tensors(PREFIX))
 
 
 def slot_bytes(shape: DecoderShape, capacity: int) -> int:

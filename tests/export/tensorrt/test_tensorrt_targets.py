@@ -69,7 +69,7 @@ def test_bad_sizes_and_places_are_refused(tiny_bundle_fp16: Path, tmp_path: Path
     with pytest.raises(OutputError, match="choose another one with --output"):
         build_plans(bundle, "rtx4090", output=tmp_path / "file")
     other = replace(bundle, manifest=replace(bundle.manifest, precision="int4"))  # type: ignore[arg-type]
-    with pytest.raises(PlanError, match="is int4; TensorRT plans are built from fp16 or fp32 bundles"):
+    with pytest.raises(PlanError, match="is int4, which runs on the CPU; GPUs take its fp16 or fp32 bundle"):
         build_plans(other, "rtx4090", output=tmp_path / "plans")
 
 

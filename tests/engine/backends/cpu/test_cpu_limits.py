@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from cellscribe.engine.backends.base import SlotPlan
 from cellscribe.engine.backends.cpu import CpuBackend, backend, cpu_problem
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.errors import RoomError
 from cellscribe.engine.measure import real_cells
 from cellscribe.engine.packaged import packaged_bundle
+from cellscribe.engine.types import Sampling
 from cellscribe.kernels.cpu_library import PATH_VARIABLE
 
 
@@ -34,3 +38,10 @@ def test_too_little_memory_is_one_sentence(monkeypatch: pytest.MonkeyPatch, nati
     monkeypatch.setattr(opened.encoder, "encode", full)
     with pytest.raises(RoomError, match="too little free memory for a batch of cells"):
         opened.encode(batch)
+
+
+def test_more_slots_than_memory_holds_is_a_sentence(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "available_memory", lambda: 10_000)
+    opened = CpuBackend(open_bundle(tiny_bundle), threads=1)
+    with pytest.raises(RoomError, match=r"^64 slots need \d+\.\d GB and 0\.0 GB are free; choose a smaller --batch"):
+        opened.open_slots(SlotPlan(64, 61, 8, Sampling()))
