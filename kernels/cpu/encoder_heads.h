@@ -1,6 +1,6 @@
 // Keys and values of one head of a cell, packed as the weights of both products of attention.
 #pragma once
-#include "linear.h"
+#include "products.h"
 
 namespace CELLSCRIBE_ISA {
 

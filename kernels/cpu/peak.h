@@ -2,7 +2,7 @@
 #pragma once
 #include <chrono>
 
-#include "linear.h"
+#include "prepare.h"
 
 namespace CELLSCRIBE_ISA {
 

@@ -2,9 +2,12 @@
 #pragma once
 #include <cmath>
 
-#include "linear.h"
+#include "products.h"
+#include "threads.h"
 
 namespace CELLSCRIBE_ISA {
+
+using cellscribe::Threads;
 
 // Rows [M, stride] of a product, with room for the widest one that was asked for.
 class Prepared {
