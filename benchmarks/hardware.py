@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from cellscribe.engine.gpu import find_gpus
+from cellscribe.engine.output.atomic import replacing
 
 
 def hardware() -> dict[str, object]:
@@ -20,3 +23,9 @@ def hardware() -> dict[str, object]:
         "memory_gib": round(pages / 2**30, 1),
         "gpu": [gpu.line() for gpu in find_gpus()] or None,
     }
+
+
+def written(path: Path, result: Any) -> None:
+    """Write a result as JSON; the file appears whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -15,7 +15,11 @@ from peers.tiny_llama import SHAPES, random_prompts
 
 SHAPE, PROMPT_LEN, NEW_TOKENS, SLOTS = "tinyllama-1.1b", 64, 32, (1, 8, 32)
 # Engines that fit into memory together; of torch's ways the fastest at each size is kept.
-FP32 = (("transformers", "CTranslate2", "llama.cpp F32"), ("transformers oneDNN", "optimum-onnx", "onnxruntime-genai"))
+FP32 = (
+    ("transformers", "CTranslate2", "llama.cpp F32"),
+    ("transformers oneDNN", "optimum-onnx", "onnxruntime-genai"),
+    ("transformers", "transformers generate", "transformers compiled"),
+)
 REFERENCES = ("transformers", "transformers oneDNN")
 PARTS = {
     "whole": lambda one: [one["seconds"]],
@@ -57,6 +61,7 @@ def comparison(key: str, slots: int, peers: tuple[Peer, ...], rounds: int) -> Co
         units=slots * NEW_TOKENS,
         rounds=rounds,
         reference=next((one.name for one in peers if one.name in REFERENCES), peers[0].name),
+        asks_margins=any(one.name in REFERENCES for one in peers),
         shape=SHAPE,
         sizes={"slots": slots, "prompt_len": PROMPT_LEN, "new_tokens": NEW_TOKENS},
     )

@@ -36,8 +36,9 @@ import numpy.typing as npt
 import pandas as pd
 import scanpy as sc
 import scipy.sparse as sp
-from hardware import hardware
+from hardware import hardware, written
 
+from cellscribe.engine.bench.clock import in_turn
 from cellscribe.engine.cells import CellInput, CellTokenizer, GeneVocabulary, choose_hvgs, native_binning, open_cells
 from cellscribe.engine.cells.genes import match_genes
 from cellscribe.engine.cells.native_binning import NativeBinning
@@ -169,7 +170,8 @@ def measure(runs: dict[str, Run], rounds: int, n_cells: int) -> dict[str, Any]:
     """Let the ways take turns; each round is one run of each, after one that does not count."""
     for run in runs.values():
         run()
-    seconds = [{name: run() for name, run in runs.items()} for _ in range(rounds)]
+    names = list(runs)
+    seconds = [{names[i]: runs[names[i]]() for i in in_turn(len(names), number)} for number in range(rounds)]
     result: dict[str, Any] = {}
     for name in runs:
         result[name] = {"cells_per_second": spread([n_cells / one[name][0] for one in seconds])}
@@ -181,13 +183,21 @@ def measure(runs: dict[str, Run], rounds: int, n_cells: int) -> dict[str, Any]:
     return result
 
 
+def _shared_file() -> Path:
+    """The cells that the README's figures are of."""
+    folder = os.environ.get("CELLSCRIBE_SHARED") or Path(__file__).resolve().parents[2] / "shared"
+    return Path(folder) / "data" / "scp1884.h5ad"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times reading and binning.")
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, nargs="?", default=_shared_file(), help="cells of 1,200 genes and more")
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--library", type=Path, help="library with the compiled binning; default: the package's")
     asked = parser.parse_args()
+    if not asked.file.is_file():
+        raise SystemExit(f"{asked.file} does not exist; name an .h5ad file with counts of 1,200 genes or more.")
     native = native_binning.opened(ctypes.CDLL(str(asked.library))) if asked.library else native_binning.find_native()
     if native is None:
         raise SystemExit("There is no compiled binning here; build the package with a C++ compiler.")
@@ -235,7 +245,7 @@ def main() -> None:
             print(json.dumps(row), flush=True)
     os.sched_setaffinity(0, cores)
     result |= {"rounds": asked.rounds, "hardware": hardware(), "versions": versions() | {"scanpy": sc.__version__}}
-    (RESULTS / "preprocessing.json").write_text(json.dumps(result, indent=1) + "\n")
+    written(RESULTS / "preprocessing.json", result)
 
 
 if __name__ == "__main__":

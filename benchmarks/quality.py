@@ -22,7 +22,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import onnx
-from hardware import hardware
+from hardware import hardware, written
 from safetensors.numpy import save_file
 
 from cellscribe.engine.backends.choose import open_backend
@@ -35,7 +35,7 @@ from cellscribe.engine.packaged import packaged_bundle, packaged_cells
 from cellscribe.engine.versions import versions
 from cellscribe.export.quantize.bundle import quantize_bundle
 from cellscribe.export.quantize.quality import quality_against
-from cellscribe.export.staging import seal
+from cellscribe.export.sealing import seal
 from cellscribe.export.tensorrt.halve import halve
 
 RESULTS = Path(__file__).parent / "results"
@@ -127,7 +127,7 @@ def main() -> None:
     kept = [row for row in before if row["backend"] != options.backend]
     found = [*kept, *rows(original, options.backend, cells, expected)]
     result = {"rows": found, "hardware": hardware(), "versions": versions()}
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    written(options.out, result)
     table = as_markdown(result)
     options.out.with_suffix(".md").write_text(table)
     print(table)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from hardware import hardware
+from hardware import hardware, written
 from peers.ours_lingocell import packaged_batch
 
 from cellscribe.engine.backends.base import Admission, SlotPlan
@@ -70,7 +70,7 @@ def main() -> None:
         "device": backend.device,
         "hardware": hardware(),
     }
-    RESULT.write_text(json.dumps(row, indent=1) + "\n")
+    written(RESULT, row)
     print(json.dumps({name: row[name] for name in ("ratio", "largest_difference_of_logits", "seconds")}))
 
 

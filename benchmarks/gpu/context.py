@@ -122,7 +122,7 @@ class Context:
         from cellscribe.engine.packaged import packaged_cells
 
         with open_cells(packaged_cells()) as source:
-            tokenizer = CellTokenizer(self.bundle.manifest.cells, self.bundle.vocabulary, source)
+            tokenizer = CellTokenizer(self.bundle.manifest.cell_input, self.bundle.vocabulary, source)
             (batch,) = tokenizer.batches(batch_cells=source.n_cells)
         return batch
 

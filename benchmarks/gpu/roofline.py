@@ -111,7 +111,7 @@ LINGOCELL = Model(1201, 90, 32000, 2048, 22, 12, 32, 4, 5632, 32, 32, 512, 12, 5
 
 def model_of(manifest: Any, genes: int) -> Model:
     """Return the sizes of a bundle; S is `genes`."""
-    decoder, cross, encoder = manifest.decoder, manifest.cross_attention, manifest.encoder
+    decoder, cross, encoder = manifest.decoder, manifest.cross_attention, manifest.encoder_shape
     return Model(
         genes, len(manifest.prompt.token_ids), decoder.vocab_size, decoder.d_model, decoder.n_layers, cross.n_layers,
         decoder.n_heads, decoder.n_kv_heads, decoder.d_ffn, cross.n_heads, cross.n_kv_heads, cross.d_memory,

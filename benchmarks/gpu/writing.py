@@ -51,7 +51,7 @@ def describe(context: Context, backend: Any, slots: Any, num_slots: int, cells: 
 
     found, axes = Written(), {}
     with open_cells(packaged_cells()) as source:
-        tokenizer = CellTokenizer(context.bundle.manifest.cells, context.bundle.vocabulary, source)
+        tokenizer = CellTokenizer(context.bundle.manifest.cell_input, context.bundle.vocabulary, source)
         started = time.perf_counter()
         feed = requests(context, backend, source, tokenizer, cells)
         with closing(Ahead(feed, backend.cells_ahead)) as ready:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,10 @@ class Comparison:
     options
         More options of ``open`` by peer name.
     reference
-        The peer whose tokens the others are compared with.
+        The peer whose tokens the others are compared with. Those that compute in float32, as it does, must choose its
+        tokens, near-ties left out, or they are not timed.
+    asks_margins
+        Whether the reference can tell near-ties.
     """
 
     key: str
@@ -54,6 +58,7 @@ class Comparison:
     rounds: int = 5
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reference: str = ""
+    asks_margins: bool = False
     shape: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
 
@@ -75,9 +80,10 @@ def measured(comparison: Comparison, parts: Mapping[str, Seconds]) -> dict[str, 
                 continue
             stack.callback(worker.close)
             workers[peer.name], opened[peer.name] = worker, answer
-        first = interleave(workers, comparison.request, 1)
+        first = interleave(workers, _first_request(comparison, list(workers)), 1)
+        missing |= _unequal(comparison, first.answers)
         told = interleave(
-            {name: one for name, one in workers.items() if name not in first.failures},
+            {name: one for name, one in workers.items() if name not in first.failures and name not in missing},
             comparison.request,
             comparison.rounds,
         )
@@ -100,29 +106,85 @@ def kept(name: str, comparisons: Sequence[Comparison], parts: Mapping[str, Secon
     """Measure what the result file lacks, with the roofline before and after, and write it after each comparison."""
     path = RESULTS / f"{name}.json"
     hardware = Hardware.here().as_dict()
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() and not again else {}
-    if found.get("hardware") != hardware:
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if found and found.get("hardware") != hardware:
+        path.rename(path.with_name(f"{path.stem}.other-machine.json"))
+        print(f"{path.name} is of another machine; it is {path.stem}.other-machine.json now", flush=True)
         found = {}
     found |= {"hardware": hardware, "threads": THREADS}
     entries = found.setdefault("comparisons", {})
     for one in comparisons:
         asked = {"engines": [p.name for p in one.peers], "sizes": dict(one.sizes), "rounds": one.rounds}
-        if entries.get(one.key, {}).get("asked") == asked:
+        old = entries.get(one.key, {})
+        if not again and old.get("asked") == asked and not old.get("missing"):
+            print(f"{one.key}: kept what was measured {old.get('date', 'before dates were kept')}", flush=True)
             continue
         roofline = Roofline(THREADS)
         roofline.measure(is_quick=True)
         entry = measured(one, parts)
         roofline.measure(is_quick=True)
-        entries[one.key] = {**entry, "asked": asked, "roofline": roofline.as_dict()}
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        entries[one.key] = {**entry, "asked": asked, "date": date, "roofline": roofline.as_dict()}
         _write(path, json.dumps(found, indent=1) + "\n")
+        _write(path.with_suffix(".md"), page_of(entries, parts))
         print("\n".join(lines_of(one.key, entry, parts)), flush=True)
-    pages = [line for key, entry in entries.items() for line in lines_of(key, entry, parts)]
-    _write(path.with_suffix(".md"), "\n".join([f"{Hardware.here().line()}, {THREADS} threads", "", *pages]))
+    _write(path.with_suffix(".md"), page_of(entries, parts))
 
 
-def lines_of(key: str, entry: Mapping[str, Any], parts: Mapping[str, Seconds]) -> list[str]:
+def page_of(entries: Mapping[str, Any], parts: Iterable[str]) -> str:
+    """Say all comparisons of a file, and what the machine did around each."""
+    best = max((max(_rates(entry, "fp32 registers"), default=0.0) for entry in entries.values()), default=0.0)
+    lines = [f"{Hardware.here().line()}, {THREADS} threads", ""]
+    for key, entry in entries.items():
+        lines += lines_of(key, entry, parts)
+        if entry.get("roofline"):
+            lines += [_machine(entry, best), ""]
+    return "\n".join(lines)
+
+
+def _machine(entry: Mapping[str, Any], best: float) -> str:
+    """Say what the machine did around a comparison, and whether other work on it shows."""
+    read, copy, registers = (max(_rates(entry, name), default=0.0) for name in ("read", "copy", "fp32 registers"))
+    said = f"{entry['rounds']} rounds; the machine read {read / 1e9:.0f} GB/s, copied {copy / 1e9:.0f} GB/s"
+    said += f", made {registers / 1e9:.0f} GFLOP/s on registers"
+    if best and registers < 0.9 * best:
+        said += f", {registers / best:.0%} of what it did once: other work ran on it, or its clock was lower"
+    busy = min(entry["roofline"].get("busy") or [1.0])
+    return f"{said}; a product had {busy:.0%} of its cores."
+
+
+def _rates(entry: Mapping[str, Any], name: str) -> list[float]:
+    return list(entry.get("roofline", {}).get("rates", {}).get(name, []))
+
+
+def _first_request(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
+    """What each is asked before the clock counts: the reference says how near its second choices were."""
+    extra = {"margins": True} if comparison.asks_margins else {}
+    return {name: {**comparison.request, **(extra if name == comparison.reference else {})} for name in names}
+
+
+def _unequal(comparison: Comparison, answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Return why engines are not timed: they compute in float32, as the reference does, and choose other tokens."""
+    exact = {peer.name for peer in comparison.peers if peer.bits == 32}
+    wanted = next(iter(answers.get(comparison.reference, ())), None)
+    if wanted is None or "tokens" not in wanted or comparison.reference not in exact:
+        return {}
+    found = {}
+    for name in exact - {comparison.reference}:
+        mine = next(iter(answers.get(name, ())), None)
+        if mine is None or "tokens" not in mine:
+            continue
+        agreement = compare(mine["tokens"], wanted["tokens"], wanted.get("margins"))
+        if not agreement.is_same():
+            found[name] = f"its tokens are not those of {comparison.reference} ({agreement.line()})"
+    return found
+
+
+def lines_of(key: str, entry: Mapping[str, Any], parts: Iterable[str]) -> list[str]:
     """Say a comparison as a Markdown table."""
-    head = ["engine", *(f"{part}, ms (quartiles)" for part in parts), "a second", "peak GB", "tokens as the reference"]
+    parts = tuple(parts)
+    head = ["engine", *(f"{part}, ms (quartiles)" for part in parts), "a second"]
+    head += ["peak GB, loading (running)", "tokens as the reference"]
     lines = [f"### {key}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in entry["rows"]:
         cells = [row["who"]]
@@ -130,7 +192,8 @@ def lines_of(key: str, entry: Mapping[str, Any], parts: Mapping[str, Seconds]) -
             one = row["parts"][part]
             cells.append(f"{1e3 * one['median']:,.1f} ({1e3 * one['lower']:,.1f} to {1e3 * one['upper']:,.1f})")
         agreement = entry["agreement"].get(row["who"], "")
-        cells += [f"{row['units_per_s']:,.2f}", f"{row['peak_bytes'] / 1e9:.2f}", agreement]
+        running = f" ({row['running_peak_bytes'] / 1e9:.2f})" if "running_peak_bytes" in row else ""
+        cells += [f"{row['units_per_s']:,.2f}", f"{row['peak_bytes'] / 1e9:.2f}{running}", agreement]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, *(f"- {name}: not measured, as {why}" for name, why in entry["missing"].items()), ""]
 
@@ -153,6 +216,7 @@ def _row(
         "open_seconds": opened.get("open_seconds"),
         "units_per_s": comparison.units / whole,
         "peak_bytes": max(one["peak_bytes"] for one in answers),
+        "running_peak_bytes": max(one["request_peak_bytes"] for one in answers),
         "cpu_seconds": float(np.median([one["cpu_seconds"] for one in answers])),
         "parts": {part: _spread(found) for part, found in seconds.items()},
     }
@@ -166,7 +230,7 @@ def _spread(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def _ratios(rows: Sequence[Mapping[str, Any]], parts: Mapping[str, Seconds]) -> dict[str, dict[str, Any]]:
-    """How many times as long each engine takes as each of ours, part by part, with 95 % intervals."""
+    """How many times as long each engine takes as each of ours, part by part, with intervals (``clock.Ratio``)."""
     found: dict[str, dict[str, Any]] = {}
     for ours in rows:
         if not ours["who"].startswith("cellscribe"):

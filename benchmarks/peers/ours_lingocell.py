@@ -71,7 +71,7 @@ class OurLingoCell(Engine):
 def packaged_batch(bundle: Bundle, count: int) -> TokenBatch:
     """Return the first packaged cells as tokens."""
     with open_cells(packaged_cells()) as source:
-        tokenizer = CellTokenizer(bundle.manifest.cells, bundle.vocabulary, source)
+        tokenizer = CellTokenizer(bundle.manifest.cell_input, bundle.vocabulary, source)
         return next(tokenizer.batches(rows=np.arange(count), batch_cells=count))
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cellscribe.engine.bench.clock import in_turn
+
 BENCHMARKS = Path(__file__).resolve().parents[1]
 SETTLE_SECONDS = 0.3  # thread pools spin for up to 0.2 s after their last work; the next worker starts after that
 _TAIL_LINES = 8
@@ -194,7 +196,7 @@ def interleave(
     *,
     settle_seconds: float = SETTLE_SECONDS,
 ) -> Samples:
-    """Ask workers in turn, round by round, beginning each round with the next one: A B C, B C A, C A B.
+    """Ask workers in turn, round by round, each beginning with the next one and every other one backwards.
 
     Parameters
     ----------
@@ -214,8 +216,7 @@ def interleave(
     asked = list(workers) if isinstance(workers, list) else list(workers.values())
     samples = Samples({w.name: [] for w in asked}, {}, {w.name: 0.0 for w in asked})
     for round_number in range(rounds):
-        shift = round_number % len(asked) if asked else 0
-        for worker in asked[shift:] + asked[:shift]:
+        for worker in (asked[i] for i in in_turn(len(asked), round_number)):
             if worker.name in samples.failures:
                 continue
             time.sleep(settle_seconds)

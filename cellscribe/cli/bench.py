@@ -68,11 +68,11 @@ def bench(
     questions_named(names)
     if resume:
         read_results(output)  # before a folder is made
-    folder, hardware = results_folder(output), Hardware.here()
+    folder, hardware = results_folder(output, resumes=resume), Hardware.here()
     opened = open_bundle(options.bundle_folder(bundle))
     chosen = questions_named(names, opened.describes)
     one = open_contender(opened, backend.value, threads=threads, plans=plans, cells=cells, hardware=hardware)
-    command = _command(opened.name, questions, slots, rounds, seconds, quick, threads)
+    command = _command(opened.name, questions, slots, rounds, seconds, quick, threads, backend.value, cells)
     results = results_of(folder, [one], settings, command, hardware, threads=threads)
     if resume:
         results.resume()
@@ -133,6 +133,8 @@ def _command(
     seconds: float | None,
     is_quick: bool,
     threads: int | None,
+    backend: str,
+    cells: Path | None,
 ) -> str:
     """Return the command as others can repeat it, without paths of this machine."""
     given = {
@@ -141,6 +143,8 @@ def _command(
         "--rounds": rounds,
         "--seconds": seconds,
         "--threads": threads,
+        "--backend": None if backend == "auto" else backend,
+        "--cells": None if cells is None else cells.name,
     }
     parts = [f"{option} {value}" for option, value in given.items() if value is not None]
     return " ".join(["cellscribe bench", name, *parts, *(["--quick"] if is_quick else [])])

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def timed(call: Callable[[], object]) -> Call:
 
 
 def interleave(calls: Sequence[Call], effort: Effort, on_round: OnRound | None = None) -> list[Measured]:
-    """Run all calls in every round, A B C, then B C A, and so on.
+    """Run all calls in every round, each beginning with the next one and every other one backwards.
 
     Parameters
     ----------
@@ -116,8 +117,7 @@ def interleave(calls: Sequence[Call], effort: Effort, on_round: OnRound | None =
     gc.collect()
     started, done = time.perf_counter(), 0
     while done < effort.max_rounds:
-        for turn in range(len(calls)):
-            at = (done + turn) % len(calls)
+        for at in in_turn(len(calls), done):
             time.sleep(_PAUSE_S)
             found[at].add(calls[at]())
         done += 1
@@ -132,9 +132,22 @@ def interleave(calls: Sequence[Call], effort: Effort, on_round: OnRound | None =
     return found
 
 
+FEWEST_FOR_95 = 6  # rounds; drawn from fewer, the least and the most come up too often to be left out of 95 %
+
+
+def in_turn(count: int, round_number: int) -> list[int]:
+    """Return the order of a round: each begins with the next one, and every other round runs backwards."""
+    step = -1 if round_number % 2 else 1
+    return [(round_number + step * i) % count for i in range(count)]
+
+
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of medians, and an interval that holds it with 95 % confidence."""
+    """A ratio of medians, and an interval around it.
+
+    With `FEWEST_FOR_95` rounds or more it holds the ratio with 95 % confidence (bootstrap over rounds); with fewer it
+    is no more than the least and the most that a single round gave.
+    """
 
     value: float
     low: float
@@ -145,7 +158,7 @@ class Ratio:
 
 
 def ratio(a: Rounds, b: Rounds, seed: int = 0) -> Ratio:
-    """Return median(a) / median(b), with a bootstrap interval.
+    """Return median(a) / median(b), with an interval; see :class:`Ratio`.
 
     Whole rounds are drawn, as the samples within one are not independent; the same rounds of both where they were
     interleaved (as many of one as of the other). The random numbers are keyed by `seed` alone.
@@ -160,6 +173,11 @@ def ratio(a: Rounds, b: Rounds, seed: int = 0) -> Ratio:
     if not all(map(len, a)) or not all(map(len, b)):
         raise UsageError("a ratio needs samples in every round; leave empty rounds out.")
     ours, theirs = [np.array(one) for one in a], [np.array(one) for one in b]
+    value = float(np.median(np.concatenate(ours)) / np.median(np.concatenate(theirs)))
+    if min(len(ours), len(theirs)) < FEWEST_FOR_95:
+        pairs = zip(ours, theirs, strict=True) if len(ours) == len(theirs) else product(ours, theirs)
+        each = [float(np.median(x) / np.median(y)) for x, y in pairs]
+        return Ratio(value, min(value, *each), max(value, *each))
     first = _drawn(len(ours), seed, "a")
     second = first if len(ours) == len(theirs) else _drawn(len(theirs), seed, "b")
     values = [
@@ -167,8 +185,7 @@ def ratio(a: Rounds, b: Rounds, seed: int = 0) -> Ratio:
         for i_s, j_s in zip(first, second, strict=True)
     ]
     low, high = np.quantile(values, (0.025, 0.975))
-    value = np.median(np.concatenate(ours)) / np.median(np.concatenate(theirs))
-    return Ratio(float(value), float(low), float(high))
+    return Ratio(value, float(low), float(high))
 
 
 def ratios(rounds: Mapping[str, Rounds], base: str) -> dict[str, Ratio]:

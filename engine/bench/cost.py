@@ -64,7 +64,7 @@ class Cost:
         """Read the sizes of a manifest."""
         prompt_len = len(manifest.prompt.token_ids) if manifest.prompt else 0
         found = precision_named(precision)
-        return cls(manifest.encoder, manifest.decoder, manifest.cross_attention, prompt_len, found, cache_bytes)
+        return cls(manifest.encoder_shape, manifest.decoder, manifest.cross_attention, prompt_len, found, cache_bytes)
 
     def with_whole_prompt(self) -> Cost:
         """Return the cost of an engine that runs the whole prompt for every cell."""

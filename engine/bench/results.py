@@ -123,8 +123,10 @@ def read_results(folder: Path) -> dict[str, Any]:
     return found
 
 
-def results_folder(folder: Path) -> Path:
+def results_folder(folder: Path, *, resumes: bool = False) -> Path:
     """Return a folder for results, made if only it is missing.
+
+    Earlier results are never written over: they are gone on with (`resumes`), or another folder is taken.
 
     Raises
     ------
@@ -133,6 +135,8 @@ def results_folder(folder: Path) -> Path:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; name a folder for the results.")
+    if (folder / JSON_NAME).exists() and not resumes:
+        raise OutputError(f"{folder} holds results already; go on with them (--resume), or choose another folder.")
     if not folder.parent.is_dir():
         raise OutputError(f"{folder.parent} does not exist; make it, or choose another folder for the results.")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cellscribe.engine.bench.case import Group
@@ -15,7 +15,7 @@ from cellscribe.engine.bench.questions import Question
 from cellscribe.engine.bench.results import Results
 from cellscribe.engine.bench.row import Row
 from cellscribe.engine.bench.settings import Settings
-from cellscribe.engine.errors import RoomError
+from cellscribe.engine.errors import BackendError, InputError
 
 _SILENT = Silent()
 _STALE_SECONDS = 5.0
@@ -38,6 +38,7 @@ def ask(
     for question in questions:
         for group in question.groups(contenders, settings):
             if group.key in results.finished:
+                group.took.extend(_seconds_of(group, results.rows))
                 continue
             if group.left_out:
                 results.skip(group.key, group.left_out)
@@ -46,7 +47,7 @@ def ask(
             watcher.on_group(question.name, group.key)
             try:
                 rows = measured(group, settings.effort, watcher)
-            except (RoomError, MemoryError) as error:
+            except (BackendError, InputError, MemoryError) as error:
                 why = str(error) or "there is too little memory."
                 results.skip(group.key, why)
                 watcher.on_skip(group.key, why)
@@ -58,6 +59,13 @@ def ask(
             results.roofline.measure(is_quick=True)
             results.write()
             measured_at, is_new = time.monotonic(), False
+
+
+def _seconds_of(group: Group, rows: Sequence[Row]) -> Iterator[float]:
+    """Give the samples of a group that an earlier run finished."""
+    for row in rows:
+        if any(row.question == one.row.question and row.sizes == one.row.sizes for one in group.cases):
+            yield from (sample for samples in row.rounds for sample in samples)
 
 
 def measured(group: Group, effort: Effort, watcher: Watcher = _SILENT) -> tuple[Row, ...]:

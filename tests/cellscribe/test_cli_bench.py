@@ -36,7 +36,8 @@ def test_tables_and_files(cellscribe: Cellscribe, tmp_path: Path) -> None:
     assert told["finished"] == ["slots 1", "slots 2", "prompts 1", "prompts 8"]
     assert told["bundle"]["name"] == "demo"
     assert told["command"] == (
-        "cellscribe bench demo --questions slots,prompts --slots 2,1 --rounds 1 --seconds 0.0 --threads 1 --quick"
+        "cellscribe bench demo --questions slots,prompts --slots 2,1 --rounds 1 --seconds 0.0 --threads 1 "
+        "--backend onnxruntime-cpu --quick"
     )
     assert str(tmp_path) not in (folder / "bench.json").read_text()
     assert "| onnxruntime-cpu | fp32" in (folder / "bench.md").read_text()

@@ -47,7 +47,7 @@ def _open_memory(one: Contender) -> Call:
 
 
 def _tokenizer(one: Contender, source: CellSource) -> CellTokenizer:
-    return CellTokenizer(one.bundle.manifest.cells, one.bundle.vocabulary, source)
+    return CellTokenizer(one.bundle.manifest.cell_input, one.bundle.vocabulary, source)
 
 
 def _read_all(tokenizer: CellTokenizer) -> None:

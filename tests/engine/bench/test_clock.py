@@ -19,7 +19,7 @@ def test_rounds_are_interleaved_and_their_order_rotates() -> None:
 
     calls = [lambda name=name: call(name) for name in "ABC"]
     found = interleave(calls, Effort(min_rounds=4, seconds=0.0, warmup_rounds=1))
-    assert "".join(seen) == "ABC" + "ABC" + "BCA" + "CAB" + "ABC"
+    assert "".join(seen) == "ABC" + "ABC" + "BAC" + "CAB" + "ACB"
     assert [len(one.rounds) for one in found] == [4, 4, 4]
     assert found[0].rounds[0] == (1.0, 2.0)
     assert found[2].latency_ms == [3.0] * 4
@@ -93,3 +93,12 @@ def test_ratios_to_a_base() -> None:
 def test_a_ratio_needs_samples(a: tuple[tuple[float, ...], ...], b: tuple[tuple[float, ...], ...]) -> None:
     with pytest.raises(UsageError, match="samples"):
         ratio(a, b)
+
+
+def test_few_rounds_give_the_least_and_the_most_and_no_confidence() -> None:
+    a, b = ((3.0,), (4.0,), (8.0,)), ((1.0,), (2.0,), (1.0,))
+    found = ratio(a, b)
+    assert (found.value, found.low, found.high) == (4.0, 2.0, 8.0)
+    many = ratio(a * 3, b * 3)
+    assert many.value == 4.0
+    assert 2.0 <= many.low < many.high <= 8.0

@@ -106,7 +106,12 @@ def test_results_of_another_release_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_made_if_only_it_is_missing(tmp_path: Path) -> None:
-    assert results_folder(tmp_path / "new").is_dir()
+    made = results_folder(tmp_path / "new")
+    assert made.is_dir()
+    (made / "bench.json").write_text("{}")
+    assert results_folder(made, resumes=True) == made
+    with pytest.raises(OutputError, match="holds results already; go on with them"):
+        results_folder(made)
     with pytest.raises(OutputError, match="does not exist"):
         results_folder(tmp_path / "no" / "such")
     (tmp_path / "file").touch()
