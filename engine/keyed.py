@@ -58,6 +58,11 @@ def uniforms(keys: UInt64, counters: npt.NDArray[np.integer]) -> npt.NDArray[np.
     -------
     float32 in [0, 1), multiples of 2**-24, of the broadcast shape.
     """
-    with np.errstate(over="ignore"):
-        state = _mix(np.asarray(keys, np.uint64) + (np.asarray(counters).astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+    state = draws(keys, np.asarray(counters).astype(np.uint64))
     return (state >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def draws(keys: UInt64, counters: UInt64) -> UInt64:
+    """Draw 64 random bits for every key and counter (uint64, broadcast): what :func:`uniforms` is made of."""
+    with np.errstate(over="ignore"):
+        return _mix(np.asarray(keys, np.uint64) + (np.asarray(counters, np.uint64) + np.uint64(1)) * _GOLDEN)

@@ -32,7 +32,7 @@ def write_h5ad(run: Run, out: Path, cells: Path | AnnData, key_added: str) -> No
     """
     if isinstance(cells, AnnData):
         annotate(cells, run, key_added)
-        _write_object(cells, out)
+        write_new(cells, out)
     elif _can_extend(cells):
         with replacing(out) as part:
             shutil.copyfile(cells, part)
@@ -40,10 +40,11 @@ def write_h5ad(run: Run, out: Path, cells: Path | AnnData, key_added: str) -> No
     else:
         adata = read_h5ad(cells)
         annotate(adata, run, key_added)
-        _write_object(adata, out)
+        write_new(adata, out)
 
 
-def _write_object(adata: AnnData, out: Path) -> None:
+def write_new(adata: AnnData, out: Path) -> None:
+    """Write cells that are in memory; the file appears whole or not at all."""
     with replacing(out) as part:
         part.unlink()  # a backed object is written in append mode, which wants no empty file
         anndata_io.write_h5ad(part, adata)

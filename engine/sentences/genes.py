@@ -1,0 +1,93 @@
+"""The words of cell sentences: upper-cased names of genes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.cells.source import CellSource
+from cellscribe.engine.cells.tables import ENSEMBL
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.keyed import UInt64, cell_keys
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SentenceGenes:
+    """Words of the genes of a matrix, in the order of its columns.
+
+    Parameters
+    ----------
+    words
+        Upper-cased names [G], no two alike, none empty and none with a space in it.
+    """
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Iterable[str], where: str = "the gene list") -> SentenceGenes:
+        """Make words of names.
+
+        Raises
+        ------
+        InputError
+            When two names are alike in upper case, or one is empty or holds a space or a line break.
+        """
+        words = tuple(str(name).upper() for name in names)
+        broken = next((word for word in words if not word or any(c.isspace() for c in word)), None)
+        if broken is not None:
+            raise InputError(
+                f"{where} has a gene named {broken!r}, which cannot be one word; rename it without spaces."
+            )
+        if len(set(words)) != len(words):
+            raise InputError(_doubles(words, where))
+        return cls(words)
+
+    @classmethod
+    def of_cells(cls, source: CellSource) -> SentenceGenes:
+        """Take the words of a source: its names, or its symbols where the names are Ensembl ids.
+
+        A gene with an id and no symbol keeps its id. Errors as :meth:`of`.
+        """
+        names: Sequence[str] = tuple(map(str, source.var_names))
+        if source.var_symbols is not None and 2 * sum(ENSEMBL.fullmatch(name) is not None for name in names) > len(
+            names
+        ):
+            names = tuple(symbol or name for symbol, name in zip(source.var_symbols, names, strict=True))
+        return cls.of(names, source.name)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Column of every word."""
+        return {word: i for i, word in enumerate(self.words)}
+
+    @cached_property
+    def keys(self) -> UInt64:
+        """Identity of every gene, uint64 [G]: a function of its word, so that the order of columns plays no part."""
+        return cell_keys(np.array(self.words, dtype=object))
+
+    @cached_property
+    def text(self) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """All words as UTF-8, each with a space after it, and where each starts, int64 [G + 1]."""
+        encoded = [word.encode() + b" " for word in self.words]
+        starts = np.concatenate(([0], np.cumsum([len(one) for one in encoded]))).astype(np.int64)
+        return b"".join(encoded), starts
+
+
+def _doubles(words: tuple[str, ...], where: str) -> str:
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    for word in words:
+        if word in seen:
+            twice[word] = None
+        seen.add(word)
+    shown = ", ".join(list(twice)[:_SHOWN]) + (", ..." if len(twice) > _SHOWN else "")
+    return (
+        f"{where} has {len(twice)} gene names twice in upper case ({shown}); "
+        "add up or rename these columns, as with adata.var_names_make_unique()."
+    )

@@ -1,0 +1,108 @@
+"""Ranking genes and joining their names in compiled code (kernels/cpu/sentences.cpp), where the package has it.
+
+Both give what the NumPy code that they stand for gives, or None where only that code will do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int64, c_void_p
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.cells.parts import Part
+from cellscribe.engine.keyed import UInt64
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+_DONE = 0
+_ENTRY_BYTES = 16
+
+
+class _Rank(ctypes.Structure):
+    _fields_ = (
+        ("num_rows", c_int64), ("most", c_int64), ("indptr", c_void_p), ("indices", c_void_p), ("data", c_void_p),
+        ("gene_keys", c_void_p), ("row_keys", c_void_p), ("scratch", c_void_p), ("kept", c_void_p),
+        ("genes", c_void_p), ("values", c_void_p),
+    )  # fmt: skip
+
+
+class _Join(ctypes.Structure):
+    _fields_ = (
+        ("num_rows", c_int64), ("indptr", c_void_p), ("genes", c_void_p), ("names", ctypes.c_char_p),
+        ("starts", c_void_p), ("text", c_void_p), ("ends", c_void_p),
+    )  # fmt: skip
+
+
+class NativeSentences:
+    """The functions of one library."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def rank(
+        self, part: Part, gene_keys: UInt64, row_keys: UInt64, kept: Int64, most: int
+    ) -> tuple[Int32, npt.NDArray[np.float32]] | None:
+        """Return genes int32 [kept[-1]] by falling value and their values float32, row after row.
+
+        Parameters
+        ----------
+        part
+            Rows whose column indices are in range.
+        gene_keys, row_keys
+            Keys of the genes [n_genes], and stream keys of the rows [B], that equal values are ordered by.
+        kept
+            Where the genes of each row go, int64 [B + 1], at most `most` of them.
+        """
+        if not _is_flat(part.indices, np.int32) or not _is_flat(part.data, np.float32):
+            return None
+        genes, values = np.empty(int(kept[-1]), np.int32), np.empty(int(kept[-1]), np.float32)
+        scratch = np.empty(_ENTRY_BYTES * int(np.diff(part.indptr).max(initial=0)), np.uint8)
+        gene_keys, row_keys = np.ascontiguousarray(gene_keys), np.ascontiguousarray(row_keys)
+        request = _Rank(
+            part.n_rows, most, part.indptr.ctypes.data, part.indices.ctypes.data, part.data.ctypes.data,
+            gene_keys.ctypes.data, row_keys.ctypes.data, scratch.ctypes.data, kept.ctypes.data, genes.ctypes.data,
+            values.ctypes.data,
+        )  # fmt: skip
+        code = int(self._library.cellscribe_cpu_rank(ctypes.byref(request)))
+        return (genes, values) if code == _DONE else None
+
+    def join(self, indptr: Int64, genes: Int32, names: bytes, starts: Int64) -> tuple[npt.NDArray[np.uint8], Int64]:
+        """Return names joined by spaces, row after row, as UTF-8 bytes, and where each row ends, int64 [B + 1]."""
+        text = np.empty(int((starts[1:] - starts[:-1])[genes].sum()), np.uint8)
+        ends = np.empty(len(indptr), np.int64)
+        request = _Join(
+            len(indptr) - 1, indptr.ctypes.data, genes.ctypes.data, names, starts.ctypes.data, text.ctypes.data,
+            ends.ctypes.data,
+        )  # fmt: skip
+        self._library.cellscribe_cpu_join(ctypes.byref(request))
+        return text[: ends[-1]], ends
+
+
+def opened(library: ctypes.CDLL) -> NativeSentences | None:
+    """Return the functions of a library, or None where it is of another release."""
+    found = getattr(library, "cellscribe_cpu_sentences_fingerprint", None)
+    if found is None:
+        return None
+    found.restype = c_int64
+    expected = ctypes.sizeof(_Rank) * 1009 + ctypes.sizeof(_Join)
+    return NativeSentences(library) if int(found()) == expected else None
+
+
+@cache
+def find_native() -> NativeSentences | None:
+    """Return the compiled functions, or None where the package has none."""
+    try:
+        from cellscribe.kernels.cpu_library import load_cpu_library
+    except ImportError:
+        return None
+    library = load_cpu_library()
+    return None if library is None else opened(library)
+
+
+def _is_flat(array: npt.NDArray[Any], dtype: type[np.generic]) -> bool:
+    return bool(array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned)

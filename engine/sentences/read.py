@@ -1,0 +1,138 @@
+"""Sentences and genes from files, and cells made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from anndata import AnnData
+
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.sentences.clean import clean_sentence
+from cellscribe.engine.sentences.genes import SentenceGenes
+from cellscribe.engine.sentences.inverse import Inverse
+
+SUFFIXES = (".tsv", ".txt", ".parquet")
+_SENTENCE_COLUMNS = ("cell_sentence", "sentence", "text")
+_NAME_COLUMNS = ("cell_name", "cell_id", "cell")
+_LINE_END = re.compile(r"\r?\n")
+
+
+def read_genes(path: Path) -> SentenceGenes:
+    """Read genes, one a line before any tab; a first line ``gene`` is a heading. InputError where that fails."""
+    lines = _text(path).splitlines()
+    names = [line.split("\t")[0] for line in lines if line.strip()]
+    names = names[1:] if names and names[0] == "gene" else names
+    if not names:
+        raise InputError(f"{path} names no gene; give one a line.")
+    return SentenceGenes.of(names, str(path))
+
+
+def read_sentences(path: Path) -> tuple[list[str], list[str]]:
+    """Read names of cells and their sentences.
+
+    Parameters
+    ----------
+    path
+        ``.txt``: a sentence a line. ``.tsv``: a name, a tab and a sentence a line. ``.parquet``: columns
+        ``cell_sentence`` (or ``sentence``, ``text``) and ``cell_name`` (or ``cell_id``, ``cell``).
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, has another ending, or holds no sentence.
+    """
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path} has no ending that is understood; sentences are read from {', '.join(SUFFIXES)}.")
+    names, sentences = _from_parquet(path) if path.suffix == ".parquet" else _from_lines(path)
+    if not sentences:
+        raise InputError(f"{path} holds no sentence; give one a line.")
+    if len(set(names)) != len(names):
+        raise InputError(f"{path} names two cells alike; give each a name of its own.")
+    return names, sentences
+
+
+def inverted(path: Path, genes: SentenceGenes, line: Inverse, *, no_negatives: bool = True) -> tuple[AnnData, str]:
+    """Return cells made of a file of sentences, and what was found in them, in words.
+
+    X is log10(1 + normalised counts), CSR float32; obs has the sentence as it was, and how many of its words are no
+    genes. Errors as :func:`read_sentences`.
+    """
+    names, sentences = read_sentences(path)
+    return cells_of(names, sentences, genes, line, no_negatives=no_negatives)
+
+
+def cells_of(
+    names: Iterable[str], sentences: list[str], genes: SentenceGenes, line: Inverse, *, no_negatives: bool = True
+) -> tuple[AnnData, str]:
+    """Return cells made of sentences, and what was found in them, in words; see :func:`inverted`.
+
+    Raises
+    ------
+    InputError
+        When no word of any sentence is a gene.
+    """
+    cleaned = [clean_sentence(one, genes) for one in sentences]
+    replaced = np.array([one.num_replaced for one in cleaned])
+    lengths = np.array([len(one.genes) for one in cleaned])
+    num_genes = lengths - replaced
+    if not num_genes.sum():
+        raise InputError(
+            f"no word of {len(sentences)} sentences is one of the {len(genes.words):,} genes; give the genes of the "
+            "cells that the sentences were made of."
+        )
+    obs = pd.DataFrame(
+        {"cell_sentence": sentences, "num_genes": num_genes, "num_not_genes": replaced}, index=pd.Index(list(names))
+    )
+    cells = AnnData(
+        line.of_cleaned(cleaned, genes, no_negatives=no_negatives), obs=obs, var=pd.DataFrame(index=list(genes.words))
+    )
+    cells.uns["cellscribe_inverse"] = {"slope": line.slope, "intercept": line.intercept, "values": "log10(1 + x)"}
+    said = f"{int(replaced.sum()):,} of {int(lengths.sum()):,} words are no genes"
+    empty = int((num_genes == 0).sum())
+    return cells, said + (f", {empty:,} sentences have none" if empty else "")
+
+
+def _from_lines(path: Path) -> tuple[list[str], list[str]]:
+    lines = [line for line in _LINE_END.split(_text(path)) if line.strip()]
+    if path.suffix == ".txt":
+        return [f"cell_{i}" for i in range(len(lines))], lines
+    bad = next((i for i, line in enumerate(lines) if line.count("\t") != 1), None)
+    if bad is not None:
+        raise InputError(f"line {bad + 1} of {path} is not a name, a tab and a sentence; write it so, or use .txt.")
+    pairs = [line.split("\t") for line in lines]
+    return [name for name, _ in pairs], [sentence for _, sentence in pairs]
+
+
+def _from_parquet(path: Path) -> tuple[list[str], list[str]]:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path} is no readable Parquet file ({str(error).splitlines()[0]}); write it again."
+        ) from error
+    sentence = next((name for name in _SENTENCE_COLUMNS if name in table.column_names), None)
+    if sentence is None:
+        raise InputError(f"{path} has no column {' or '.join(_SENTENCE_COLUMNS)}; name the sentences so.")
+    texts = table.column(sentence).to_pylist()
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(f"the column {sentence} of {path} holds what is no text; give a sentence a cell.")
+    name = next((one for one in _NAME_COLUMNS if one in table.column_names), None)
+    names = (
+        [f"cell_{i}" for i in range(len(texts))] if name is None else [str(x) for x in table.column(name).to_pylist()]
+    )
+    return names, texts
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; check the name.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text ({error}); give UTF-8.") from error

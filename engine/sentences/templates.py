@@ -1,0 +1,132 @@
+"""Prompts of the tasks that a bundle without an encoder does, ours or a user's, and how they are filled."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellscribe.engine.errors import InputError, UsageError
+from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
+
+FIELDS = (
+    "organism", "num_genes", "num_cells", "cell_sentence", "cell_sentences", "cell_type", "cell_types", "tissue",
+    "abstract", "genes", "gene_set",
+)  # fmt: skip
+_DRAW = 13  # stream of the draws that choose a prompt
+
+
+@dataclass(frozen=True)
+class Template:
+    """One task: the ways to ask, and what the answer is made of."""
+
+    task: str
+    prompts: tuple[str, ...]
+    answer: str
+
+    def prompt(self, number: int | None, key: str, seed: int = 0) -> str:
+        """Return a prompt by its number, or one drawn by seed and key (a cell's name) where `number` is None.
+
+        Raises
+        ------
+        UsageError
+            When there is no prompt of that number.
+        """
+        if number is None:
+            drawn = uniforms(stream_keys(seed, cell_keys([key]), _DRAW), np.zeros(1, np.int64))
+            number = int(drawn[0] * len(self.prompts))
+        if not 0 <= number < len(self.prompts):
+            raise UsageError(
+                f"the task {self.task} has prompts 0 to {len(self.prompts) - 1} and {number} was asked for; "
+                "choose one of them, or draw."
+            )
+        return self.prompts[number]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A prompt as text; its first `num_shared` characters are the same for all cells."""
+
+    text: str
+    num_shared: int
+
+
+def fill(prompt: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> Filled:
+    """Fill a prompt with values that all cells share, and with a cell's own.
+
+    Raises
+    ------
+    UsageError
+        When the prompt wants a value that is not given.
+    """
+    text, num_shared = "", None
+    for literal, name, _, _ in string.Formatter().parse(prompt):
+        text += literal
+        if name is None:
+            continue
+        if name in own:
+            num_shared = len(text) if num_shared is None else num_shared
+            text += str(own[name])
+        elif name in shared:
+            text += str(shared[name])
+        else:
+            raise UsageError(f"the prompt needs a value for {{{name}}}; give it, or choose another prompt.")
+    return Filled(text, len(text) if num_shared is None else num_shared)
+
+
+def fields_of(prompt: str) -> tuple[str, ...]:
+    """Return the names between braces."""
+    return tuple(name for _, name, _, _ in string.Formatter().parse(prompt) if name is not None)
+
+
+def packaged_templates() -> dict[str, Template]:
+    """Return our own templates by task."""
+    text = files("cellscribe.engine.sentences").joinpath("templates.json").read_text(encoding="utf-8")
+    return _parsed(json.loads(text), "templates.json")
+
+
+def read_templates(path: Path) -> dict[str, Template]:
+    """Read a file of templates: ``{task: {"prompts": [...], "answer": "..."}}``, fields in braces as :data:`FIELDS`.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, or names a field that is not known.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; check the name.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no readable JSON ({error}); write the templates again.") from error
+    return _parsed(raw, str(path))
+
+
+def _parsed(raw: Any, where: str) -> dict[str, Template]:
+    if not isinstance(raw, dict) or not raw:
+        raise InputError(f"{where} holds no tasks; give a task's name with its prompts and its answer.")
+    return {str(task): _template(str(task), one, where) for task, one in raw.items()}
+
+
+def _template(task: str, raw: Any, where: str) -> Template:
+    prompts = raw.get("prompts") if isinstance(raw, dict) else None
+    answer = raw.get("answer") if isinstance(raw, dict) else None
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(one, str) for one in (*prompts, answer)):
+        raise InputError(f'{where}: the task {task} must be {{"prompts": [text, ...], "answer": text}}.')
+    for text in (*prompts, str(answer)):
+        try:
+            names = fields_of(text)
+        except ValueError as error:
+            raise InputError(
+                f"{where}: a text of the task {task} has odd braces ({error}); write {{{{ for one."
+            ) from error
+        unknown = next((name for name in names if name not in FIELDS), None)
+        if unknown is not None:
+            raise InputError(f"{where}: the task {task} names {{{unknown}}}; known are {', '.join(FIELDS)}.")
+    return Template(task, tuple(prompts), str(answer))

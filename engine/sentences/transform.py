@@ -1,0 +1,202 @@
+"""Sentences of all cells of a source, block by block, and the line through ranks that goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.cells.parts import Part, take
+from cellscribe.engine.cells.source import CellSource
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
+from cellscribe.engine.sentences.fit import RankFit, fit_ranks
+from cellscribe.engine.sentences.genes import SentenceGenes
+from cellscribe.engine.sentences.ranked import Ranked, rank_genes, to_sentences
+
+Floats = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+OnCells = Callable[[int, int], None]
+
+TIES, SAMPLE = 11, 12  # streams of the draws that order equal values, and that choose the cells of the fit
+_BLOCK = 2048
+_LN10 = float(np.log(10.0))
+
+
+@dataclass(frozen=True)
+class TransformOptions:
+    """How cells become sentences.
+
+    Parameters
+    ----------
+    num_genes
+        Words of a sentence at most; None takes every expressed gene.
+    seed
+        Key of the draws that order equal values.
+    min_genes, min_cells
+        Cells that express fewer genes are left out, then genes that fewer of the other cells express.
+    fit_cells
+        Cells, drawn by key, that the line through ranks is fitted on.
+    """
+
+    num_genes: int | None = None
+    seed: int = 0
+    min_genes: int = 0
+    min_cells: int = 0
+    fit_cells: int = 1024
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences of B cells: `rows` int64 [B] of the source, their names, texts, and how many genes each names."""
+
+    rows: Int64
+    names: tuple[str, ...]
+    texts: list[str]
+    num_words: Int64
+
+
+@dataclass(frozen=True)
+class Census:
+    """What is kept of a source: rows int64 [N], columns int64 [G]; and how many cells were left out."""
+
+    rows: Int64
+    columns: Int64
+    num_left_out: int
+
+
+class Transform:
+    """Turns the cells of a source into sentences.
+
+    Parameters
+    ----------
+    source
+        Opened cells.
+    rows
+        Rows to use, int64 [N]; None for all of them.
+    progress
+        Called with (cells done, cells in all) of the present pass.
+
+    Raises
+    ------
+    InputError
+        When a gene name cannot be a word, or two are alike in upper case; when a cell expresses no gene; or when
+        nothing is left of the cells or the genes.
+    """
+
+    def __init__(
+        self,
+        source: CellSource,
+        options: TransformOptions = TransformOptions(),
+        *,
+        rows: npt.ArrayLike | None = None,
+        progress: OnCells | None = None,
+    ) -> None:
+        self.source, self.options = source, options
+        self._progress = progress or (lambda done, total: None)
+        wanted = np.arange(source.n_cells) if rows is None else np.asarray(rows, np.int64).ravel()
+        whole = SentenceGenes.of_cells(source)
+        self.census = self._count(wanted)
+        self.genes = SentenceGenes(tuple(whole.words[i] for i in self.census.columns))
+        self._slot = np.full(source.n_genes, -1, np.int32)
+        self._slot[self.census.columns] = np.arange(len(self.census.columns), dtype=np.int32)
+        self._sampled: list[tuple[Ranked, Floats]] = []
+        self._totals: list[Floats] = []
+        self.num_cells = np.zeros(len(self.census.columns), np.int64)  # that express each gene, after all blocks
+
+    def blocks(self) -> Iterator[Sentences]:
+        """Give the sentences, in the order of the rows; at the end the line can be fitted."""
+        is_sampled = self._sample()
+        self._sampled, self._totals = [], []
+        self.num_cells[:] = 0
+        done = 0
+        for rows, part in self._parts(self.census.rows):
+            names = tuple(str(name) for name in self.source.obs_names[rows])
+            ranked = self._rank(part, names)
+            self._refuse_empty(ranked, names)
+            totals = np.add.reduceat(np.append(part.data, 0.0).astype(np.float64), part.indptr[:-1])
+            self._totals.append(totals)
+            self.num_cells += np.bincount(part.indices, minlength=len(self.num_cells))
+            chosen = np.flatnonzero(is_sampled[done : done + len(rows)])
+            if len(chosen):
+                # Every gene of a cell has a rank, whatever a sentence keeps.
+                whole = ranked if self.options.num_genes is None else self._rank(part, names, whole=True)
+                self._sampled.append((_take(whole, chosen), totals[chosen]))
+            yield Sentences(rows, names, to_sentences(ranked, self.genes), ranked.lengths)
+            done += len(rows)
+            self._progress(done, len(self.census.rows))
+
+    def points(self) -> tuple[Floats, Floats]:
+        """Return log10(1 + rank) and log10(1 + normalised counts) of the cells of the fit, after all blocks."""
+        scale = float(np.median(np.concatenate(self._totals)))
+        ranks, values = [], []
+        for ranked, totals in self._sampled:
+            ranks.append(np.log10(1.0 + ranked.ranks))
+            if self.source.value_kind == "lognorm":
+                values.append(ranked.values / _LN10)
+            else:
+                values.append(np.log10(1.0 + ranked.values * (scale / totals).repeat(ranked.lengths)))
+        return np.concatenate(ranks), np.concatenate(values)
+
+    def fit(self) -> RankFit:
+        """Fit the line, after all blocks."""
+        return fit_ranks(*self.points(), num_cells=sum(len(totals) for _, totals in self._sampled))
+
+    def _count(self, wanted: Int64) -> Census:
+        """Look through all cells once: how many genes each has, and how many kept cells each gene."""
+        options, source = self.options, self.source
+        kept, num_cells, done = [], np.zeros(source.n_genes, np.int64), 0
+        if not options.min_genes and not options.min_cells:
+            return Census(wanted, np.arange(source.n_genes), 0)
+        for block in source.blocks(wanted, _BLOCK):
+            is_kept = np.diff(block.part.indptr) >= options.min_genes
+            kept.append(block.rows[is_kept])
+            num_cells += np.bincount(block.part.indices[is_kept[block.part.row_of]], minlength=source.n_genes)
+            done += len(block.rows)
+            self._progress(done, len(wanted))
+        rows = np.concatenate(kept) if kept else wanted[:0]
+        columns = (
+            np.flatnonzero(num_cells >= max(1, options.min_cells)) if options.min_cells else np.arange(len(num_cells))
+        )
+        if not len(rows) or not len(columns):
+            raise InputError(
+                f"no cell of {source.name} expresses {options.min_genes} genes that {options.min_cells} cells share; "
+                "choose a smaller --min-genes or --min-cells."
+            )
+        return Census(rows, columns, len(wanted) - len(rows))
+
+    def _parts(self, rows: Int64) -> Iterator[tuple[Int64, Part]]:
+        for block in self.source.blocks(rows, _BLOCK):
+            part = block.part
+            if len(self.census.columns) < self.source.n_genes:
+                slots = self._slot[part.indices]
+                kept = np.flatnonzero(slots >= 0)
+                part = Part(np.searchsorted(kept, part.indptr).astype(np.int64), slots[kept], part.data[kept])
+            yield block.rows, part
+
+    def _rank(self, part: Part, names: tuple[str, ...], *, whole: bool = False) -> Ranked:
+        keys = stream_keys(self.options.seed, cell_keys(np.array(names, dtype=object)), TIES)
+        return rank_genes(part, self.genes, keys, None if whole else self.options.num_genes)
+
+    def _sample(self) -> npt.NDArray[np.bool_]:
+        """Say which cells the line is fitted on: those with the smallest draws."""
+        names = self.source.obs_names[self.census.rows]
+        drawn = uniforms(stream_keys(0, cell_keys(names), SAMPLE), np.zeros(len(names), np.int64))
+        chosen = np.zeros(len(names), dtype=bool)
+        chosen[np.argsort(drawn, kind="stable")[: self.options.fit_cells]] = True
+        return chosen
+
+    def _refuse_empty(self, ranked: Ranked, names: tuple[str, ...]) -> None:
+        empty = np.flatnonzero(ranked.lengths == 0)
+        if len(empty):
+            raise InputError(
+                f"the cell {names[empty[0]]!r} of {self.source.name} expresses no gene, so that it has no sentence; "
+                "leave such cells out with --min-genes 1."
+            )
+
+
+def _take(ranked: Ranked, rows: npt.NDArray[np.integer]) -> Ranked:
+    part = take(Part(ranked.indptr, ranked.genes, ranked.values), rows.astype(np.int64))
+    return Ranked(part.indptr, part.indices, part.data)

@@ -1,0 +1,50 @@
+/* From rows of expression to genes by falling value, on the CPU: the order that engine/sentences/ranked.py gives.
+ *
+ * Equal values are ordered by a draw that depends on the cell and the gene alone. No function allocates memory, keeps
+ * state or starts threads; several threads may call at a time. */
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    CELLSCRIBE_RANKED = 0,
+    CELLSCRIBE_RANK_IS_ODD = 1 /* a value is not positive and finite */
+};
+
+/* CSR rows; pointers rise from 0, indices lie in [0, genes). B: rows; N: entries. */
+typedef struct CellscribeCpuRank {
+    int64_t num_rows;
+    int64_t most;             /* genes to keep of a row, at least 1 */
+    const int64_t *indptr;    /* [B + 1] */
+    const int32_t *indices;   /* [N] */
+    const float *data;        /* [N] */
+    const uint64_t *gene_keys; /* [genes] */
+    const uint64_t *row_keys; /* [B] stream keys of the draws */
+    void *scratch;            /* 16 bytes for each entry of the longest row */
+    const int64_t *kept;      /* [B + 1]: where a row's genes go, at most `most` of them */
+    int32_t *genes;           /* out [kept[B]] */
+    float *values;            /* out [kept[B]] */
+} CellscribeCpuRank;
+
+/* Names of genes, each followed by a space, one after the other; `starts` [genes + 1]. */
+typedef struct CellscribeCpuJoin {
+    int64_t num_rows;
+    const int64_t *indptr;  /* [B + 1] */
+    const int32_t *genes;   /* [indptr[B]] */
+    const char *names;
+    const int64_t *starts;
+    char *text;             /* out; room for all names with their spaces */
+    int64_t *ends;          /* out [B + 1]: row b is text[ends[b] .. ends[b + 1]), without a last space */
+} CellscribeCpuJoin;
+
+int64_t cellscribe_cpu_sentences_fingerprint(void);
+int cellscribe_cpu_rank(const CellscribeCpuRank *p);
+int cellscribe_cpu_join(const CellscribeCpuJoin *p);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from typer.testing import Result
+
+Call = Callable[..., Result]
+
+
+def test_cells_go_to_sentences_and_back(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:
+    out, back = tmp_path / "out", tmp_path / "back.h5ad"
+    told = cellscribe("c2s", "transform", cells_file, "-o", out, "--columns", "kind", "--no-plot")
+    assert told.exit_code == 0, told.stderr
+    assert "5 sentences in" in told.stderr
+    assert "R2" in told.stdout
+    assert {one.name for one in out.iterdir()} == {
+        "sentences.tsv", "sentences.parquet", "arrow", "genes.tsv", "fit.json",
+    }  # fmt: skip
+    for name in ("sentences.tsv", "sentences.parquet"):
+        options = ("--fit", out / "fit.json", "--genes", out / "genes.tsv")
+        told = cellscribe("c2s", "inverse", out / name, "-o", back, *options)
+        assert told.exit_code == 0, told.stderr
+        assert "0 of" in told.stderr
+        cells, before = ad.read_h5ad(back), ad.read_h5ad(cells_file)
+        assert list(cells.obs_names) == list(before.obs_names)
+        # The order of genes comes back: no gene lies above one with more counts.
+        for mine, theirs in zip(cells.X.toarray(), before.X, strict=True):
+            order = np.argsort(-mine, kind="stable")[: (mine > 0).sum()]
+            assert (np.diff(theirs[order]) <= 0).all()
+        back.unlink()
+
+
+def test_the_picture(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the bench extra is not installed")
+    assert cellscribe("c2s", "transform", cells_file, "-o", tmp_path / "out", "-q").exit_code == 0
+    assert (tmp_path / "out" / "fit.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_key_gives_the_same_sentences(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:
+    texts = []
+    for i, seed in enumerate((0, 0, 1)):
+        told = cellscribe("c2s", "transform", cells_file, "-o", tmp_path / f"{i}", "--seed", seed, "--no-plot", "-q")
+        assert told.exit_code == 0
+        assert told.stdout == told.stderr == ""
+        texts.append((tmp_path / f"{i}" / "sentences.tsv").read_text())
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--formats", "csv"], 2, "'csv' is no format"),
+        (["--formats", ","], 2, "choose from text, parquet, arrow"),
+        (["--columns", "nothing"], 3, "no obs column 'nothing'"),
+        (["--min-genes", "13"], 3, "choose a smaller --min-genes"),
+        (["--layer", "nothing"], 2, "no layer 'nothing'"),
+    ],
+)
+def test_what_cannot_be_done_leaves_nothing(
+    cellscribe: Call, cells_file: Path, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    told = cellscribe("c2s", "transform", cells_file, "-o", tmp_path / "out", *arguments)
+    assert told.exit_code == code
+    assert said in " ".join(told.stderr.split())
+    assert {one.name for one in tmp_path.iterdir()} == {"cells.h5ad"}
+
+
+def test_what_is_there_is_not_written_over(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:
+    told = cellscribe("c2s", "transform", cells_file, "-o", tmp_path)
+    assert told.exit_code == 3
+    assert "exists already" in told.stderr
+    (tmp_path / "fit.json").write_text(json.dumps({"slope": -1, "intercept": 1}))
+    (tmp_path / "genes.tsv").write_text("GENE1\n")
+    (tmp_path / "s.txt").write_text("nothing of it\n")
+    options = ("--fit", tmp_path / "fit.json", "--genes", tmp_path / "genes.tsv")
+    told = cellscribe("c2s", "inverse", tmp_path / "s.txt", "-o", tmp_path / "out.h5ad", *options)
+    assert told.exit_code == 3
+    assert "no word of 1 sentences" in told.stderr
+    assert not (tmp_path / "out.h5ad").exists()

@@ -1,0 +1,83 @@
+"""Files of sentences and genes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.sentences import Inverse, SentenceGenes
+from cellscribe.engine.sentences.read import cells_of, inverted, read_genes, read_sentences
+
+GENES = SentenceGenes.of(["a", "b", "c"])
+LINE = Inverse(-1.0, 1.0)
+
+
+def test_the_three_kinds_of_files(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("a b\nc\n")
+    (tmp_path / "s.tsv").write_text("one\ta b\r\ntwo\tc\r\n")
+    frame = pd.DataFrame({"cell_name": ["one", "two"], "cell_sentence": ["a b", "c"]})
+    frame.to_parquet(tmp_path / "s.parquet")
+    assert read_sentences(tmp_path / "s.txt") == (["cell_0", "cell_1"], ["a b", "c"])
+    assert read_sentences(tmp_path / "s.tsv") == (["one", "two"], ["a b", "c"])
+    assert read_sentences(tmp_path / "s.parquet") == (["one", "two"], ["a b", "c"])
+
+
+def test_cells_are_made_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "s.tsv"
+    path.write_text("one\tb x a b\ntwo\tnothing here\n")
+    cells, said = inverted(path, GENES, LINE)
+    assert list(cells.obs_names) == ["one", "two"]
+    assert list(cells.var_names) == ["A", "B", "C"]
+    assert cells.obs["num_genes"].tolist() == [2, 0]
+    assert cells.obs["num_not_genes"].tolist() == [1, 2]
+    wanted = 1 - np.log10(1 + np.array([[2.0, 1.0, 9.0], [9.0, 9.0, 9.0]]))  # X B A after the two mentions of B met
+    wanted[[0, 1, 1, 1], [2, 0, 1, 2]] = 0
+    np.testing.assert_allclose(cells.X.toarray(), wanted, atol=1e-6)
+    assert said == "3 of 5 words are no genes, 1 sentences have none"
+
+
+def test_genes_of_c2s_transform_and_of_a_plain_list(tmp_path: Path) -> None:
+    path = tmp_path / "genes.tsv"
+    for text in ("gene\tnum_cells\nA\t3\nB\t0\n", "a\nb\n"):
+        path.write_text(text)
+        assert read_genes(path).words == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("s.csv", "a", "no ending that is understood"),
+        ("s.txt", " \n", "holds no sentence"),
+        ("s.tsv", "one\ta\nno tab\n", "line 2 of"),
+        ("s.tsv", "one\ta\none\tb\n", "two cells alike"),
+        ("s.parquet", "no parquet", "no readable Parquet"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, name: str, text: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_sentences(path)
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read_sentences(tmp_path / "s.txt")
+    (tmp_path / "s.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_sentences(tmp_path / "s.txt")
+    (tmp_path / "genes.tsv").write_text("gene\tnum_cells\n")
+    with pytest.raises(InputError, match="names no gene"):
+        read_genes(tmp_path / "genes.tsv")
+    pd.DataFrame({"other": ["a"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="has no column cell_sentence"):
+        read_sentences(tmp_path / "a.parquet")
+    pd.DataFrame({"text": ["a", None]}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="holds what is no text"):
+        read_sentences(tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="no word of 1 sentences"):
+        cells_of(["one"], ["x y"], GENES, LINE)

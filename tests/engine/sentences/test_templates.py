@@ -1,0 +1,80 @@
+"""Templates of prompts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cellscribe.engine.errors import InputError, UsageError
+from cellscribe.engine.sentences.templates import FIELDS, fields_of, fill, packaged_templates, read_templates
+
+TASKS = {
+    "cell_type_prediction", "cell_generation", "conditional_cell_generation", "cells_generation",
+    "tissue_cells_generation", "cell_type_cells_generation", "tissue_prediction", "cell_types_prediction",
+    "abstract_generation", "abstract_cells_generation", "gene_set_name", "gene_set_genes",
+}  # fmt: skip
+
+
+def test_ours_cover_every_task_and_never_tell_the_answer() -> None:
+    found = packaged_templates()
+    assert set(found) == TASKS
+    for one in found.values():
+        for prompt in one.prompts:
+            assert not set(fields_of(prompt)) & set(fields_of(one.answer))
+            assert set(fields_of(prompt)) <= set(FIELDS)
+            assert prompt == prompt.strip()
+
+
+def test_a_prompt_is_filled_and_knows_what_is_shared() -> None:
+    found = fill("a {organism} with {cell_sentence}, {organism}", {"organism": "mouse"}, {"cell_sentence": "A B"})
+    assert found.text == "a mouse with A B, mouse"
+    assert found.text[: found.num_shared] == "a mouse with "
+    whole = fill("a {organism}", {"organism": "mouse"}, {})
+    assert whole.num_shared == len(whole.text)
+    with pytest.raises(UsageError, match=r"\{tissue\}"):
+        fill("{tissue}", {}, {})
+
+
+def test_braces_in_values_are_left_alone() -> None:
+    assert fill("{{x}} {cell_sentence}", {}, {"cell_sentence": "{organism}"}).text == "{x} {organism}"
+
+
+def test_prompts_are_chosen_by_number_or_drawn_by_key() -> None:
+    one = packaged_templates()["cell_type_prediction"]
+    assert one.prompt(1, "any") == one.prompts[1]
+    drawn = Counter(one.prompt(None, f"cell {i}") for i in range(300))
+    assert set(drawn) == set(one.prompts)
+    assert min(drawn.values()) > 60
+    assert one.prompt(None, "cell 7") == one.prompt(None, "cell 7")
+    assert any(one.prompt(None, f"cell {i}") != one.prompt(None, f"cell {i}", seed=1) for i in range(20))
+    with pytest.raises(UsageError, match="prompts 0 to 2"):
+        one.prompt(3, "any")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "holds no tasks"),
+        ("{", "no readable JSON"),
+        (json.dumps({"a": {"prompts": [], "answer": "x"}}), "the task a must be"),
+        (json.dumps({"a": {"prompts": ["x"]}}), "the task a must be"),
+        (json.dumps({"a": {"prompts": ["{gene}"], "answer": "x"}}), r"names \{gene\}"),
+        (json.dumps({"a": {"prompts": ["{"], "answer": "x"}}), "odd braces"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "templates.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_templates(path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_templates(tmp_path / "nothing.json")
+
+
+def test_a_file_of_the_user(tmp_path: Path) -> None:
+    path = tmp_path / "templates.json"
+    path.write_text(json.dumps({"cell_type_prediction": {"prompts": ["{cell_sentence} ->"], "answer": "{cell_type}"}}))
+    assert read_templates(path)["cell_type_prediction"].prompts == ("{cell_sentence} ->",)
