@@ -14,8 +14,8 @@ from cellscribe.engine.backends.base import Backend
 from cellscribe.engine.backends.choose import CPU, NATIVE, Choice, choose_backend, precision_of, remarks_of
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
+from cellscribe.engine.bundle.figures import Parity
 from cellscribe.engine.bundle.load import REFERENCE
-from cellscribe.engine.bundle.manifest import Parity
 from cellscribe.engine.device_facts import report_facts
 from cellscribe.engine.errors import BundleError
 from cellscribe.engine.measure import Expected, Timing, expected_of, real_cells, teacher_forced, time_backend

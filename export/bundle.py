@@ -15,22 +15,26 @@ from safetensors.torch import save_file
 
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import load as names
+from cellscribe.engine.bundle.figures import Parity
 from cellscribe.engine.bundle.load import open_bundle
-from cellscribe.engine.bundle.manifest import WEIGHT_ONLY, Manifest, Parity
-from cellscribe.engine.errors import UsageError
+from cellscribe.engine.bundle.manifest import WEIGHT_ONLY, Manifest, Precision
+from cellscribe.engine.errors import CheckpointError, UsageError
+from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.verify import measure_parity, require_parity
 from cellscribe.engine.versions import versions
+from cellscribe.export.causal_bundle import CausalParts, export_causal
+from cellscribe.export.checkpoint.causal import read_causal
 from cellscribe.export.describe_manifest import manifest_of
 from cellscribe.export.fused import fuse_file
 from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
 from cellscribe.export.models.cross import latent_is_cheaper
-from cellscribe.export.parts import Parts, read_parts
+from cellscribe.export.parts import Parts, read_parts, read_tokenizer, special_ids
 from cellscribe.export.prefix import compute_prefix
 from cellscribe.export.quantize.bundle import quantize_bundle
 from cellscribe.export.random_model import random_parts
 from cellscribe.export.reference import decoder_reference, encoder_reference
 from cellscribe.export.reference_cells import ReferenceCells, reference_cells
-from cellscribe.export.staging import check_target, seal, staging
+from cellscribe.export.sealing import seal
 from cellscribe.export.trace import trace_cross, trace_decoder, trace_encoder
 
 Progress = Callable[[str], None]
@@ -58,6 +62,12 @@ class ExportReport:
                 lines[-1] += f", logits within {parity.logits_max_error:.2g}"
             if parity.greedy_agreement is not None:
                 lines[-1] += f", {parity.greedy_agreement:.1%} of {parity.tokens} greedy tokens equal"
+        text = self.manifest.text_parity
+        if text:
+            lines.append(f"parity on {text.prompts} prompts ({text.source}): logits within {text.logits_max_error:.2g}")
+            lines[-1] += f", embeddings within {text.embedding_max_error:.2g}"
+            if text.greedy_agreement is not None:
+                lines[-1] += f", {text.greedy_agreement:.1%} of {text.tokens} greedy tokens equal"
         if self.manifest.quality:
             lines.append(f"against fp32 on {self.manifest.quality.words()}")
         return lines
@@ -84,7 +94,8 @@ def export_checkpoint(
     bundle
         Folder to make; it must not exist yet.
     family
-        ``lingocell`` (encoder and decoder) or ``scgpt`` (an encoder alone).
+        ``lingocell`` (encoder and decoder), ``scgpt`` (an encoder alone) or ``c2s`` (a Hugging Face folder of GPT-2,
+        GPT-NeoX or Gemma-2).
     precision
         ``fp32`` or ``fp16``: weights and activations; norms and the softmax of cross-attention are computed in
         float32, and logits are given as float32. ``int8``, ``int4`` and ``fp16-stored`` quantise the fp32 bundle; see
@@ -108,6 +119,8 @@ def export_checkpoint(
     check_target(bundle)
     say = progress or (lambda _: None)
     say("reading the checkpoint")
+    if family == "c2s":
+        return _export_text(Path(checkpoint), bundle, precision, parity_cells, name or bundle.name, say)
     parts = read_parts(Path(checkpoint), family, key_map)
     return _export(parts, bundle, precision, cross_attention, parity_cells, name or bundle.name, say)
 
@@ -147,6 +160,20 @@ def _export(
         parity = _parity(parts, folder, chosen)
         manifest = seal(replace(manifest, parity=parity), folder, _tools())
     return ExportReport(bundle, manifest)
+
+
+def _export_text(
+    checkpoint: Path, bundle: Path, precision: str, cells: Path | None, name: str, say: Progress
+) -> ExportReport:
+    if precision not in ("fp32", "fp16"):
+        raise UsageError(f"precision is {precision!r}; choose fp32 or fp16 for the family c2s.")
+    if not checkpoint.is_dir():
+        raise CheckpointError(f"{checkpoint} is not a folder; point to a checkpoint folder.")
+    tokenizer = read_tokenizer(checkpoint / "tokenizer.json")
+    _, eos = special_ids(checkpoint, tokenizer)
+    parts = CausalParts("c2s", read_causal(checkpoint), tokenizer.to_str(), eos)
+    stored: Precision = "fp16" if precision == "fp16" else "fp32"
+    return ExportReport(bundle, export_causal(parts, bundle, stored, name, cells, _tools(), say))
 
 
 def _export_quantized(

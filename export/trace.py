@@ -16,11 +16,12 @@ from torch.export import Dim
 
 from cellscribe.engine.bundle.onnx_weights import ALIAS
 from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
+from cellscribe.export.models.causal import CausalConfig, CausalGraph
 from cellscribe.export.models.lingocell import DecoderConfig
 
 OPSET = 24
 # Sizes of the example inputs: all different and above 1, so that no dimension is taken for another or for a constant.
-_B, _T, _KNOWN, _C, _S = 2, 3, 5, 16, 7
+_B, _T, _KNOWN, _C, _S, _O = 2, 3, 5, 16, 7, 4
 
 
 def cache_names(n_layers: int) -> list[str]:
@@ -86,6 +87,35 @@ def trace_decoder(graph: DecoderGraph, path: Path, dtype: torch.dtype) -> None:
     _trace(graph, args, path, inputs + names, outputs + [f"new_{n}" for n in names], shapes, total)
 
 
+def trace_causal(graph: CausalGraph, path: Path, dtype: torch.dtype) -> None:
+    """Write decoder.onnx of a family without an encoder; see :meth:`CausalGraph.forward` for inputs and outputs."""
+    config = graph.decoder.config
+    batch, tokens, capacity = Dim("batch"), Dim("tokens"), Dim("capacity")
+    positions = torch.arange(_T).expand(_B, -1).contiguous()
+    mask = torch.arange(_C)[None, None] <= positions[:, :, None]
+    caches = _example_caches(config, dtype)
+    seen = {0: batch, 1: tokens, 2: capacity}
+    args = (
+        torch.zeros(_B, _T, dtype=torch.int64),
+        positions,
+        mask,
+        mask.clone() if config.window else None,
+        torch.zeros(_B, _O, dtype=torch.int64),
+        caches,
+    )
+    shapes = (
+        {0: batch, 1: tokens},
+        {0: batch, 1: tokens},
+        seen,
+        seen if config.window else None,
+        {0: batch, 1: Dim("outputs")},
+        [{0: batch, 2: capacity} for _ in caches],
+    )
+    names = cache_names(config.n_layers)
+    inputs = ["tokens", "positions", "mask", *(["near"] if config.window else []), "chosen"]
+    _trace(graph, args, path, inputs + names, ["logits", "states", *(f"new_{n}" for n in names)], shapes, {})
+
+
 def _example_attended(graph: DecoderGraph, dtype: torch.dtype) -> list[Tensor]:
     cross = graph.decoder.cross_config
     if cross is None:
@@ -97,7 +127,7 @@ def _example_attended(graph: DecoderGraph, dtype: torch.dtype) -> list[Tensor]:
     return [torch.zeros(shape, dtype=dtype) for _ in range(2 * cross.n_layers)]
 
 
-def _example_caches(config: DecoderConfig, dtype: torch.dtype) -> list[Tensor]:
+def _example_caches(config: DecoderConfig | CausalConfig, dtype: torch.dtype) -> list[Tensor]:
     shape = (_B, config.n_kv_heads, _C, config.d_head)
     return [torch.zeros(shape, dtype=dtype) for _ in range(2 * config.n_layers)]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from cellscribe.engine.bundle.figures import Parity, Quality, TextParity
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.errors import BundleError
 
-SCHEMA_VERSION = 2  # what this release reads; 2 brought quantised bundles
+SCHEMA_VERSION = 3  # what this release reads; 2 brought quantised bundles, 3 those that read cells as sentences
 MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "fp16-stored", "int8", "int4"]
@@ -45,6 +46,46 @@ class DecoderShape:
 
 
 @dataclass(frozen=True)
+class DecoderStyle:
+    """What a decoder without an encoder does otherwise than a Llama; see ``CausalConfig`` of the exporter.
+
+    `norm` "layer" or "rms" with `norm_eps`; the feed-forward's `activation` and whether it `is_gated`; attention and
+    feed-forward side by side (`is_parallel`), normed again before they are added (`has_post_norms`), with biases
+    (`has_biases`); `rotary_width` leading numbers of a head are rotated; `learned_positions` are added to tokens;
+    factors of embedded tokens and of scores; caps of scores and logits (0: none); a `window` of the last positions in
+    every `window_every`-th layer (0: none).
+    """
+
+    norm: Literal["layer", "rms"]
+    norm_eps: float
+    activation: Literal["gelu", "gelu_tanh", "silu"]
+    is_gated: bool
+    is_parallel: bool
+    has_post_norms: bool
+    has_biases: bool
+    rotary_width: int
+    learned_positions: bool
+    embedding_scale: float
+    score_scale: float
+    attention_cap: float
+    logits_cap: float
+    window: int
+    window_every: int
+
+    def is_windowed(self, layer: int) -> bool:
+        """Whether a layer sees only the last positions."""
+        return self.window > 0 and layer % self.window_every == 0
+
+
+@dataclass(frozen=True)
+class SentenceInput:
+    """How a bundle reads cells as sentences: words of a sentence at most, and the ids that end a text."""
+
+    num_genes: int
+    eos_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class CrossShape:
     """How the decoder attends to a cell; `prepared` says that cross.onnx turns the memory into what it reads."""
 
@@ -75,59 +116,6 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
-class Parity:
-    """How far the graphs are from the torch model on the cells of reference.safetensors.
-
-    Largest absolute differences of memory, cell embedding and logits, the smallest cosine of memory rows, and the
-    share of `tokens` greedy steps on which both choose the same token (near-ties left out, `near_ties` of them; in a
-    quantised bundle every step counts). `tolerance` is what passes for each figure; that of a quantised bundle was
-    measured when it was made.
-    """
-
-    cells: int
-    source: str
-    memory_max_error: float
-    memory_min_cosine: float
-    cell_max_error: float
-    logits_max_error: float | None = None
-    greedy_agreement: float | None = None
-    tokens: int = 0
-    near_ties: int = 0
-    tolerance: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What quantising cost, measured with ONNX Runtime on the CPU against the fp32 bundle of hash `compared_with`.
-
-    Cosines of memory rows and the largest absolute difference of the cell embeddings of `cells` cells. The fp32
-    bundle wrote `tokens` tokens about them greedily: `greedy_agreement` is the share of these that the quantised one
-    chooses too when it has read the same text so far, and the perplexities are those that both give to that text.
-    """
-
-    cells: int
-    source: str
-    compared_with: str
-    memory_min_cosine: float
-    memory_mean_cosine: float
-    cell_max_error: float
-    tokens: int = 0
-    greedy_agreement: float | None = None
-    perplexity: float | None = None
-    perplexity_fp32: float | None = None
-
-    def words(self) -> str:
-        """Say it in one line."""
-        said = f"{self.cells} cells ({self.source}): memory cosine {self.memory_mean_cosine:.6f} "
-        said += f"(at least {self.memory_min_cosine:.6f}), cell embedding within {self.cell_max_error:.2g}"
-        if self.greedy_agreement is not None:
-            said += f"; the token of fp32 at {self.greedy_agreement:.1%} of {self.tokens:,} greedy steps"
-        if self.perplexity is not None and self.perplexity_fp32 is not None:
-            said += f", perplexity of its text {self.perplexity:.4g} (fp32: {self.perplexity_fp32:.4g})"
-        return said
-
-
-@dataclass(frozen=True)
 class Manifest:
     """A bundle's manifest.json.
 
@@ -138,8 +126,8 @@ class Manifest:
     family: str
     tasks: tuple[str, ...]
     precision: Precision
-    encoder: EncoderShape
-    cells: CellInput
+    encoder: EncoderShape | None
+    cells: CellInput | None
     decoder: DecoderShape | None = None
     cross_attention: CrossShape | None = None
     prompt: PromptRecord | None = None
@@ -149,6 +137,28 @@ class Manifest:
     notes: str = ""
     schema_version: int = 1
     quality: Quality | None = None
+    style: DecoderStyle | None = None
+    sentences: SentenceInput | None = None
+    text_parity: TextParity | None = None
+
+    @property
+    def encoder_shape(self) -> EncoderShape:
+        """Sizes of the encoder; BundleError where there is none."""
+        if self.encoder is None:
+            raise self._without_encoder()
+        return self.encoder
+
+    @property
+    def cell_input(self) -> CellInput:
+        """What the encoder wants of a cell; BundleError where there is none."""
+        if self.cells is None:
+            raise self._without_encoder()
+        return self.cells
+
+    def _without_encoder(self) -> BundleError:
+        return BundleError(
+            f"the bundle {self.name} reads cells as sentences and has no encoder; use annotate, generate or ask."
+        )
 
     @property
     def is_quantized(self) -> bool:
@@ -165,9 +175,10 @@ class Manifest:
     def to_json(self) -> str:
         """Return the text of manifest.json."""
         raw = asdict(self)
-        raw["schema_version"] = 2 if self.is_quantized or self.quality else 1
-        if self.quality is None:
-            del raw["quality"]
+        raw["schema_version"] = 3 if self.sentences else 2 if self.is_quantized or self.quality else 1
+        for name in ("quality", "style", "sentences", "text_parity"):
+            if raw[name] is None:
+                del raw[name]
         return json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -62,13 +62,15 @@ def rotary_tables(width: int, num_positions: int, theta: float) -> tuple[Tensor,
     return angle.cos().float(), angle.sin().float()
 
 
-def rotary(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor) -> Tensor:
-    """Rotate x [B, H, T, D] by its positions int64 [B, T]."""
+def rotary(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, width: int = 0) -> Tensor:
+    """Rotate the first `width` numbers (0: all) of x [B, H, T, D] by its positions int64 [B, T]."""
     if exporting():
-        return torch.onnx.ops.rotary_embedding(x, cos, sin, positions)
-    c, s = cos[positions][:, None].to(x.dtype), sin[positions][:, None].to(x.dtype)  # [B, 1, T, D/2]
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * c - b * s, b * c + a * s), -1)
+        part = 0 if width == x.shape[-1] else width
+        return torch.onnx.ops.rotary_embedding(x, cos, sin, positions, rotary_embedding_dim=part)
+    c, s = cos[positions][:, None].to(x.dtype), sin[positions][:, None].to(x.dtype)  # [B, 1, T, width/2]
+    turned, left = (x[..., :width], x[..., width:]) if width else (x, x[..., :0])
+    a, b = turned.chunk(2, -1)
+    return torch.cat((a * c - b * s, b * c + a * s, left), -1)
 
 
 def write_cache(cache: Tensor, update: Tensor, start: Tensor) -> Tensor:
@@ -91,3 +93,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if exporting():
         return torch.onnx.ops.attention(q, k, v, mask)[0]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def capped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, cap: float) -> Tensor:
+    """Do the same with scores times `scale`, squashed to cap * tanh(score / cap) where `cap` is not 0."""
+    if exporting():
+        return torch.onnx.ops.attention(q, k, v, mask, scale=scale, softcap=cap)[0]
+    if not cap:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+    group = q.shape[1] // k.shape[1]
+    scores = (q @ k.repeat_interleave(group, 1).transpose(-1, -2)).float() * scale
+    scores = (torch.tanh(scores / cap) * cap).masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1).to(v.dtype) @ v.repeat_interleave(group, 1)

@@ -17,10 +17,11 @@ from cellscribe.engine.bundle.load import DECODER
 from cellscribe.engine.bundle.manifest import WEIGHT_ONLY, Manifest, Precision
 from cellscribe.engine.bundle.onnx_weights import onnx_weights
 from cellscribe.engine.errors import BundleError, OutputError, UsageError
+from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.versions import versions
 from cellscribe.export.quantize.graph import BitsOf, rewrite
 from cellscribe.export.quantize.quality import MeasuredCells, measure_quality, measured_cells, measured_parity
-from cellscribe.export.staging import check_target, seal, staging
+from cellscribe.export.sealing import seal
 
 Progress = Callable[[str, float], None]
 

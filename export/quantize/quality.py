@@ -12,8 +12,8 @@ import numpy.typing as npt
 from cellscribe.engine.backends.base import Backend
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.bundle.figures import Parity, Quality
 from cellscribe.engine.bundle.load import REFERENCE
-from cellscribe.engine.bundle.manifest import Parity, Quality
 from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.errors import BundleError
 from cellscribe.engine.measure import Expected, expected_of, real_cells, reference_batch, teacher_forced

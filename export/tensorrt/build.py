@@ -175,7 +175,7 @@ def _recipe(
         prompt_len=prompt_len,
         max_new_tokens=max_new_tokens if prompt else 0,
         capacity=capacity_of(prompt_len, max_new_tokens) if prompt else 0,
-        genes=genes or bundle.manifest.cells.num_genes + 1,
+        genes=genes or bundle.manifest.cell_input.num_genes + 1,
         graphs=graphs_hash(bundle),
         outputs=tuple(name for name in OPTIONAL_OUTPUTS if name in outputs) if prompt else (),
         plugins=(LIBRARY,) if with_plugin else (),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cellscribe.engine.bundle.figures import Parity, Quality
 from cellscribe.engine.bundle.manifest import (
     SCHEMA_VERSION,
     CrossShape,
@@ -13,10 +14,8 @@ from cellscribe.engine.bundle.manifest import (
     EncoderShape,
     FileRecord,
     Manifest,
-    Parity,
     Precision,
     PromptRecord,
-    Quality,
     read_manifest,
 )
 from cellscribe.engine.cells.spec import CellInput

@@ -1,0 +1,77 @@
+"""What was measured of a bundle when it was made: how far it is from torch, and what quantising cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the graphs are from the torch model on the cells of reference.safetensors.
+
+    Largest absolute differences of memory, cell embedding and logits, the smallest cosine of memory rows, and the
+    share of `tokens` greedy steps on which both choose the same token (near-ties left out, `near_ties` of them; in a
+    quantised bundle every step counts). `tolerance` is what passes for each figure; that of a quantised bundle was
+    measured when it was made.
+    """
+
+    cells: int
+    source: str
+    memory_max_error: float
+    memory_min_cosine: float
+    cell_max_error: float
+    logits_max_error: float | None = None
+    greedy_agreement: float | None = None
+    tokens: int = 0
+    near_ties: int = 0
+    tolerance: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What quantising cost, measured with ONNX Runtime on the CPU against the fp32 bundle of hash `compared_with`.
+
+    Cosines of memory rows and the largest absolute difference of the cell embeddings of `cells` cells. The fp32
+    bundle wrote `tokens` tokens about them greedily: `greedy_agreement` is the share of these that the quantised one
+    chooses too when it has read the same text so far, and the perplexities are those that both give to that text.
+    """
+
+    cells: int
+    source: str
+    compared_with: str
+    memory_min_cosine: float
+    memory_mean_cosine: float
+    cell_max_error: float
+    tokens: int = 0
+    greedy_agreement: float | None = None
+    perplexity: float | None = None
+    perplexity_fp32: float | None = None
+
+    def words(self) -> str:
+        """Say it in one line."""
+        said = f"{self.cells} cells ({self.source}; with ONNX Runtime): memory cosine {self.memory_mean_cosine:.6f} "
+        said += f"(at least {self.memory_min_cosine:.6f}), cell embedding within {self.cell_max_error:.2g}"
+        if self.greedy_agreement is not None:
+            said += f"; the token of fp32 at {self.greedy_agreement:.1%} of {self.tokens:,} greedy steps"
+        if self.perplexity is not None and self.perplexity_fp32 is not None:
+            said += f", perplexity of its text {self.perplexity:.4g} (fp32: {self.perplexity_fp32:.4g})"
+        return said
+
+
+@dataclass(frozen=True)
+class TextParity:
+    """How far decoder.onnx is from the torch model on the prompts of reference.safetensors.
+
+    Largest absolute differences of logits and of embeddings (masked means of the last states), and the share of
+    `tokens` greedy steps on which both choose the same token (near-ties left out, `near_ties` of them; in a quantised
+    bundle every step counts). `tolerance` is what passes for each figure.
+    """
+
+    prompts: int
+    source: str
+    logits_max_error: float
+    embedding_max_error: float
+    greedy_agreement: float | None
+    tokens: int
+    near_ties: int
+    tolerance: dict[str, float] = field(default_factory=dict)
