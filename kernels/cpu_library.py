@@ -172,6 +172,14 @@ def pointer(array: Array | None) -> c_void_p:
     return c_void_p(array.ctypes.data)
 
 
+def packed_bytes(kind: Kind, k: int, n: int) -> int:
+    """Return the bytes of a packed weight [K, N] with its scales, as cpu/linear.h lays it out."""
+    is_bytes = kind >= Kind.INT8
+    row = {Kind.FLOAT: 64, Kind.HALF: 32, Kind.BRAIN: 32, Kind.INT8: 16, Kind.INT4: 8}[kind]
+    kp = -(-k // 32) * 32 if is_bytes else k + k % 2 if kind == Kind.BRAIN else k
+    return -(-n // 16) * (kp * row + 64 + (kp // 32 * 32 if is_bytes else 0))
+
+
 class PackedWeight:
     """A weight [K, N] packed for products with rows [M, K]; filled column by column range.
 
@@ -200,7 +208,8 @@ class PackedWeight:
         is_half = numbers.dtype == np.float16
         if not is_half:
             numbers = numbers.astype(np.float32, copy=False)
-        self._check(numbers.shape == (self.k, numbers.shape[1]) and self.kind <= Kind.BRAIN, numbers.shape)
+        fits = numbers.shape == (self.k, numbers.shape[1]) and column + numbers.shape[1] <= self.n
+        self._check(fits and self.kind <= Kind.BRAIN, numbers.shape)
         self.library.function("linear_numbers")(
             self.handle,
             self.library.threads,
@@ -217,6 +226,7 @@ class PackedWeight:
         size = 16 if self.kind == Kind.INT4 else 32
         blocks = -(-self.k // 32)
         self._check(self.kind >= Kind.INT8 and packed.size == packed.shape[0] * blocks * size, packed.shape)
+        self._check(column + packed.shape[0] <= self.n, packed.shape)
         self._check(scales.size == packed.shape[0] * blocks, scales.shape)
         self.library.function("linear_blocks")(
             self.handle,
@@ -230,6 +240,7 @@ class PackedWeight:
     def put_bias(self, column: int, bias: Array) -> None:
         """Fill the bias of columns from `column` on."""
         bias = np.ascontiguousarray(bias, dtype=np.float32)
+        self._check(column + bias.size <= self.n, bias.shape)
         self.library.function("linear_bias")(self.handle, c_int64(column), c_int64(bias.size), pointer(bias))
 
     def __call__(self, rows: Floats) -> Floats:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_float, c_int64, c_void_p
 
+SILU, GELU, GELU_TANH = 0, 1, 2  # activations
+
 
 class CpuCross(ctypes.Structure):
     """Weights of one layer's cross-attention."""
@@ -36,6 +38,10 @@ class CpuLayer(ctypes.Structure):
         ("down", c_void_p),
         ("eps1", c_float),
         ("eps2", c_float),
+        ("shift1", c_void_p),
+        ("shift2", c_void_p),
+        ("post1", c_void_p),
+        ("post2", c_void_p),
         ("cross", CpuCross),
     )
 
@@ -65,6 +71,17 @@ class CpuDecoder(ctypes.Structure):
         ("cos", c_void_p),
         ("sin", c_void_p),
         ("eps", c_float),
+        ("shift", c_void_p),
+        ("is_layer_norm", c_int64),
+        ("activation", c_int64),
+        ("is_gated", c_int64),
+        ("is_parallel", c_int64),
+        ("rotary_width", c_int64),
+        ("window", c_int64),
+        ("window_every", c_int64),
+        ("score_scale", c_float),
+        ("attention_cap", c_float),
+        ("logits_cap", c_float),
     )
 
 
@@ -84,6 +101,7 @@ class CpuCall(ctypes.Structure):
         ("evidence", c_void_p),
         ("attention", c_void_p),
         ("genes", c_int64),
+        ("states", c_void_p),
     )
 
 

@@ -120,8 +120,8 @@ class Slots(Protocol):
     def steps_per_ticket(self) -> int:
         """Tokens that a step's ticket chooses at least for a slot whose text does not end meanwhile."""
 
-    def admit(self, admissions: Sequence[Admission]) -> Ticket:
-        """Fill slots, run the prompt for them, and choose their first tokens."""
+    def admit(self, admissions: Sequence[Any]) -> Ticket:
+        """Fill slots with :class:`Admission` (or, without an encoder, ``Prompted``), run the prompt, choose tokens."""
 
     def step(self, active: Ints) -> Ticket:
         """Choose the next token, or the next few, of the active slots."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cellscribe.engine.backends.base import Backend
+from cellscribe.engine.backends.text import TextBackend
 from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.errors import BackendError, PlanError, UsageError
 from cellscribe.engine.gpu import has_gpu
@@ -112,6 +113,29 @@ def choose_backend(
         if backend is not None:
             return Choice(backend, one, tuple(passed))
     return Choice(_open(bundle, CPU, how), CPU, tuple(passed))
+
+
+def choose_text_backend(bundle: Bundle, name: str = "auto", threads: int | None = None) -> TextBackend:
+    """Open the backend of a name for a bundle without an encoder, or the best one that runs here.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name.
+    BackendError
+        When the backend that was asked for cannot run such bundles, or not here.
+    """
+    from cellscribe.engine.backends.cpu import cpu_problem
+    from cellscribe.engine.backends.cpu.text import CpuText
+    from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
+
+    if name not in NAMES:
+        raise UsageError(f"backend is {name!r}; choose one of {', '.join(NAMES)}.")
+    if name in ON_GPU:
+        raise BackendError(f"the backend {name} does not run bundles that read sentences yet; choose auto or cpu.")
+    if name == NATIVE or (name == "auto" and not cpu_problem()):
+        return CpuText(bundle, threads)
+    return OnnxRuntimeText(bundle, threads)
 
 
 def check_plans(plans: Path | None) -> None:

@@ -48,10 +48,30 @@ def check_decoder(bundle: Bundle, session: ort.InferenceSession, prefix: Arrays)
     check_prompt(bundle, manifest, shape, prefix)
 
 
+def check_text_decoder(bundle: Bundle, session: ort.InferenceSession) -> None:
+    """Compare the decoder.onnx of a family without an encoder with the manifest; BundleError on a difference."""
+    shape, style = bundle.manifest.decoder, bundle.manifest.style
+    if shape is None or style is None:
+        raise BundleError(f"the bundle {bundle.name} reads no sentences; choose one of the family c2s.")
+    found = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
+    n_caches = sum(name.startswith("key.") for name in found)
+    if n_caches != shape.n_layers or ("near" in found) != bool(style.window):
+        raise differs(bundle, f"{shape.n_layers} layers and a window of {style.window}", f"{n_caches} layers")
+    cache = [None, shape.n_kv_heads, None, shape.d_head]
+    wanted: dict[str, Shape] = {
+        "logits": [None, None, shape.vocab_size],
+        "states": [None, None, shape.d_model],
+        **{f"{part}.{i}": cache for i in range(shape.n_layers) for part in ("key", "value")},
+    }
+    for name, sizes in wanted.items():
+        if not _agrees(found.get(name), sizes):
+            raise differs(bundle, f"{name} {sizes}", f"{found.get(name)}")
+
+
 def check_encoder(bundle: Bundle, session: ort.InferenceSession) -> None:
     """Compare encoder.onnx with the manifest; BundleError when the memory has another width."""
     found = {value.name: value.shape for value in session.get_outputs()}
-    width = bundle.manifest.encoder.d_model
+    width = bundle.manifest.encoder_shape.d_model
     if not _agrees(found.get("memory"), [None, None, width]) or not _agrees(found.get("cell"), [None, width]):
         raise differs(bundle, f"an encoder of width {width}", f"memory {found.get('memory')}")
 

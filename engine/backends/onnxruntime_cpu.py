@@ -70,7 +70,7 @@ class OnnxRuntimeCpu:
         """Encode cells, a few at a time."""
         parts = [self._encode_chunk(batch, at) for at in range(0, len(batch.rows), _CHUNK)]
         if not parts:
-            width = self.bundle.manifest.encoder.d_model
+            width = self.bundle.manifest.encoder_shape.d_model
             return Encoded(np.zeros((0, batch.genes.shape[1], width), self.dtype), np.zeros((0, width), np.float32))
         return Encoded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 

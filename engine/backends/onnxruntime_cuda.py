@@ -170,7 +170,7 @@ class OnnxRuntimeCuda:
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells; their memory stays on the device, as rows of one array."""
         count, genes = batch.genes.shape
-        width = self.bundle.manifest.encoder.d_model
+        width = self.bundle.manifest.encoder_shape.d_model
         if not count:
             return Encoded(np.zeros((0, genes, width), self.dtype), np.zeros((0, width), np.float32))
         rows = -(-count // _CHUNK) * _CHUNK

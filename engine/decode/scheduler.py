@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Memory, Slots, Ticket
+from cellscribe.engine.backends.text import Prompted
+from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.errors import BackendError, UsageError
 
 Floats = npt.NDArray[np.float32]
@@ -29,12 +31,40 @@ class Request:
     mask: npt.NDArray[np.bool_]
     max_new_tokens: int | None = None
 
+    @property
+    def num_genes(self) -> int:
+        """Genes that evidence is kept for."""
+        return len(self.mask)
+
+    def admission(self, slot: int) -> Admission:
+        """Return what fills a slot."""
+        return Admission(slot, self.key, self.memory, self.mask)
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """One prompt: its index in the run, its key, its tokens int64 [P], and the labels its text must be one of."""
+
+    index: int
+    key: int
+    tokens: npt.NDArray[np.int64]
+    labels: LabelTrie | None = None
+    max_new_tokens: int | None = None
+    num_genes = 0
+
+    def admission(self, slot: int) -> Prompted:
+        """Return what fills a slot."""
+        return Prompted(slot, self.key, self.tokens, self.labels)
+
+
+AnyRequest = Request | TextRequest
+
 
 @dataclass
 class Text:
     """A text in progress or finished: tokens, log-probabilities, evidence summed over its tokens [S]."""
 
-    request: Request
+    request: AnyRequest
     started: float
     evidence: Floats
     token_ids: list[int] = field(default_factory=list)
@@ -85,7 +115,7 @@ class Scheduler:
         self._under_way: deque[tuple[Ticket, dict[int, Text]]] = deque()  # with the text of every slot it is for
         self._error: BackendError | None = None
 
-    def run(self, requests: Iterator[Request]) -> Iterator[TokenEvent]:
+    def run(self, requests: Iterator[AnyRequest]) -> Iterator[TokenEvent]:
         """Yield every chosen token in turn; a text's last event finds ``text.is_finished`` true.
 
         A BackendError of `requests` is raised when the texts that were begun are finished; a UsageError for a request
@@ -123,9 +153,9 @@ class Scheduler:
         for slot in active:
             self._given[slot] += self._slots.steps_per_ticket
 
-    def _admit(self, requests: Iterator[Request]) -> bool:
+    def _admit(self, requests: Iterator[AnyRequest]) -> bool:
         """Give requests to the free slots; say whether there are no more."""
-        admissions: list[Admission] = []
+        admissions: list[Admission | Prompted] = []
         exhausted, has_work = False, bool(self._texts)
         for slot in range(self._num_slots):
             if slot in self._texts:
@@ -141,9 +171,9 @@ class Scheduler:
                 break
             if request.max_new_tokens is not None and request.max_new_tokens < 1:
                 raise UsageError(f"a request asks for {request.max_new_tokens} new tokens; ask for at least 1.")
-            self._texts[slot] = Text(request, time.perf_counter(), np.zeros(len(request.mask), np.float32))
+            self._texts[slot] = Text(request, time.perf_counter(), np.zeros(request.num_genes, np.float32))
             self._given[slot] = 1  # the prompt chooses the first
-            admissions.append(Admission(slot, request.key, request.memory, request.mask))
+            admissions.append(request.admission(slot))
         if admissions:
             texts = {one.slot: self._texts[one.slot] for one in admissions}
             self._under_way.append((self._slots.admit(admissions), texts))

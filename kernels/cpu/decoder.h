@@ -53,6 +53,9 @@ class Slots {
   void feed_forward(Pass& pass, const cellscribe_cpu_layer& layer);
   void keep_chosen(Pass& pass);
   void logits(Pass& pass);
+  void states(Pass& pass);
+  void norm(const float* x, const float* weight, const float* shift, float eps, float* out) const;
+  void add_product(const Linear& w, Pass& pass, const float* post, float eps);
   void project(Cell& cell, int64_t layer, const float* memory, int64_t count);
   template <class Fill>
   void prepare(const Linear& w, int64_t rows, Fill&& fill);

@@ -158,7 +158,7 @@ inline void read_table(const cellscribe_cpu_table& table, int64_t at, int64_t d,
   } else {
     std::memcpy(out, static_cast<const float*>(table.numbers) + at * d, static_cast<size_t>(d) * 4);
   }
-  norm_row(out, d, table.norm, table.eps);
+  norm_row(out, d, table.norm, table.norm + d, table.eps);
 }
 
 inline void Encoder::embed(const cellscribe_cpu_cell& cell, int64_t row) {

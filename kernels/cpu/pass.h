@@ -31,8 +31,9 @@ inline void Slots::run(const cellscribe_cpu_call& call) {
   for (int64_t layer = call.first_layer; layer < call.last_layer; ++layer) {
     self_attention(pass, layer);
     if (layer >= shape_.n_lower && shape_.cross_heads) cross_attention(pass, layer);
-    feed_forward(pass, shape_.layers[layer]);
+    if (!shape_.is_parallel) feed_forward(pass, shape_.layers[layer]);
   }
+  if (call.states && call.first_layer < call.last_layer) states(pass);
   if (call.logits && call.first_layer < call.last_layer) logits(pass);
   if (call.evidence && shape_.cross_heads) {
     float scale = 1.0f / static_cast<float>((shape_.n_layers - shape_.n_lower) * shape_.cross_heads);
@@ -44,14 +45,36 @@ inline void Slots::self_attention(Pass& pass, int64_t index) {
   const cellscribe_cpu_layer& layer = shape_.layers[index];
   const Linear& qkv = linear(layer.qkv);
   int64_t d = shape_.d_model, width = shape_.n_heads * shape_.d_head;
-  prepare(qkv, pass.rows, [&](int64_t row, float* out) { rms_norm(pass.x + row * d, d, layer.norm1, layer.eps1, out); });
+  prepare(qkv, pass.rows, [&](int64_t row, float* out) {
+    norm(pass.x + row * d, layer.norm1, layer.shift1, layer.eps1, out);
+  });
   multiply(qkv, pass.rows, room_for(wide_, wide_room_, pass.rows * qkv.n), qkv.n, false);
   attend_caches(pass, index);
+  if (shape_.is_parallel) feed_forward(pass, layer);  // of the same input, before attention is added to it
   const Linear& out = linear(layer.out);
   prepare(out, pass.rows, [&](int64_t row, float* to) {
     std::memcpy(to, narrow_.get() + row * width, static_cast<size_t>(width) * 4);
   });
-  multiply(out, pass.rows, pass.x, d, true);
+  add_product(out, pass, layer.post1, layer.eps1);
+}
+
+// Adds a product of prepared rows to the states, normed first where the model does that.
+inline void Slots::add_product(const Linear& w, Pass& pass, const float* post, float eps) {
+  int64_t d = shape_.d_model;
+  if (!post) return multiply(w, pass.rows, pass.x, d, true);
+  float* y = room_for(mixed_, mixed_room_, pass.rows * d);
+  multiply(w, pass.rows, y, d, false);
+  threads_.run(pass.rows, [&](int64_t row, int thread) {
+    float* normed = scratch_[static_cast<size_t>(thread)].reserve_row(d + kLanes);
+    rms_norm(y + row * d, d, post, eps, normed);
+    float* x = pass.x + row * d;
+    for (int64_t i = 0; i < d; ++i) x[i] += normed[i];
+  });
+}
+
+inline void Slots::norm(const float* x, const float* weight, const float* shift, float eps, float* out) const {
+  if (shape_.is_layer_norm) layer_norm(x, shape_.d_model, weight, shift, eps, out);
+  else rms_norm(x, shape_.d_model, weight, eps, out);
 }
 
 // Rotates a head by its position, halves against each other.
@@ -64,13 +87,13 @@ inline void rotate(float* x, const float* cos, const float* sin, int64_t half) {
 }
 
 inline void Slots::attend_caches(Pass& pass, int64_t layer) {
-  int64_t width = shape_.d_head, heads = shape_.n_heads, kv = shape_.n_kv_heads, half = width / 2;
+  int64_t width = shape_.d_head, heads = shape_.n_heads, kv = shape_.n_kv_heads, half = shape_.rotary_width / 2;
   int64_t stride = (heads + 2 * kv) * width, group = heads / kv;
   threads_.run(pass.rows, [&](int64_t row, int) {
     float* q = wide_.get() + row * stride;
     int64_t position = pass.positions[static_cast<size_t>(row)];
     const float *cos = shape_.cos + position * half, *sin = shape_.sin + position * half;
-    for (int64_t head = 0; head < heads + kv; ++head) rotate(q + head * width, cos, sin, half);
+    for (int64_t head = 0; half && head < heads + kv; ++head) rotate(q + head * width, cos, sin, half);
     Caches& caches = *caches_[static_cast<size_t>(pass.slots[static_cast<size_t>(row)])];
     for (int64_t head = 0; head < kv; ++head) {
       const float* key = q + (heads + head) * width;
@@ -79,11 +102,14 @@ inline void Slots::attend_caches(Pass& pass, int64_t layer) {
   });
   if (layer == shape_.n_layers - 1) keep_chosen(pass);
   room_for(narrow_, narrow_room_, pass.rows * heads * width);
+  Scores how{shape_.score_scale, shape_.attention_cap};
+  int64_t window = shape_.window && layer % shape_.window_every == 0 ? shape_.window : 0;
   threads_.run(pass.rows * kv, [&](int64_t task, int thread) {
     int64_t row = task / kv, head = task % kv;
+    int64_t length = pass.positions[static_cast<size_t>(row)] + 1;
     const Caches& caches = *caches_[static_cast<size_t>(pass.slots[static_cast<size_t>(row)])];
-    float* scores = scratch_[static_cast<size_t>(thread)].reserve_scores(8 * heads_.blocks() * kLanes);
-    caches.attend(layer, head, pass.positions[static_cast<size_t>(row)] + 1,
+    float* scores = scratch_[static_cast<size_t>(thread)].reserve_scores((8 * heads_.blocks() + 1) * kLanes);
+    caches.attend(layer, head, window && length > window ? length - window : 0, length, how,
                   wide_.get() + row * stride + head * group * width, group,
                   narrow_.get() + row * heads * width + head * group * width, scores);
   });
@@ -107,17 +133,38 @@ inline void Slots::keep_chosen(Pass& pass) {
 inline void Slots::feed_forward(Pass& pass, const cellscribe_cpu_layer& layer) {
   int64_t d = shape_.d_model, f = shape_.d_ffn;
   const Linear &gate_up = linear(layer.gate_up), &down = linear(layer.down);
-  prepare(gate_up, pass.rows, [&](int64_t row, float* out) { rms_norm(pass.x + row * d, d, layer.norm2, layer.eps2, out); });
-  multiply(gate_up, pass.rows, room_for(wide_, wide_room_, pass.rows * 2 * f), 2 * f, false);
-  prepare(down, pass.rows, [&](int64_t row, float* out) { silu_times(wide_.get() + row * 2 * f, f, out); });
-  multiply(down, pass.rows, pass.x, d, true);
+  prepare(gate_up, pass.rows, [&](int64_t row, float* out) {
+    norm(pass.x + row * d, layer.norm2, layer.shift2, layer.eps2, out);
+  });
+  int64_t stride = gate_up.n;
+  multiply(gate_up, pass.rows, room_for(wide_, wide_room_, pass.rows * stride), stride, false);
+  prepare(down, pass.rows, [&](int64_t row, float* out) {
+    activate(shape_.activation, shape_.is_gated != 0, wide_.get() + row * stride, f, out);
+  });
+  add_product(down, pass, layer.post2, layer.eps2);
+}
+
+inline void Slots::states(Pass& pass) {
+  threads_.run(pass.rows, [&](int64_t row, int) {
+    norm(pass.x + row * shape_.d_model, shape_.norm, shape_.shift, shape_.eps,
+         pass.call.states + row * shape_.d_model);
+  });
 }
 
 inline void Slots::logits(Pass& pass) {
   const Linear& head = linear(shape_.head);
   int64_t d = shape_.d_model;
-  prepare(head, pass.rows, [&](int64_t row, float* out) { rms_norm(pass.x + row * d, d, shape_.norm, shape_.eps, out); });
+  prepare(head, pass.rows, [&](int64_t row, float* out) {
+    norm(pass.x + row * d, shape_.norm, shape_.shift, shape_.eps, out);
+  });
   multiply(head, pass.rows, pass.call.logits, shape_.vocab_size, false);
+  if (shape_.logits_cap <= 0.0f) return;
+  F cap = set1(shape_.logits_cap), inverse = set1(1.0f / shape_.logits_cap);
+  int64_t n = shape_.vocab_size;
+  threads_.run(pass.rows, [&](int64_t row, int) {
+    float* y = pass.call.logits + row * n;
+    for (int64_t i = 0; i < n; i += kLanes) store_row(y, i, n, cap * tanh(load_row(y, i, n) * inverse));
+  });
 }
 
 }  // namespace CELLSCRIBE_ISA

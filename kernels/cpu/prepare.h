@@ -1,7 +1,7 @@
 // Rows on their way into a product: normed, gated, and in the form that the weight multiplies.
 #pragma once
-#include <cmath>
-
+#include "cellscribe/cpu.h"
+#include "norm.h"
 #include "products.h"
 #include "threads.h"
 
@@ -101,17 +101,39 @@ inline void rms_norm(const float* x, int64_t k, const float* weight, float eps, 
 
 inline F sigmoid(F x) { return set1(1.0f) / (set1(1.0f) + exp(zero() - x)); }
 
-// silu(gate) * up of a row [2 f].
-inline void silu_times(const float* x, int64_t f, float* out) {
-  int64_t i = 0;
-  for (; i + kLanes <= f; i += kLanes) {
-    F gate = load(x + i);
-    store(out + i, gate * sigmoid(gate) * load(x + f + i));
+// (x - mean) / deviation * weight + shift over k numbers.
+inline void layer_norm(const float* x, int64_t k, const float* weight, const float* shift, float eps, float* out) {
+  std::memcpy(out, x, static_cast<size_t>(k) * 4);
+  norm_row(out, k, weight, shift, eps);
+}
+
+template <int kActivation>
+inline F activated(F x) {
+  if constexpr (kActivation == CELLSCRIBE_SILU) return x * sigmoid(x);
+  F half = x * set1(0.5f);
+  if constexpr (kActivation == CELLSCRIBE_GELU) return fma(half, erf(x * set1(0.70710678118f)), half);
+  F cube = x * x * x;
+  return fma(half, tanh(fma(cube, set1(0.044715f), x) * set1(0.79788456080f)), half);
+}
+
+// The activation of a row [f]; of a gate [f] times what follows it [f].
+template <int kActivation, bool kGated>
+inline void activate_row(const float* x, int64_t f, float* out) {
+  for (int64_t i = 0; i < f; i += kLanes) {
+    F y = activated<kActivation>(load_row(x, i, f));
+    if constexpr (kGated) y = y * load_row(x + f, i, f);
+    store_row(out, i, f, y);
   }
-  if (i < f) {
-    int left = static_cast<int>(f - i);
-    F gate = load_some(x + i, left);
-    store_some(out + i, gate * sigmoid(gate) * load_some(x + f + i, left), left);
+}
+
+inline void activate(int64_t activation, bool is_gated, const float* x, int64_t f, float* out) {
+  switch (activation * 2 + is_gated) {
+    case 2 * CELLSCRIBE_SILU + 1: return activate_row<CELLSCRIBE_SILU, true>(x, f, out);
+    case 2 * CELLSCRIBE_SILU: return activate_row<CELLSCRIBE_SILU, false>(x, f, out);
+    case 2 * CELLSCRIBE_GELU + 1: return activate_row<CELLSCRIBE_GELU, true>(x, f, out);
+    case 2 * CELLSCRIBE_GELU: return activate_row<CELLSCRIBE_GELU, false>(x, f, out);
+    case 2 * CELLSCRIBE_GELU_TANH + 1: return activate_row<CELLSCRIBE_GELU_TANH, true>(x, f, out);
+    default: return activate_row<CELLSCRIBE_GELU_TANH, false>(x, f, out);
   }
 }
 

@@ -42,6 +42,10 @@ inline F load_bf16(const uint16_t* p) {
   __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
+inline F with_sign_of(F size, F x) {
+  __m512i sign = _mm512_and_si512(_mm512_castps_si512(x.v), _mm512_set1_epi32(static_cast<int>(0x80000000u)));
+  return {_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(size.v), sign))};
+}
 // 2 to the power of whole numbers.
 inline F exp2_whole(F n) {
   __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
@@ -113,6 +117,10 @@ inline __m256 widen_bf16(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi
 inline F load_bf16(const uint16_t* p) {
   const __m128i* q = reinterpret_cast<const __m128i*>(p);
   return {widen_bf16(_mm_loadu_si128(q)), widen_bf16(_mm_loadu_si128(q + 1))};
+}
+inline F with_sign_of(F size, F x) {
+  __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_xor_ps(size.a, _mm256_and_ps(x.a, sign)), _mm256_xor_ps(size.b, _mm256_and_ps(x.b, sign))};
 }
 inline __m256 exp2_whole(__m256 n) {
   __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -231,6 +239,19 @@ inline F exp(F x) {
   p = fma(p, r, set1(5.0000001201e-1f));
   p = fma(p, r * r, r + set1(1.0f));
   return p * exp2_whole(n);
+}
+
+// Within 1e-7 of the hyperbolic tangent.
+inline F tanh(F x) { return set1(1.0f) - set1(2.0f) / (exp(x + x) + set1(1.0f)); }
+
+// Within 2e-7 of the error function (Abramowitz and Stegun, 7.1.26).
+inline F erf(F x) {
+  F size = abs(x), t = set1(1.0f) / fma(size, set1(0.3275911f), set1(1.0f));
+  F p = fma(t, set1(1.061405429f), set1(-1.453152027f));
+  p = fma(p, t, set1(1.421413741f));
+  p = fma(p, t, set1(-0.284496736f));
+  p = fma(p, t, set1(0.254829592f));
+  return with_sign_of(set1(1.0f) - p * t * exp(zero() - size * size), x);
 }
 
 inline uint16_t to_bf16(float x) {

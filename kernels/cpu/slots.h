@@ -5,7 +5,7 @@
 namespace CELLSCRIBE_ISA {
 
 // (x - mean) / deviation over k numbers, then scale [k] and shift [k] where there are any.
-inline void layer_norm(const float* x, int64_t k, const float* scale, const float* shift, float eps, float* out) {
+inline void memory_norm(const float* x, int64_t k, const float* scale, const float* shift, float eps, float* out) {
   double total = 0.0, squares = 0.0;
   for (int64_t i = 0; i < k; ++i) total += x[i];
   float mean = static_cast<float>(total / static_cast<double>(k));
@@ -52,7 +52,7 @@ inline void Slots::fill(int64_t slot, const float* memory, const int64_t* column
   }
   Array<float> normed = make_array<float>(count * m);
   threads_.run(count, [&](int64_t row, int) {
-    layer_norm(memory + row * m, m, nullptr, nullptr, kMemoryEps, normed.get() + row * m);
+    memory_norm(memory + row * m, m, nullptr, nullptr, kMemoryEps, normed.get() + row * m);
   });
   cell.heads[0]->fill(normed.get(), normed.get(), count, m);
 }
@@ -66,7 +66,7 @@ inline void Slots::project(Cell& cell, int64_t layer, const float* memory, int64
     const Linear& w = linear(weights[part]);
     prepare(w, count, [&](int64_t row, float* out) {
       if (cross.memory_norm) {
-        layer_norm(memory + row * m, m, cross.memory_norm, cross.memory_norm + m, kMemoryEps, out);
+        memory_norm(memory + row * m, m, cross.memory_norm, cross.memory_norm + m, kMemoryEps, out);
       } else {
         std::memcpy(out, memory + row * m, static_cast<size_t>(m) * 4);
       }

@@ -28,4 +28,10 @@ inline void softmax(float* x, int64_t n, float scale) {
   for (int64_t i = 0; i < n; i += kLanes) store(x + i, load(x + i) * inverse);
 }
 
+// cap * tanh(scale / cap * x) over the first n of a row; lanes beyond are written, too.
+inline void squash(float* x, int64_t n, float scale, float cap) {
+  F s = set1(scale / cap), c = set1(cap);
+  for (int64_t i = 0; i < n; i += kLanes) store(x + i, c * tanh(load(x + i) * s));
+}
+
 }  // namespace CELLSCRIBE_ISA

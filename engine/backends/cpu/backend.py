@@ -17,11 +17,11 @@ from cellscribe.engine.backends.cpu.loading import NativeDecoder, load_decoder
 from cellscribe.engine.backends.cpu.slots import CpuSlots
 from cellscribe.engine.backends.sessions import default_threads
 from cellscribe.engine.bundle.load import PREFIX, Bundle
-from cellscribe.engine.bundle.manifest import DecoderShape
+from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
 from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.errors import BackendError, BundleError, RoomError
 from cellscribe.engine.machine import available_memory
-from cellscribe.kernels.cpu_library import CpuLibrary, instruction_sets, load_cpu_library
+from cellscribe.kernels.cpu_library import CpuLibrary, Kind, instruction_sets, load_cpu_library, packed_bytes
 
 if TYPE_CHECKING:
     from cellscribe.engine.backends.cpu.encoder import CpuEncoder
@@ -39,6 +39,12 @@ def cpu_problem() -> str:
     if not instruction_sets():
         return "this CPU lacks AVX2."
     return ""
+
+
+def native_words(library: CpuLibrary, threads: int) -> str:
+    """Say device, instructions and threads."""
+    plural = "s" if threads != 1 else ""
+    return f"CPU, native, {_WORDS[library.instruction_set]}, {threads} thread{plural}"
 
 
 class CpuBackend:
@@ -76,8 +82,7 @@ class CpuBackend:
     @property
     def device(self) -> str:
         """Device, instructions and threads in words."""
-        plural = "s" if self.threads != 1 else ""
-        return f"CPU, native, {_WORDS[self.library.instruction_set]}, {self.threads} thread{plural}"
+        return native_words(self.library, self.threads)
 
     @property
     def cells_ahead(self) -> int:
@@ -90,7 +95,7 @@ class CpuBackend:
         from cellscribe.engine.backends.cpu.encoder import CpuEncoder
 
         check_encoder(self.bundle)
-        with _in_memory("the weights of the encoder"):
+        with in_memory("the weights of the encoder"):
             return CpuEncoder(self.bundle, self.library)
 
     @cached_property
@@ -98,13 +103,13 @@ class CpuBackend:
         """The decoder, packed when text is first asked for."""
         if self.bundle.describes:
             check_decoder(self.bundle)
-        with _in_memory("the weights of the decoder"):
+        with in_memory("the weights of the decoder"):
             return load_decoder(self.bundle, self.library)
 
     def encode(self, batch: TokenBatch) -> Encoded:
         """Encode cells."""
         encoder = self.encoder
-        with _in_memory("a batch of cells"):
+        with in_memory("a batch of cells"):
             return encoder.encode(batch)
 
     def open_slots(self, plan: SlotPlan) -> CpuSlots:
@@ -116,14 +121,11 @@ class CpuBackend:
         prompt = np.array(manifest.prompt.token_ids, np.int64)
         shape, cross = manifest.decoder, manifest.cross_attention
         decoder = self.decoder  # checks the manifest's sizes, which the room is computed from
-        needed = (plan.num_slots + 1) * slot_bytes(shape, len(prompt) + plan.max_new_tokens)
-        free = available_memory()
-        if free is not None and needed > free:  # the system would give it, and end the process when it is used
-            raise RoomError(
-                f"{plan.num_slots} slots need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; choose a smaller "
-                "--batch-size (batch_size)."
-            )
-        with _in_memory(f"{plan.num_slots} slots"):
+        each = slot_bytes(shape, len(prompt) + plan.max_new_tokens)
+        if cross is not None:
+            each += attended_bytes(cross, shape, decoder.memory_kind, plan.num_genes)
+        check_free(plan.num_slots, each, 1)
+        with in_memory(f"{plan.num_slots} slots"):
             return CpuSlots(self.library, decoder, shape, cross, plan, prompt, self.bundle.tensors(PREFIX))
 
 
@@ -133,8 +135,32 @@ def slot_bytes(shape: DecoderShape, capacity: int) -> int:
     return 8 * shape.n_layers * shape.n_kv_heads * padded
 
 
+def attended_bytes(cross: CrossShape, shape: DecoderShape, kind: Kind, num_genes: int) -> int:
+    """Return the bytes of what one slot attends to, a cell of `num_genes`, packed as the library keeps it."""
+    heads = 1 if cross.form == "latent" else (shape.n_layers - shape.n_lower) * cross.n_kv_heads
+    width = cross.d_memory if cross.form == "latent" else cross.d_head
+    even = num_genes + num_genes % 2
+    return heads * (packed_bytes(kind, width, num_genes) + packed_bytes(kind, even, width))
+
+
+def check_free(num_slots: int, each: int, more: int = 0) -> None:
+    """Raise RoomError where the memory that is free does not hold so many slots (and `more`) of a size in bytes.
+
+    The system would give it, and end the process when it is used.
+    """
+    free = available_memory()
+    if free is None or (num_slots + more) * each <= free:
+        return
+    fitting = max(0, free // each - more)
+    raise RoomError(
+        f"{num_slots} slots need {(num_slots + more) * each / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+        "choose a smaller --batch-size (batch_size).",
+        num_fitting=int(fitting),
+    )
+
+
 @contextmanager
-def _in_memory(what: str) -> Iterator[None]:
+def in_memory(what: str) -> Iterator[None]:
     """Turn a lack of memory into one sentence."""
     try:
         yield

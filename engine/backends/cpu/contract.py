@@ -60,18 +60,18 @@ class _Weights:
 
 def check_encoder(bundle: Bundle) -> None:
     """Compare encoder.onnx with the manifest; BundleError on the first difference."""
-    sizes, weights = bundle.manifest.encoder, _Weights(bundle, ENCODER)
+    sizes, weights = bundle.manifest.encoder_shape, _Weights(bundle, ENCODER)
     d = sizes.d_model
     if sizes.n_heads < 1 or d % sizes.n_heads:
         raise differs(bundle, f"{sizes.n_heads} heads", f"an encoder of width {d}")
     _check_count(bundle, weights, "encoder.layers", "linear1.weight", sizes.n_layers)
     weights.check_rows("encoder.genes.embedding.weight", 1, d)
     _check_norm(weights, "encoder.genes.norm", d)
-    if bundle.manifest.cells.value_style != "scaling":
+    if bundle.manifest.cell_input.value_style != "scaling":
         _check_norm(weights, "encoder.values.norm", d)
-    if bundle.manifest.cells.value_style == "category":
+    if bundle.manifest.cell_input.value_style == "category":
         weights.check_rows("encoder.values.embedding.weight", 1, d)
-    elif bundle.manifest.cells.value_style == "continuous":
+    elif bundle.manifest.cell_input.value_style == "continuous":
         weights.check_size("encoder.values.linear1.weight", d)
         weights.check_size("encoder.values.linear1.bias", d)
         _check_linear(weights, "encoder.values.linear2", d, d)
@@ -128,8 +128,8 @@ def _check_decoder_layer(weights: _Weights, at: str, shape: DecoderShape) -> Non
 
 def _check_crosses(bundle: Bundle, weights: _Weights, shape: DecoderShape, cross: CrossShape) -> None:
     d, m, wide = shape.d_model, cross.d_memory, cross.n_heads * cross.d_head
-    if m != bundle.manifest.encoder.d_model:
-        raise differs(bundle, f"a memory of width {m}", f"an encoder of width {bundle.manifest.encoder.d_model}")
+    if m != bundle.manifest.encoder_shape.d_model:
+        raise differs(bundle, f"a memory of width {m}", f"an encoder of width {bundle.manifest.encoder_shape.d_model}")
     if cross.n_kv_heads < 1 or cross.n_heads % cross.n_kv_heads:
         raise differs(bundle, f"{cross.n_heads} heads of cross-attention", f"{cross.n_kv_heads} of keys")
     narrow = cross.n_kv_heads * cross.d_head

@@ -28,10 +28,10 @@ class CpuEncoder:
     def __init__(self, bundle: Bundle, library: CpuLibrary) -> None:
         manifest = bundle.manifest
         self.dtype = np.dtype(np.float16 if manifest.precision == "fp16" else np.float32)
-        self._width, self._style = manifest.encoder.d_model, manifest.cells.value_style
+        self._width, self._style = manifest.encoder_shape.d_model, manifest.cell_input.value_style
         coarse = manifest.precision in ("int8", "int4") and library.instruction_set == "avx512bf16"
         source, attention = onnx_weights(bundle.path(ENCODER)), Kind.BRAIN if coarse else Kind.FLOAT
-        self._weights = EncoderWeights(source, library, manifest.encoder, self._style, attention)
+        self._weights = EncoderWeights(source, library, manifest.encoder_shape, self._style, attention)
         self._native = NativeEncoder(library, self._weights.shape)
 
     def encode(self, batch: TokenBatch) -> Encoded:

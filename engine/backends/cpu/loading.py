@@ -16,7 +16,7 @@ from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
 from cellscribe.engine.bundle.onnx_weights import onnx_weights
 from cellscribe.engine.errors import BundleError
 from cellscribe.kernels.cpu_library import CpuLibrary, Kind, PackedWeight, pointer
-from cellscribe.kernels.cpu_structs import CpuCross, CpuDecoder, CpuLayer
+from cellscribe.kernels.cpu_structs import SILU, CpuCross, CpuDecoder, CpuLayer
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -37,6 +37,11 @@ class NativeDecoder:
 
     def __init__(self, struct: CpuDecoder, embedding: Array, keeps: list[Any]) -> None:
         self.struct, self.embedding, self._keeps = struct, embedding, keeps
+
+    @property
+    def memory_kind(self) -> Kind:
+        """How memories of cells are kept."""
+        return Kind(self.struct.memory_kind)
 
     @property
     def bytes_per_step(self) -> int:
@@ -93,6 +98,11 @@ class DecoderLoader:
             cos=pointer(cos),
             sin=pointer(sin),
             eps=eps,
+            activation=SILU,
+            is_gated=1,
+            rotary_width=shape.d_head,
+            window_every=1,
+            score_scale=shape.d_head**-0.5,
         )
         self.keeps.append(layers)
         return NativeDecoder(struct, embedding, self.keeps)

@@ -115,6 +115,23 @@ class Passes:
         self._check(self._run(self._handle, ctypes.byref(call)))
         return logits, evidence, attention
 
+    def states(self, x: Floats, slots: Ints, positions: Ints) -> Floats:
+        """Run rows x [n, d] (overwritten) through all layers; their last states [n, d], normed."""
+        found, chosen = np.empty_like(x), np.arange(len(x))
+        call = CpuCall(
+            rows=len(x),
+            outputs=len(x),
+            slots=pointer(slots),
+            positions=pointer(positions),
+            chosen=pointer(chosen),
+            x=pointer(x),
+            first_layer=0,
+            last_layer=self.shape.n_layers,
+            states=pointer(found),
+        )
+        self._check(self._run(self._handle, ctypes.byref(call)))
+        return found
+
     def _check(self, code: Any) -> None:
         if code:
             raise RoomError("the CPU ran out of memory; choose a smaller --batch-size (batch_size).")
@@ -253,6 +270,10 @@ class CpuSlots:
         return self._choose(slots, logits, evidence, attention)
 
     def _fill(self, one: Admission) -> None:
+        if len(one.mask) > self._plan.num_genes:
+            raise ValueError(
+                f"a cell of {len(one.mask)} genes is beyond the {self._plan.num_genes} that slots were opened for"
+            )
         genes = np.flatnonzero(one.mask)
         memory = np.asarray(one.memory, np.float32)[genes]
         if not len(genes):  # nothing to attend to: every position alike, to nothing

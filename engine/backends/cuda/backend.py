@@ -94,7 +94,7 @@ class CudaBackend:
     @cached_property
     def _encoder(self) -> Encoder:
         weights = load_encoder(self.bundle, self._torch, self._device)
-        return Encoder(weights, self._ops, self.bundle.manifest.encoder.n_heads)
+        return Encoder(weights, self._ops, self.bundle.manifest.encoder_shape.n_heads)
 
     @cached_property
     def _decoder(self) -> Decoder:
@@ -174,7 +174,7 @@ def shape_problems(bundle: Bundle) -> tuple[str, ...]:
     manifest = bundle.manifest
     if manifest.gpu_problem:
         return (manifest.gpu_problem,)
-    widths = {"encoder": manifest.encoder.d_model // manifest.encoder.n_heads}
+    widths = {"encoder": manifest.encoder_shape.d_model // manifest.encoder_shape.n_heads}
     if manifest.decoder is not None:
         widths["decoder"] = manifest.decoder.d_head
     cross = manifest.cross_attention

@@ -58,7 +58,7 @@ def slot_budget(manifest: Manifest, plan: SlotPlan, prompt_cells: int) -> Budget
     tokens), the cells that wait for a slot, and the chunk of cells that is being encoded.
     """
     counted = budget(replace(manifest, precision="fp16"), plan, with_weights=False, cells_ahead=CELLS_AHEAD + _CHUNK)
-    encoder = manifest.encoder
+    encoder = manifest.encoder_shape
     chunk = _CHUNK * plan.num_genes * _HALF * (7 * encoder.d_model + encoder.d_ffn)
     shape, cross, prompt = manifest.decoder, manifest.cross_attention, manifest.prompt
     if shape is None or cross is None or prompt is None:

@@ -105,7 +105,7 @@ def load_encoder(bundle: Bundle, torch: Any, device: Any) -> EncoderWeights:
     """Read the encoder of a bundle."""
     placer = Placer(onnx_weights(bundle.path(ENCODER)), torch, device)
     layers = []
-    for i in range(bundle.manifest.encoder.n_layers):
+    for i in range(bundle.manifest.encoder_shape.n_layers):
         at = f"encoder.layers.{i}"
         layers.append(
             EncoderLayerWeights(
@@ -122,7 +122,7 @@ def load_encoder(bundle: Bundle, torch: Any, device: Any) -> EncoderWeights:
             )
         )
     genes = _normed_table(placer, "encoder.genes")
-    style = bundle.manifest.cells.value_style
+    style = bundle.manifest.cell_input.value_style
     if style == "category":
         return EncoderWeights(genes, tuple(layers), table=_normed_table(placer, "encoder.values"))
     if style == "scaling":

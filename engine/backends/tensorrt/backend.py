@@ -166,7 +166,7 @@ class TensorRTBackend:
                         f"{self.plan} holds {self.plan.recipe.genes} tokens per cell and a cell has {genes}; build one "
                         f"with {build_command(self.bundle, f'--genes {genes}', home=self.plan.folder.parent)}."
                     )
-                width = self.bundle.manifest.encoder.d_model
+                width = self.bundle.manifest.encoder_shape.d_model
                 self._encoder = Encoder(self._torch, self._device, self._engine(plan, ENCODER), plan, width)
             return self._encoder
 

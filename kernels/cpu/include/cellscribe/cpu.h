@@ -27,11 +27,17 @@ typedef struct {
   void* qkv; /* d -> (H + 2 K) D */
   void* out;
   const float* norm2;
-  void* gate_up; /* d -> 2 f */
+  void* gate_up; /* d -> 2 f, or d -> f without a gate */
   void* down;
   float eps1, eps2;
+  const float* shift1; /* [d] of a layer norm, or NULL */
+  const float* shift2;
+  const float* post1; /* [d], RMS norms of what attention and feed-forward add, or NULL */
+  const float* post2;
   cellscribe_cpu_cross cross; /* of layers from n_lower on */
 } cellscribe_cpu_layer;
+
+enum { CELLSCRIBE_SILU = 0, CELLSCRIBE_GELU = 1, CELLSCRIBE_GELU_TANH = 2 };
 
 typedef struct {
   int64_t d_model, n_layers, n_lower, n_heads, n_kv_heads, d_head, d_ffn, vocab_size;
@@ -40,9 +46,16 @@ typedef struct {
   const cellscribe_cpu_layer* layers;
   const float* norm;
   void* head;
-  const float* cos; /* [positions, D / 2] */
+  const float* cos; /* [positions, R / 2] */
   const float* sin;
   float eps;
+  const float* shift;     /* [d] of the last norm, where it is a layer norm */
+  int64_t is_layer_norm;  /* all norms but `post1` and `post2` */
+  int64_t activation, is_gated;
+  int64_t is_parallel;    /* attention and feed-forward read the same input */
+  int64_t rotary_width;   /* R: the first numbers of a head, halves turned against each other; 0: none */
+  int64_t window, window_every; /* layers 0, every, 2 every, .. see only so many positions; 0: none does */
+  float score_scale, attention_cap, logits_cap; /* cap * tanh(x / cap); 0: none */
 } cellscribe_cpu_decoder;
 
 /* New tokens: rows of one slot follow each other in rising position. `outputs` of the rows give logits. */
@@ -57,5 +70,6 @@ typedef struct {
   float* evidence;           /* [outputs, genes] or NULL */
   float* attention;          /* [outputs, L, H, genes] or NULL */
   int64_t genes;
+  float* states;             /* [outputs, d], normed, or NULL */
 } cellscribe_cpu_call;
 #endif

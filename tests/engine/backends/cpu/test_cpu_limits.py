@@ -45,3 +45,26 @@ def test_more_slots_than_memory_holds_is_a_sentence(tiny_bundle: Path, monkeypat
     opened = CpuBackend(open_bundle(tiny_bundle), threads=1)
     with pytest.raises(RoomError, match=r"^64 slots need \d+\.\d GB and 0\.0 GB are free; choose a smaller --batch"):
         opened.open_slots(SlotPlan(64, 61, 8, Sampling()))
+
+
+@pytest.mark.parametrize("name", ["tiny_bundle", "tiny_bundle_materialised", "tiny_bundle_int8", "tiny_bundle_int4"])
+def test_the_room_of_a_slot_is_what_the_library_takes(name: str, request: pytest.FixtureRequest) -> None:
+    opened = CpuBackend(open_bundle(request.getfixturevalue(name)), threads=1)
+    manifest = opened.bundle.manifest
+    assert manifest.decoder is not None
+    assert manifest.cross_attention is not None
+    assert manifest.prompt is not None
+    slots = opened.open_slots(SlotPlan(3, 61, 8, Sampling()))
+    each = backend.slot_bytes(manifest.decoder, len(manifest.prompt.token_ids) + 8)
+    each += backend.attended_bytes(manifest.cross_attention, manifest.decoder, opened.decoder.memory_kind, 61)
+    assert slots.bytes == 4 * each  # one more holds the prompt
+
+
+def test_as_many_slots_as_fit_are_named(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = CpuBackend(open_bundle(tiny_bundle), threads=1)
+    each = opened.open_slots(SlotPlan(1, 61, 8, Sampling())).bytes // 2
+    monkeypatch.setattr(backend, "available_memory", lambda: 6 * each + 1)
+    with pytest.raises(RoomError) as caught:
+        opened.open_slots(SlotPlan(64, 61, 8, Sampling()))
+    assert caught.value.num_fitting == 5
+    opened.open_slots(SlotPlan(5, 61, 8, Sampling()))

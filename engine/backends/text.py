@@ -1,0 +1,72 @@
+"""What backends of families without an encoder do: prompts of their own in, texts and vectors out.
+
+The scheduler drives these slots as it drives those of :mod:`cellscribe.engine.backends.base`: only what a slot is
+filled with differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cellscribe.engine.backends.base import Floats, Ints, Slots
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.decode.labels import LabelTrie
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.types import Sampling
+
+
+@dataclass(frozen=True)
+class TextPlan:
+    """How slots are laid out for a run.
+
+    `longest_prompt`, `max_new_tokens` and, where texts are labels, the tokens of the `longest_label` size the caches;
+    `prefix` holds the tokens that all prompts begin with, which are computed once. Further as
+    :class:`cellscribe.engine.backends.base.SlotPlan`.
+    """
+
+    num_slots: int
+    longest_prompt: int
+    max_new_tokens: int
+    sampling: Sampling
+    eos_ids: frozenset[int] = frozenset()
+    prefix: tuple[int, ...] = ()
+    longest_label: int = 0
+    forced: bool = False
+    may_guess: bool = True
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """One prompt for one slot: its key, its tokens int64 [P], and the labels its text must be one of, if any."""
+
+    slot: int
+    key: int
+    tokens: Ints
+    labels: LabelTrie | None = None
+
+
+class TextBackend(Protocol):
+    """Runs decoder.onnx of one bundle on one device."""
+
+    @property
+    def device(self) -> str:
+        """Device and provider in words."""
+
+    def open_text_slots(self, plan: TextPlan) -> Slots:
+        """Allocate the slots of a run."""
+
+    def embed_prompts(self, prompts: Sequence[Ints]) -> Floats:
+        """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
+
+
+def check_room(bundle: Bundle, longest_prompt: int, max_new_tokens: int) -> None:
+    """Raise InputError when prompt and text do not fit the decoder's positions."""
+    shape = bundle.manifest.decoder
+    assert shape is not None
+    if longest_prompt + max_new_tokens > shape.max_positions:
+        raise InputError(
+            f"a prompt of {longest_prompt} tokens and {max_new_tokens} new ones do not fit the {shape.max_positions} "
+            f"positions of {bundle.name}; name fewer genes or cells, or ask for fewer tokens."
+        )
