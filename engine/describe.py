@@ -176,7 +176,7 @@ class CellFeed:
         self._rows = rows
         self._index = {int(row): i for i, row in enumerate(rows)}
         self._names = source.obs_names
-        self.embeddings = np.full((len(rows), bundle.manifest.encoder.d_model), np.nan, np.float32)
+        self.embeddings = np.full((len(rows), bundle.manifest.encoder_shape.d_model), np.nan, np.float32)
         self.failures: dict[int, Description] = {}
 
     def __iter__(self) -> Iterator[Asked]:

@@ -79,7 +79,7 @@ def real_cells(bundle: Bundle, path: Path | None, num_cells: int = NUM_CELLS) ->
     chosen = path or packaged_cells()
     try:
         with open_cells(chosen) as source:
-            tokenizer = CellTokenizer(bundle.manifest.cells, bundle.vocabulary, source)
+            tokenizer = CellTokenizer(bundle.manifest.cell_input, bundle.vocabulary, source)
             rows = np.arange(min(num_cells, source.n_cells))
             (batch,) = tokenizer.batches(rows=rows, batch_cells=num_cells)
     except InputError as error:

@@ -72,7 +72,7 @@ class SourceModel:
         backend: str | Backend = "auto",
         plans: Path | None = None,
     ) -> None:
-        if bundle.manifest.cells.selection != "hvg" and (hvg is not None or hvg_flavor is not None):
+        if bundle.manifest.cell_input.selection != "hvg" and (hvg is not None or hvg_flavor is not None):
             raise UsageError(f"the bundle {bundle.name} chooses its genes itself; leave the gene list and flavour out.")
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}; choose at least 1.")
@@ -200,7 +200,7 @@ class SourceModel:
         if self._matched is None or self._matched[0] is not source:
             manifest = self.bundle.manifest
             made = CellTokenizer(
-                manifest.cells,
+                manifest.cell_input,
                 self.bundle.vocabulary,
                 source,
                 seed=self._seed,

@@ -10,19 +10,37 @@ from typing import Annotated
 
 import typer
 
+from cellscribe.cli.annotate import annotate
+from cellscribe.cli.ask import ask
 from cellscribe.cli.bench import bench
 from cellscribe.cli.build import build as build_plans
+from cellscribe.cli.c2s import app as c2s
 from cellscribe.cli.demo import demo
 from cellscribe.cli.describe import describe
 from cellscribe.cli.doctor import doctor
 from cellscribe.cli.embed import embed
 from cellscribe.cli.export import export
+from cellscribe.cli.generate import generate
 from cellscribe.cli.guard import DEBUG_VARIABLE
 from cellscribe.cli.inspect import inspect
 from cellscribe.cli.quantize import quantize
 from cellscribe.cli.verify import verify
 
-_COMMANDS = (demo, describe, embed, export, quantize, build_plans, verify, bench, inspect, doctor)
+_COMMANDS = (
+    demo,
+    describe,
+    annotate,
+    ask,
+    generate,
+    embed,
+    export,
+    quantize,
+    build_plans,
+    verify,
+    bench,
+    inspect,
+    doctor,
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -61,6 +79,7 @@ def build() -> typer.Typer:
     app.callback()(_options)
     for command in _COMMANDS:
         app.command()(command)
+    app.add_typer(c2s(), name="c2s")
     return app
 
 

@@ -16,6 +16,7 @@ class Family(StrEnum):
 
     lingocell = "lingocell"
     scgpt = "scgpt"
+    c2s = "c2s"
 
 
 class Precision(StrEnum):

@@ -12,7 +12,8 @@ from cellscribe.cli.guard import guarded
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cellscribe.engine.bundle.manifest import Manifest, Parity
+    from cellscribe.engine.bundle.figures import Parity, TextParity
+    from cellscribe.engine.bundle.manifest import Manifest
 
 
 @guarded
@@ -34,17 +35,23 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "family", manifest.family
     yield "tasks", ", ".join(manifest.tasks)
     yield "precision", manifest.precision
-    yield "cells", _sizes(manifest.cells)
-    yield "encoder", _sizes(manifest.encoder)
-    if manifest.decoder is not None:
-        yield "decoder", _sizes(manifest.decoder)
-    if manifest.cross_attention is not None:
-        yield "cross-attention", _sizes(manifest.cross_attention)
+    for name, part in (
+        ("cells", manifest.cells),
+        ("sentences", manifest.sentences),
+        ("encoder", manifest.encoder),
+        ("decoder", manifest.decoder),
+        ("style", manifest.style),
+        ("cross-attention", manifest.cross_attention),
+    ):
+        if part is not None:
+            yield name, _sizes(part)
     if manifest.prompt is not None:
         yield "prompt", f"{len(manifest.prompt.token_ids)} tokens"
         yield "", manifest.prompt.text.strip()
     if manifest.parity is not None:
         yield "parity", _parity(manifest.parity)
+    if manifest.text_parity is not None:
+        yield "parity", _text_parity(manifest.text_parity)
     if manifest.quality is not None:
         yield "against fp32", manifest.quality.words()
     yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
@@ -61,6 +68,14 @@ def _parity(parity: Parity) -> str:
     parts = [f"{parity.cells} cells ({parity.source})", f"memory within {parity.memory_max_error:.1e}"]
     if parity.logits_max_error is not None:
         parts.append(f"logits within {parity.logits_max_error:.1e}")
+    if parity.greedy_agreement is not None:
+        parts.append(f"{100 * parity.greedy_agreement:.2f} % of {parity.tokens:,} greedy tokens equal")
+    return "; ".join(parts)
+
+
+def _text_parity(parity: TextParity) -> str:
+    parts = [f"{parity.prompts} prompts ({parity.source})", f"logits within {parity.logits_max_error:.1e}"]
+    parts.append(f"embeddings within {parity.embedding_max_error:.1e}")
     if parity.greedy_agreement is not None:
         parts.append(f"{100 * parity.greedy_agreement:.2f} % of {parity.tokens:,} greedy tokens equal")
     return "; ".join(parts)

@@ -92,6 +92,33 @@ FlavorOption = Annotated[
 ]
 
 
+OrganismOption = Annotated[str, typer.Option("--organism", help="As prompts name it.")]
+SentenceOption = Annotated[
+    int | None,
+    typer.Option("--genes-per-cell", min=1, help="Genes of a sentence; the bundle's without it.", show_default=False),
+]
+TemplatesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--templates", metavar="JSON", help="Prompts in place of ours: {task: {prompts, answer}}.", show_default=False
+    ),
+]
+TemplateOption = Annotated[
+    str, typer.Option("--template", metavar="N|draw", help="Which prompt of a task, or one drawn for every cell.")
+]
+
+
+def template_number(text: str) -> int | None:
+    """Return the number of a prompt, None for "draw"."""
+    from cellscribe.engine.errors import UsageError
+
+    if text == "draw":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"--template is {text!r}; give the number of a prompt, from 0 on, or draw.")
+    return int(text)
+
+
 def bundle_folder(name: str) -> Path:
     """Return the folder of a bundle; "demo" is the packaged one, unless a folder has that name."""
     if name != "demo" or Path(name).is_dir():

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.labels import Labelled
 from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.types import Description
@@ -55,10 +56,13 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
     Returns
     -------
     obs: ``<key>_description``, ``_status`` (ok, failed: why, not run), ``_num_tokens``, ``_mean_logprob``,
-    ``_grounding``. obsm: ``X_<key>`` (NaN where not run), ``<key>_top_genes`` (columns of var, or of raw.var where raw
-    was read: ``uns[<key>]["top_genes_of"]``; -1 for none), ``<key>_top_gene_weights`` (0 for none). uns: ``<key>``
-    with settings and gene report, or ``<key>_embedding`` of a run that only embedded; for pools also ``pooled_by``,
-    ``pools`` (a data frame) and ``pool_embeddings``. What a run does not hold is left out.
+    ``_grounding``; of annotated cells ``<key>_label``, ``_score`` and ``_status`` instead, with ``_margin`` and
+    ``_cell_ontology_term_id`` where they are known. obsm: ``X_<key>`` (NaN where not run), ``<key>_top_genes``
+    (columns of var, or of raw.var where raw was read: ``uns[<key>]["top_genes_of"]``; -1 for none),
+    ``<key>_top_gene_weights`` (0 for none), ``<key>_label_scores`` [n_cells, L] where all labels were scored, in the
+    order of ``uns[<key>]["labels"]``. uns: ``<key>`` with settings and gene report, or ``<key>_embedding`` of a run
+    that only embedded; for pools also ``pooled_by``, ``pools`` (a data frame) and ``pool_embeddings``. What a run does
+    not hold is left out.
 
     Raises
     ------
@@ -70,6 +74,10 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
     per_cell = [run.descriptions[place] if place >= 0 else _BLANK for place in result_of] if run.descriptions else []
     obs = _obs(per_cell, key) if per_cell else {}
     obsm = _top_genes(per_cell, key)
+    if run.labels is not None:
+        obs = _label_obs(run.labels, per_cell, result_of, key)
+        if run.labels.scores is not None:
+            obsm[f"{key}_label_scores"] = _spread(run.labels.scores, result_of)
     if run.embeddings is not None and not run.pooled_by:
         obsm[f"X_{key}"] = _spread(run.embeddings, result_of)
     genes = (f"{key}_top_genes", f"{key}_top_gene_weights")
@@ -96,6 +104,24 @@ def _obs(cells: list[Description], key: str) -> dict[str, npt.NDArray[np.generic
     }
 
 
+def _label_obs(
+    found: Labelled, cells: list[Description], result_of: npt.NDArray[np.int64], key: str
+) -> dict[str, npt.NDArray[np.generic] | pd.Categorical]:
+    def spread(texts: tuple[str, ...]) -> npt.NDArray[np.object_]:
+        return np.array([texts[place] or None if place >= 0 else None for place in result_of], dtype=object)
+
+    obs: dict[str, npt.NDArray[np.generic] | pd.Categorical] = {
+        f"{key}_label": pd.Categorical(spread(found.chosen)),
+        f"{key}_score": _spread(found.score[:, None], result_of)[:, 0],
+        f"{key}_status": pd.Categorical(np.array([one.status for one in cells], dtype=object)),
+    }
+    if found.margin is not None:
+        obs[f"{key}_margin"] = _spread(found.margin[:, None], result_of)[:, 0]
+    if found.labels is not None and found.labels.has_terms:
+        obs[f"{key}_cell_ontology_term_id"] = pd.Categorical(spread(found.term_ids))
+    return obs
+
+
 def _top_genes(cells: list[Description], key: str) -> dict[str, npt.NDArray[np.generic]]:
     most = max((len(one.top_genes.columns) for one in cells), default=0)
     if not most:
@@ -116,6 +142,8 @@ def _spread(vectors: npt.NDArray[np.float32], result_of: npt.NDArray[np.int64]) 
 
 def _uns(run: Run) -> dict[str, object]:
     entries = plain({**run.settings, "gene_report": dict(run.gene_report)})
+    if run.labels is not None and run.labels.labels is not None:
+        entries["labels"] = np.array(run.labels.labels.names, dtype=object)
     if run.pooled_by:
         frame = to_frame(run)
         lists = [name for name in ("top_genes", "top_gene_weights", "named_genes") if name in frame]

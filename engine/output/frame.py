@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from cellscribe.engine.labels import Labelled
 from cellscribe.engine.output.run import Run
 
 
@@ -16,11 +19,14 @@ def to_frame(run: Run) -> pd.DataFrame:
     A frame indexed by cell id (``cell_id``; for pools the obs column's name) with the columns ``description``,
     ``status``, ``num_tokens``, ``mean_logprob``, ``latency_ms``, ``finish_reason``, ``grounding``, ``top_genes``,
     ``top_gene_weights`` and ``named_genes`` (lists), and ``num_cells`` for pools. A run that only embedded has the
-    columns ``embedding_0`` to ``embedding_<d-1>`` instead.
+    columns ``embedding_0`` to ``embedding_<d-1>`` instead; one that annotated has ``label``, ``score``, ``status``, and
+    ``margin``, ``cell_ontology_term_id`` and ``score of <label>`` where they are known.
     """
     index = pd.Index(list(run.names), name=run.pooled_by or "cell_id", dtype=object)
     if not run.descriptions:
         return _embedding_frame(run, index)
+    if run.labels is not None:
+        return _label_frame(run, run.labels, index)
     every = run.descriptions
     frame = pd.DataFrame(
         {
@@ -39,6 +45,20 @@ def to_frame(run: Run) -> pd.DataFrame:
     if run.pool_of is not None:
         frame["num_cells"] = np.bincount(run.pool_of[run.pool_of >= 0], minlength=len(every)).astype(np.int64)
     return frame.set_index(index)
+
+
+def _label_frame(run: Run, found: Labelled, index: pd.Index[str]) -> pd.DataFrame:
+    columns: dict[str, Any] = {"label": pd.Series(found.chosen, dtype=object), "score": found.score.astype(np.float64)}
+    if found.margin is not None:
+        columns["margin"] = found.margin.astype(np.float64)
+    if found.labels is not None and found.labels.has_terms:
+        columns["cell_ontology_term_id"] = pd.Series(found.term_ids, dtype=object)
+    columns["status"] = pd.Series([one.status for one in run.descriptions], dtype=object)
+    if found.scores is not None and found.labels is not None:
+        columns |= {
+            f"score of {name}": found.scores[:, i].astype(np.float64) for i, name in enumerate(found.labels.names)
+        }
+    return pd.DataFrame(columns).set_index(index)
 
 
 def _embedding_frame(run: Run, index: pd.Index[str]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.labels import Labelled
 from cellscribe.engine.types import AttentionRecord, Description
 
 NUM_NAMED_CELLS = 3  # cells named in a sentence about failures
@@ -47,6 +48,8 @@ class Run:
         A sentence about the run that is no failure (fewer slots than asked for); empty when there is none.
     why_lost
         For a run that only embedded: why a result, by its place, has no vector, where more is known than that.
+    labels
+        The labels of the results where they were annotated; the descriptions then say what was written and how it went.
     """
 
     rows: npt.NDArray[np.int64] = field(default_factory=_no_rows)
@@ -60,6 +63,7 @@ class Run:
     cell_ids: tuple[str, ...] = ()
     notice: str = ""
     why_lost: Mapping[int, str] = field(default_factory=dict)
+    labels: Labelled | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,7 +99,7 @@ class Run:
         for one in self.failed:
             reasons.setdefault(one.status.removeprefix("failed: "), []).append(one.cell_id)
         details = "; ".join(f"{why} ({_some(names)})" for why, names in reasons.items())
-        verb = "described" if self.descriptions else "embedded"
+        verb = "annotated" if self.labels else "described" if self.descriptions else "embedded"
         return f"{len(self.failed):,} of {count(len(self.names), self.noun)} could not be {verb}: {details}."
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from cellscribe.engine.bundle.figures import Parity
 from cellscribe.engine.bundle.integrity import record
-from cellscribe.engine.bundle.manifest import Parity
 from cellscribe.engine.errors import BundleError
 from cellscribe.engine.verify import TOLERANCES, parity_failures, require_parity, verify_bundle
 

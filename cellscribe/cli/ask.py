@@ -1,0 +1,65 @@
+"""``cellscribe ask``: questions about cells and groups of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellscribe.cli import options
+from cellscribe.cli.guard import guarded
+
+
+@guarded
+def ask(
+    cells: options.CellsArgument,
+    question: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[QUESTION]",
+            help="In your own words; {cell_sentence} stands for a cell's genes.",
+            show_default=False,
+        ),
+    ] = None,
+    bundle: Annotated[str, typer.Option("--bundle", metavar="DIR", help="Bundle folder that answers.")] = "",
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="A task of the templates instead of a question.", show_default=False),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="COLUMN", help="Ask about groups of obs, not single cells.", show_default=False),
+    ] = None,
+    group_cells: Annotated[int, typer.Option("--cells", help="Cells of a group in one prompt, 5 to 20.")] = 10,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=TEXT", help="More values for the prompt.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT", help="Result: .csv, .jsonl or .parquet.")
+    ] = None,
+    organism: options.OrganismOption = "human",
+    num_genes: options.SentenceOption = None,
+    templates: options.TemplatesOption = None,
+    template: options.TemplateOption = "0",
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 64,
+    batch_size: options.BatchOption = 8,
+    seed: Annotated[int, typer.Option("--seed", help="Key of the draws.")] = 0,
+    layer: options.LayerOption = None,
+    input_: options.InputOption = options.Values.auto,
+    limit: options.LimitOption = None,
+    backend: options.BackendOption = options.BackendChoice.auto,
+    threads: options.ThreadsOption = None,
+    quiet: options.QuietOption = False,
+) -> int:
+    """Ask about every cell, or about groups of cells; answers go to the terminal, or to a file."""
+    from cellscribe.cli.asking import AskJob, ask_file
+    from cellscribe.engine.text_model import TextSettings
+
+    settings = TextSettings(organism, num_genes, options.template_number(template), seed)
+    job = AskJob(
+        cells, bundle, question, task, by, group_cells, tuple(values or ()), output, settings, templates,
+        max_new_tokens, batch_size, layer, input_.value, limit, backend.value, threads, quiet,
+    )  # fmt: skip
+    return ask_file(job)

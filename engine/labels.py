@@ -1,0 +1,117 @@
+"""Lists of labels, with Cell Ontology ids where they are known, and what was decided by them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.errors import InputError
+
+TERM = re.compile(r"CL:\d{7}")
+SUFFIXES = (".txt", ".tsv", ".json")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names of labels, and their Cell Ontology ids ("" where none was given)."""
+
+    names: tuple[str, ...]
+    term_ids: tuple[str, ...]
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether any id was given."""
+        return any(self.term_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The labels of N cells.
+
+    Parameters
+    ----------
+    labels
+        What could be chosen; None where answers were free.
+    chosen
+        The label of each cell, "" where it failed.
+    score
+        How likely it was among the labels (0..1), or by itself where answers were free; float32 [N].
+    margin
+        How far the next label's score lies below, float32 [N]; None where only the best was worked out.
+    scores
+        Of all labels, float32 [N, L]; None likewise.
+    """
+
+    labels: Labels | None
+    chosen: tuple[str, ...]
+    score: npt.NDArray[np.float32]
+    margin: npt.NDArray[np.float32] | None = None
+    scores: npt.NDArray[np.float32] | None = None
+
+    @property
+    def term_ids(self) -> tuple[str, ...]:
+        """The Cell Ontology id of each cell's label, "" where there is none."""
+        found = {} if self.labels is None else dict(zip(self.labels.names, self.labels.term_ids, strict=True))
+        return tuple(found.get(name, "") for name in self.chosen)
+
+
+def read_labels(path: Path) -> Labels:
+    """Read labels.
+
+    Parameters
+    ----------
+    path
+        ``.txt``, ``.tsv``: a label a line, a tab and a Cell Ontology id after it on request; lines that begin with #
+        are left out. ``.json``: a list of labels, or a mapping of labels to ids (null for none).
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, holds no label, one twice, or an id that is none.
+    """
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path} has no ending that is understood; labels are read from {', '.join(SUFFIXES)}.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        pairs = _of_json(text) if path.suffix == ".json" else _of_lines(text)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; check the name.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as labels ({error}); give one a line.") from error
+    if not pairs:
+        raise InputError(f"{path} holds no labels; give one a line.")
+    names = [name for name, _ in pairs]
+    double = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if double is not None:
+        raise InputError(f"{path} has the label {double!r} twice; give each once.")
+    wrong = next((term for _, term in pairs if term and not TERM.fullmatch(term)), None)
+    if wrong is not None:
+        raise InputError(f"{path} gives the id {wrong!r}, which is none of the Cell Ontology; write it as CL:0000236.")
+    return Labels(tuple(names), tuple(term for _, term in pairs))
+
+
+def _of_lines(text: str) -> list[tuple[str, str]]:
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    pairs = [line.partition("\t") for line in lines]
+    return [(name.strip(), term.strip()) for name, _, term in pairs]
+
+
+def _of_json(text: str) -> list[tuple[str, str]]:
+    raw = json.loads(text)
+    if isinstance(raw, list):
+        raw = dict.fromkeys(raw) if len({str(one) for one in raw}) == len(raw) else _twice(raw)
+    if not isinstance(raw, dict) or not all(isinstance(name, str) and name.strip() for name in raw):
+        raise ValueError("it is neither a list nor a mapping of labels")
+    if not all(term is None or isinstance(term, str) for term in raw.values()):
+        raise ValueError("an id is no text")
+    return [(name.strip(), (term or "").strip()) for name, term in raw.items()]
+
+
+def _twice(raw: list[object]) -> dict[str, None]:
+    double = next(one for i, one in enumerate(raw) if one in raw[:i])
+    raise ValueError(f"{double!r} is there twice")

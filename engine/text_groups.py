@@ -1,0 +1,208 @@
+"""Tasks about groups of cells, and cells that are written: what is put into their prompts, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.errors import InputError, UsageError
+from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
+from cellscribe.engine.sentences.genes import SentenceGenes
+from cellscribe.engine.sentences.inverse import Inverse
+from cellscribe.engine.sentences.read import cells_of
+from cellscribe.engine.sentences.templates import fields_of, fill
+from cellscribe.engine.text_model import Answer, Progress, TextModel
+from cellscribe.engine.types import Sampling
+
+Rows = npt.NDArray[np.int64]
+
+MIN_CELLS, MAX_CELLS = 5, 20  # of a group in one prompt
+_DRAW = 14  # stream of the draws that choose the cells of a group
+_TOKENS_PER_GENE = 8
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that are asked about together: a name, and rows int64 [n] of the source."""
+
+    name: str
+    rows: Rows
+
+
+def groups_of(source: CellSource, column: str, num_cells: int, seed: int = 0) -> tuple[Group, ...]:
+    """Return up to `num_cells` cells, drawn by name, of every value of an obs column.
+
+    Raises
+    ------
+    UsageError
+        For a number of cells that no prompt takes.
+    InputError
+        When the column is missing, or a group has fewer cells than a prompt takes.
+    """
+    if not MIN_CELLS <= num_cells <= MAX_CELLS:
+        raise UsageError(f"{num_cells} cells of a group are asked for; choose from {MIN_CELLS} to {MAX_CELLS}.")
+    values = source.obs_column(column).astype(object)
+    names = values[values.notna()].map(str)
+    drawn = uniforms(stream_keys(seed, cell_keys(source.obs_names), _DRAW), np.zeros(source.n_cells, np.int64))
+    found = []
+    for name in pd.unique(names):
+        rows = np.flatnonzero((values.map(str) == name).to_numpy() & values.notna().to_numpy())
+        if len(rows) < MIN_CELLS:
+            raise InputError(
+                f"the group {name!r} of {column} has {len(rows)} cells and a prompt takes at least {MIN_CELLS}; "
+                "leave such groups out, or choose a coarser column."
+            )
+        found.append(Group(str(name), np.sort(rows[np.argsort(drawn[rows], kind="stable")[:num_cells]])))
+    if not found:
+        raise InputError(f"the obs column {column} of {source.name} names no group; choose another column.")
+    return tuple(found)
+
+
+def about_groups(
+    model: TextModel,
+    source: CellSource,
+    groups: Sequence[Group],
+    task: str,
+    *,
+    values: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+    max_new_tokens: int = 128,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> tuple[Answer, ...]:
+    """Answer a task about every group; see :meth:`TextModel.about_cells`."""
+    prompts = []
+    for group in groups:
+        _, sentences = model.sentences(source, group.rows)
+        own = {"cell_sentences": "\n".join(one for one in sentences if one), "num_cells": len(group.rows)}
+        prompts.append(fill_task(model, task, group.name, {**(values or {}), **own}))
+    names = [group.name for group in groups]
+    return model.answers(
+        names, prompts, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
+        progress=progress,
+    )  # fmt: skip
+
+
+def fill_task(model: TextModel, task: str, key: str, values: Mapping[str, Any]) -> str:
+    """Fill the prompt of a task."""
+    shared = {"organism": model.settings.organism, "num_genes": model.num_genes}
+    return fill(model.task(task).prompt(model.settings.template, key, model.settings.seed), shared, values).text
+
+
+def ask_cells(
+    model: TextModel,
+    source: CellSource,
+    question: str,
+    *,
+    rows: Rows | None = None,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+    max_new_tokens: int = 64,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> tuple[Answer, ...]:
+    """Put a question in a user's own words about every cell.
+
+    Parameters
+    ----------
+    question
+        Its ``{cell_sentence}`` becomes the cell's genes; without one they are put before it.
+
+    Raises
+    ------
+    UsageError
+        When the question is empty, or names another value in braces.
+    """
+    if not question.strip():
+        raise UsageError("the question is empty; write one.")
+    try:
+        is_whole = "cell_sentence" in fields_of(question)
+    except ValueError as error:
+        raise UsageError(f"the question has odd braces ({error}); write {{{{ for one.") from error
+    prompt = (
+        question if is_whole else "Genes of one {organism} cell, most expressed first: {cell_sentence}\n" + question
+    )
+    names, sentences = model.sentences(source, rows)
+    shared = {"organism": model.settings.organism, "num_genes": model.num_genes}
+    texts = [fill(prompt, shared, {"cell_sentence": one}).text for one in sentences]
+    empty = {i: "no gene is expressed in it" for i, one in enumerate(sentences) if not one}
+    return model.answers(
+        names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
+        progress=progress,
+    )  # fmt: skip
+
+
+def write_cells(
+    model: TextModel,
+    count: int,
+    genes: SentenceGenes,
+    line: Inverse,
+    *,
+    cell_type: str | None = None,
+    sampling: Sampling | None = None,
+    max_new_tokens: int | None = None,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> tuple[AnnData, str]:
+    """Let the model write cells.
+
+    Parameters
+    ----------
+    count
+        How many.
+    genes
+        Words that count as genes, the columns of the result.
+    line
+        What turns ranks into expression.
+    cell_type
+        What kind of cell; None leaves it to the model.
+    sampling
+        None draws with top-p 0.9 at temperature 0.7, keyed by the cell's number.
+    max_new_tokens
+        Longest sentence in tokens; None leaves room for all genes.
+
+    Returns
+    -------
+    Cells with log10(1 + normalised counts) in X, the sentence in obs, and what was found in the sentences, in words.
+
+    Raises
+    ------
+    UsageError
+        For fewer than one cell.
+    InputError
+        When no word of any sentence is a gene.
+    """
+    if count < 1:
+        raise UsageError(f"{count} cells are asked for; ask for at least 1.")
+    if cell_type is not None and not cell_type.strip():
+        raise UsageError("the cell type is empty; name one, or leave it out.")
+    task = "cell_generation" if cell_type is None else "conditional_cell_generation"
+    names = [f"generated_{i}" for i in range(count)]
+    values = {} if cell_type is None else {"cell_type": cell_type}
+    prompts = [fill_task(model, task, name, values) for name in names]
+    longest = max(len(one) for one in model.encode(sorted(set(prompts))))
+    room = model.context - longest
+    most = min(room, max_new_tokens or _TOKENS_PER_GENE * model.num_genes)
+    found = model.answers(
+        names, prompts, sampling=sampling or Sampling(0.9, 0.7, model.settings.seed), max_new_tokens=max(1, most),
+        batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    cells, said = cells_of(names, [one.text for one in found], genes, line)
+    if cell_type is not None:
+        cells.obs["cell_type"] = pd.Categorical([cell_type] * count)
+    cells.obs["finish_reason"] = [one.finish_reason for one in found]
+    return cells, said
+
+
+def lines_of(answers: Sequence[Answer]) -> Iterator[str]:
+    """Say answers in lines for a terminal."""
+    for one in answers:
+        yield f"{one.name}\t{one.text or one.status}"

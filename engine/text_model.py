@@ -1,0 +1,294 @@
+"""A bundle that reads cells as sentences, applied to opened cells: labels, sentences, answers and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.backends.choose import choose_text_backend
+from cellscribe.engine.backends.text import TextBackend
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.decode.labels import LabelTrie
+from cellscribe.engine.decode.scheduler import Text
+from cellscribe.engine.decode.texts import decode
+from cellscribe.engine.errors import BundleError, UsageError
+from cellscribe.engine.keyed import cell_key, cell_keys, stream_keys
+from cellscribe.engine.labels import Labelled, Labels
+from cellscribe.engine.output.run import Run
+from cellscribe.engine.sentences.genes import SentenceGenes
+from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
+from cellscribe.engine.sentences.templates import Template, fill, packaged_templates, read_templates
+from cellscribe.engine.sentences.transform import TIES
+from cellscribe.engine.text_writer import TextOptions, write_texts
+from cellscribe.engine.types import Description, Sampling
+from cellscribe.engine.versions import versions
+
+Ints = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
+Progress = Callable[[int, int, int], None]  # texts done, texts in all, tokens so far
+
+_BLOCK = 1024
+MAX_SLOTS = 512
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was written about one cell (or group, or without any): `text`, and the sum of its tokens' `logprob`."""
+
+    name: str
+    text: str
+    token_ids: tuple[int, ...]
+    logprob: float
+    finish_reason: str
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """What prompts are made with.
+
+    Parameters
+    ----------
+    organism
+        As prompts name it.
+    num_genes
+        Genes of a sentence; None takes what the bundle was trained with.
+    template
+        Which prompt of a task, from 0 on; None draws one for every cell by its name.
+    seed
+        Key of the draws that order equal values and choose prompts.
+    """
+
+    organism: str = "human"
+    num_genes: int | None = None
+    template: int | None = 0
+    seed: int = 0
+
+
+@dataclass
+class TextModel:
+    """One bundle on one device.
+
+    Parameters
+    ----------
+    bundle
+        An opened bundle of a family without an encoder.
+    backend
+        What runs it: ``auto``, ``cpu`` (our own library) or ``onnxruntime-cpu``.
+    templates
+        A file of prompts (:func:`cellscribe.engine.sentences.templates.read_templates`) in place of ours.
+    """
+
+    bundle: Bundle
+    threads: int | None = None
+    backend: str = "auto"
+    templates: Path | None = None
+    settings: TextSettings = field(default_factory=TextSettings)
+
+    def __post_init__(self) -> None:
+        manifest = self.bundle.manifest
+        if manifest.sentences is None or manifest.decoder is None:
+            raise BundleError(f"the bundle {self.bundle.name} reads no sentences; choose one of the family c2s.")
+        self._input, self.context = manifest.sentences, manifest.decoder.max_positions
+        self._backend: TextBackend = choose_text_backend(self.bundle, self.backend, self.threads)
+        self._tasks = packaged_templates() | (read_templates(self.templates) if self.templates else {})
+
+    @property
+    def device(self) -> str:
+        """Device and provider in words."""
+        return self._backend.device
+
+    @property
+    def num_genes(self) -> int:
+        """Genes of a sentence."""
+        return self.settings.num_genes or self._input.num_genes
+
+    def task(self, name: str) -> Template:
+        """Return the prompts of a task; UsageError for one that is not known."""
+        if name not in self._tasks:
+            raise UsageError(f"the task {name!r} is not known; choose from {', '.join(self._tasks)}.")
+        return self._tasks[name]
+
+    def label_trie(self, labels: Sequence[str]) -> LabelTrie:
+        """Return labels as the model writes them after a prompt; UsageError where they cannot be told apart."""
+        named = [one.strip() for one in labels]
+        if len(set(named)) != len(named):
+            double = next(one for i, one in enumerate(named) if one in named[:i])
+            raise UsageError(f"the label {double!r} is there twice; give each once.")
+        ids = [self.bundle.tokenizer.encode(f" {one}", add_special_tokens=False).ids for one in named]
+        return LabelTrie(named, ids, self._input.eos_token_ids[0])
+
+    def sentences(self, source: CellSource, rows: Rows | None = None) -> tuple[tuple[str, ...], list[str]]:
+        """Return names and sentences of cells; an empty sentence where a cell expresses nothing."""
+        wanted = np.arange(source.n_cells) if rows is None else rows
+        genes, names, texts = SentenceGenes.of_cells(source), list[str](), list[str]()
+        for block in source.blocks(wanted, _BLOCK):
+            mine = source.obs_names[block.rows]
+            keys = stream_keys(self.settings.seed, cell_keys(mine), TIES)
+            names += [str(name) for name in mine]
+            texts += to_sentences(rank_genes(block.part, genes, keys, self.num_genes), genes)
+        return tuple(names), texts
+
+    def about_cells(
+        self,
+        source: CellSource,
+        task: str = "cell_type_prediction",
+        *,
+        rows: Rows | None = None,
+        labels: Sequence[str] | None = None,
+        values: Mapping[str, str] | None = None,
+        sampling: Sampling | None = None,
+        max_new_tokens: int = 32,
+        batch_size: int = 8,
+        progress: Progress | None = None,
+    ) -> tuple[Answer, ...]:
+        """Answer a task about every cell.
+
+        Parameters
+        ----------
+        task
+            One that asks about a single cell.
+        labels
+            What answers must be one of; None leaves the model free.
+        values
+            More values for the prompt.
+
+        Raises
+        ------
+        UsageError
+            For an unknown task or labels that are alike.
+        """
+        names, sentences = self.sentences(source, rows)
+        texts = self._prompts(task, names, sentences, values)
+        empty = {i: "no gene is expressed in it" for i, one in enumerate(sentences) if not one}
+        return self.answers(
+            names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
+            progress=progress,
+        )  # fmt: skip
+
+    def annotate_cells(
+        self,
+        source: CellSource,
+        *,
+        rows: Rows | None = None,
+        labels: Labels | None = None,
+        max_new_tokens: int = 32,
+        batch_size: int = 8,
+        progress: Progress | None = None,
+    ) -> Run:
+        """Label cells; see :meth:`about_cells`.
+
+        A score is the probability of the label's tokens among those that a label could go on with; of a free answer
+        the probability of its tokens.
+        """
+        rows = np.arange(source.n_cells) if rows is None else rows
+        found = self.about_cells(
+            source,
+            rows=rows,
+            labels=None if labels is None else labels.names,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        scores = np.exp(np.array([one.logprob for one in found], np.float32))
+        labelled = Labelled(labels, tuple(one.text for one in found), scores)
+        return Run(rows, tuple(map(_described, found)), settings=self._settings(source), labels=labelled)
+
+    def answers(
+        self,
+        names: Sequence[str],
+        texts: Sequence[str],
+        lost: Mapping[int, str] | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        sampling: Sampling | None = None,
+        max_new_tokens: int = 32,
+        batch_size: int = 8,
+        progress: Progress | None = None,
+    ) -> tuple[Answer, ...]:
+        """Answer prompts; those of `lost` fail for the reason given there, as do those beyond the context."""
+        if not 1 <= batch_size <= MAX_SLOTS:
+            raise UsageError(f"batch_size is {batch_size}; choose a whole number from 1 to {MAX_SLOTS}.")
+        trie = None if labels is None else self.label_trie(labels)
+        options = TextOptions(
+            sampling or Sampling(), max_new_tokens, batch_size, frozenset(self._input.eos_token_ids), trie
+        )
+        failed = dict(lost or {})
+        tokens = self.encode(texts)
+        for i, one in enumerate(tokens):
+            if len(one) + options.longest > self.context:
+                sizes = f"its prompt of {len(one)} tokens and {options.longest} new ones"
+                failed.setdefault(i, f"{sizes} exceed the context of {self.context}")
+        kept = [i for i in range(len(names)) if i not in failed]
+        found: dict[int, Answer] = {}
+        report = None if progress is None else lambda done, count: progress(done + len(failed), len(names), count)
+        keys = [cell_key(names[i]) for i in kept]
+        for text in write_texts(self._backend, [tokens[i] for i in kept], keys, options, report):
+            i = kept[text.request.index]
+            found[i] = self._answer(names[i], text)
+        return tuple(
+            found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {failed[i]}")
+            for i, name in enumerate(names)
+        )
+
+    def encode(self, texts: Sequence[str]) -> list[Ints]:
+        """Return the tokens of prompts, int64 [P] each, with what the tokenizer puts before every text."""
+        return [np.array(one.ids, np.int64) for one in self.bundle.tokenizer.encode_batch(list(texts))]
+
+    def embed(self, source: CellSource, rows: Rows | None = None) -> npt.NDArray[np.float32]:
+        """Embed cells: the mean of the last states over the prompt of cell type prediction, float32 [N, d].
+
+        A cell that expresses nothing has a row of NaN.
+        """
+        names, sentences = self.sentences(source, rows)
+        kept = [i for i, one in enumerate(sentences) if one]
+        texts = self._prompts("cell_type_prediction", [names[i] for i in kept], [sentences[i] for i in kept])
+        assert self.bundle.manifest.decoder is not None
+        found = np.full((len(names), self.bundle.manifest.decoder.d_model), np.nan, np.float32)
+        if kept:
+            found[kept] = self._backend.embed_prompts(self.encode(texts))
+        return found
+
+    def _prompts(
+        self, task: str, names: Sequence[str], sentences: Sequence[str], values: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Fill the prompts of a task about single cells."""
+        template, chosen = self.task(task), self.settings
+        shared = {"organism": chosen.organism, "num_genes": self.num_genes, **(values or {})}
+        return [
+            fill(template.prompt(chosen.template, name, chosen.seed), shared, {"cell_sentence": sentence}).text
+            for name, sentence in zip(names, sentences, strict=True)
+        ]
+
+    def _settings(self, source: CellSource) -> dict[str, object]:
+        return {
+            "bundle": self.bundle.name,
+            "bundle_hash": self.bundle.hash,
+            "precision": self.bundle.manifest.precision,
+            "backend": self.device,
+            "sampling": "greedy",
+            "seed": self.settings.seed,
+            "organism": self.settings.organism,
+            "num_genes": self.num_genes,
+            "template": "drawn" if self.settings.template is None else self.settings.template,
+            "input": source.path.name if source.path else "AnnData in memory",
+            "fingerprint": source.fingerprint(),
+            "values": source.value_note,
+            "versions": versions(),
+        }
+
+    def _answer(self, name: str, text: Text) -> Answer:
+        if text.finish_reason == "failed":
+            return Answer(name, "", (), float("nan"), "failed", "failed: the model's output is not finite")
+        written, total = decode(self.bundle.tokenizer, text.token_ids), float(np.sum(text.logprobs))
+        return Answer(name, written, tuple(text.token_ids), total, text.finish_reason)
+
+
+def _described(one: Answer) -> Description:
+    mean = one.logprob / max(1, len(one.token_ids))
+    return Description(one.name, one.text, one.token_ids, mean, finish_reason=one.finish_reason, status=one.status)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+import pytest
+from typer.testing import Result
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A golden checkpoint of random weights."""
+    pytest.importorskip("torch", reason="the export extra is not installed")
+    from cellscribe.export.bundle import export_checkpoint
+
+    out = tmp_path_factory.mktemp("c2s") / "neox"
+    export_checkpoint(shared / "fixtures" / "c2s_neox" / "model", out, family="c2s")
+    return out
+
+
+def test_cells_are_labelled_from_a_list(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.tsv").write_text("B cell\tCL:0000236\nT cell\tCL:0000084\nmonocyte\n")
+    for name in ("out.h5ad", "out.parquet", "out.csv", "out.jsonl"):
+        told = cellscribe(
+            "annotate", cells_file, "--bundle", bundle, "--labels", tmp_path / "labels.tsv", "-o", tmp_path / name
+        )
+        assert told.exit_code == 0, told.stderr
+    found = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert set(found.obs["cellscribe_label"]) <= {"B cell", "T cell", "monocyte"}
+    assert found.obs["cellscribe_score"].between(0, 1).all()
+    assert set(found.obs["cellscribe_status"]) == {"ok"}
+    assert list(found.uns["cellscribe"]["labels"]) == ["B cell", "T cell", "monocyte"]
+    terms = {"B cell": "CL:0000236", "T cell": "CL:0000084", "monocyte": None}
+    for label, term in found.obs[["cellscribe_label", "cellscribe_cell_ontology_term_id"]].itertuples(index=False):
+        assert (None if pd.isna(term) else term) == terms[label]
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    assert table["label"].tolist() == found.obs["cellscribe_label"].tolist()
+
+
+def test_free_answers(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path) -> None:
+    told = cellscribe("annotate", cells_file, "--bundle", bundle, "-o", tmp_path / "o.parquet", "--max-new-tokens", 4)
+    assert told.exit_code == 0, told.stderr
+    assert len(pd.read_parquet(tmp_path / "o.parquet")) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--labels", "{folder}/nothing.txt"], 3, "does not exist"),
+        (["--template", "9"], 2, "prompts 0 to 2"),
+        (["--template", "x"], 2, "from 0 on, or draw"),
+        (["--templates", "{folder}/nothing.json"], 3, "does not exist"),
+        (["--bundle", "demo"], 3, "reads no sentences"),
+        (["--backend", "cuda"], 3, "does not run bundles that read sentences"),
+    ],
+)
+def test_what_cannot_be_done(
+    cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    given = [one.format(folder=tmp_path) for one in arguments]
+    told = cellscribe("annotate", cells_file, "--bundle", bundle, "-o", tmp_path / "out.h5ad", *given)
+    assert told.exit_code == code
+    assert said in " ".join(told.stderr.split())
+    assert not (tmp_path / "out.h5ad").exists()
+
+
+def test_the_bundle_is_inspected(cellscribe: Call, bundle: Path) -> None:
+    told = cellscribe("inspect", bundle)
+    assert told.exit_code == 0
+    for words in ("c2s", "annotate, generate, ask, embed", "num_genes 200", "greedy tokens equal"):
+        assert words in " ".join(told.stdout.split())

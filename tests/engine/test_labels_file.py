@@ -1,0 +1,61 @@
+"""Files of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.labels import Labelled, read_labels
+
+
+def write(tmp_path: Path, name: str, text: str) -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "\ufeff# cells of blood\nB cell\tCL:0000236\n\nT cell\n"),
+        ("a.tsv", "B cell\tCL:0000236\r\nT cell\t\r\n"),
+        ("a.json", '{"B cell": "CL:0000236", "T cell": null}'),
+    ],
+)
+def test_labels_with_ids(tmp_path: Path, name: str, text: str) -> None:
+    found = read_labels(write(tmp_path, name, text))
+    assert found.names == ("B cell", "T cell")
+    assert found.term_ids == ("CL:0000236", "")
+    assert found.has_terms
+    done = Labelled(found, ("T cell", "B cell", ""), np.zeros(3, np.float32))
+    assert done.term_ids == ("", "CL:0000236", "")
+
+
+def test_a_plain_list(tmp_path: Path) -> None:
+    found = read_labels(write(tmp_path, "a.json", '["B cell", "T cell"]'))
+    assert found.names == ("B cell", "T cell")
+    assert not found.has_terms
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "B cell", "no ending that is understood"),
+        ("a.txt", "\n# nothing\n", "holds no labels"),
+        ("a.txt", "B cell\nT cell\nB cell\n", "'B cell' twice"),
+        ("a.txt", "B cell\tCL:1\n", "'CL:1', which is none"),
+        ("a.json", "{", "cannot be read as labels"),
+        ("a.json", "3", "neither a list nor a mapping"),
+        ("a.json", '["a", "a"]', "'a' is there twice"),
+        ("a.json", '{"a": 3}', "an id is no text"),
+        ("a.json", '[""]', "neither a list nor a mapping"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, name: str, text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_labels(write(tmp_path, name, text))
+    with pytest.raises(InputError, match="does not exist"):
+        read_labels(tmp_path / "nothing.txt")
