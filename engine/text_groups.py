@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,9 +200,3 @@ def write_cells(
         cells.obs["cell_type"] = pd.Categorical([cell_type] * count)
     cells.obs["finish_reason"] = [one.finish_reason for one in found]
     return cells, said
-
-
-def lines_of(answers: Sequence[Answer]) -> Iterator[str]:
-    """Say answers in lines for a terminal."""
-    for one in answers:
-        yield f"{one.name}\t{one.text or one.status}"

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import typer
 
-from cellscribe.cli.console import error_console, notes, output_console
+from cellscribe.cli.console import error_console, notes
 from cellscribe.cli.guard import SOME_FAILED
 from cellscribe.cli.options import bundle_folder
 from cellscribe.cli.progress import progress_bar
@@ -77,9 +78,8 @@ def ask_file(job: AskJob) -> int:
         seconds = time.perf_counter() - started
     if job.output is not None:
         _write(answers, job.output)
-    out = output_console()
     for one in answers if job.output is None else ():
-        out.print(f"{printable(one.name)}\t{printable(one.text or one.status)}", markup=False, soft_wrap=True)
+        typer.echo(f"{printable(one.name)}\t{' '.join(printable(one.text or one.status).split())}")
     if not job.is_quiet:
         where = f", written to {job.output}" if job.output is not None else ""
         error_console().print(f"{len(answers):,} answers in {seconds:.1f} s{where}", style="dim", soft_wrap=True)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import Result
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A golden checkpoint of random weights."""
+    pytest.importorskip("torch", reason="the export extra is not installed")
+    from cellscribe.export.bundle import export_checkpoint
+
+    out = tmp_path_factory.mktemp("c2s") / "neox"
+    export_checkpoint(shared / "fixtures" / "c2s_neox" / "model", out, family="c2s")
+    return out
+
+
+def test_answers_go_to_the_terminal_or_a_file(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path) -> None:
+    given = ("--bundle", bundle, "--max-new-tokens", 3, "--limit", 2)
+    told = cellscribe("ask", cells_file, "Is it dividing?", *given)
+    assert told.exit_code == 0, told.stderr
+    assert [line.split("\t")[0] for line in told.stdout.splitlines()] == ["cell-0", "cell-1"]
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        told = cellscribe("ask", cells_file, "Is it dividing?", *given, "-o", tmp_path / name)
+        assert told.exit_code == 0, told.stderr
+        assert told.stdout == ""
+    table = pd.read_csv(tmp_path / "a.csv")
+    assert table["name"].tolist() == ["cell-0", "cell-1"]
+    assert pd.read_parquet(tmp_path / "a.parquet")["status"].tolist() == ["ok", "ok"]
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_task_in_place_of_a_question(cellscribe: Call, bundle: Path, cells_file: Path) -> None:
+    told = cellscribe(
+        "ask", cells_file, "--bundle", bundle, "--task", "cell_type_prediction", "--max-new-tokens", 2, "-q"
+    )
+    assert told.exit_code == 0, told.stderr
+    assert len(told.stdout.splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["Why?"], 2, "no bundle is named"),
+        (["--bundle", "{bundle}"], 2, "a question or --task"),
+        (["Why?", "--bundle", "{bundle}", "--task", "x"], 2, "a question or --task"),
+        (["Why?", "--bundle", "{bundle}", "--by", "kind"], 2, "needs a task"),
+        (["Why?", "--bundle", "{bundle}", "--set", "tissue"], 2, "write it as name=text"),
+        (["--bundle", "{bundle}", "--task", "x"], 2, "the task 'x' is not known"),
+        (["--bundle", "{bundle}", "--task", "tissue_prediction", "--by", "kind"], 3, "has 2 cells"),
+        (["Why?", "--bundle", "{bundle}", "-o", "{folder}/a.txt"], 2, "no ending that is understood"),
+    ],
+)
+def test_what_cannot_be_asked(
+    cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    given = [one.format(bundle=bundle, folder=tmp_path) for one in arguments]
+    told = cellscribe("ask", cells_file, *given)
+    assert told.exit_code == code, told.stderr
+    assert said in " ".join(told.stderr.split())
+
+
+def test_generate_wants_genes_and_a_line(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.h5ad"
+    told = cellscribe("generate", "--bundle", bundle, "-o", out)
+    assert told.exit_code == 2
+    assert "either --like CELLS.h5ad, or" in " ".join(told.stderr.split())
+    told = cellscribe("generate", "--bundle", bundle, "-o", out, "--like", cells_file, "-n", 2, "--max-new-tokens", 3)
+    assert told.exit_code in (0, 3)  # random weights seldom write the name of a gene
+    assert told.exit_code == 0 or "no word of 2 sentences" in " ".join(told.stderr.split())
+    assert out.exists() == (told.exit_code == 0)
+    told = cellscribe("generate", "--bundle", bundle, "-o", tmp_path / "out.csv", "--like", cells_file)
+    assert told.exit_code == 2
