@@ -7,8 +7,14 @@ of a gene that is named several times one mention is left, at the mean of its pl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.sentences import native
 from cellscribe.engine.sentences.genes import SentenceGenes
 
 NOT_A_GENE = "NOT_A_GENE"
@@ -25,6 +31,32 @@ class Cleaned:
     def words(self, genes: SentenceGenes) -> list[str]:
         """Return the words, ``NOT_A_GENE`` for what is none."""
         return [NOT_A_GENE if gene == _NONE else genes.words[gene] for gene in self.genes]
+
+
+@dataclass(frozen=True)
+class CleanedBatch:
+    """B cleaned sentences: `indptr` int64 [B + 1], `genes` int32 [M] (-1: none), `num_replaced` int64 [B]."""
+
+    indptr: npt.NDArray[np.int64]
+    genes: npt.NDArray[np.int32]
+    num_replaced: npt.NDArray[np.int64]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Words of each sentence, int64 [B]."""
+        return np.diff(self.indptr)
+
+
+def clean_sentences(sentences: Sequence[str], genes: SentenceGenes) -> CleanedBatch:
+    """Do what :func:`clean_sentence` does with many sentences at once."""
+    compiled, table = native.find_native(), genes.table
+    if compiled is not None and table is not None:
+        return CleanedBatch(*compiled.clean(sentences, *genes.text, table))
+    cleaned = [clean_sentence(one, genes) for one in sentences]
+    lengths = np.fromiter((len(one.genes) for one in cleaned), np.int64, len(cleaned))
+    found = np.fromiter(chain.from_iterable(one.genes for one in cleaned), np.int32, int(lengths.sum()))
+    replaced = np.fromiter((one.num_replaced for one in cleaned), np.int64, len(cleaned))
+    return CleanedBatch(np.concatenate(([0], np.cumsum(lengths))).astype(np.int64), found, replaced)
 
 
 def clean_sentence(sentence: str, genes: SentenceGenes) -> Cleaned:

@@ -13,6 +13,7 @@ from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.cells.tables import ENSEMBL
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.keyed import UInt64, cell_keys
+from cellscribe.engine.sentences import native
 
 _SHOWN = 5
 
@@ -70,6 +71,12 @@ class SentenceGenes:
     def keys(self) -> UInt64:
         """Identity of every gene, uint64 [G]: a function of its word, so that the order of columns plays no part."""
         return cell_keys(np.array(self.words, dtype=object))
+
+    @cached_property
+    def table(self) -> npt.NDArray[np.int32] | None:
+        """What the compiled code finds a word by; None without that code."""
+        compiled = native.find_native()
+        return None if compiled is None else compiled.words(*self.text)
 
     @cached_property
     def text(self) -> tuple[bytes, npt.NDArray[np.int64]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from cellscribe.engine.errors import InputError
-from cellscribe.engine.sentences.clean import Cleaned
+from cellscribe.engine.sentences.clean import CleanedBatch
 from cellscribe.engine.sentences.genes import SentenceGenes
 
 
@@ -68,28 +68,34 @@ class Inverse:
         CSR float32 [B, G], log10(1 + x).
         """
         find = genes.index.get
-        return self._matrix(
-            [[find(word, -1) for word in one.upper().split(" ")] for one in sentences], genes, no_negatives
-        )
-
-    def of_cleaned(
-        self, cleaned: Iterable[Cleaned], genes: SentenceGenes, *, no_negatives: bool = False
-    ) -> sp.csr_matrix:
-        """Do the same with sentences that :func:`clean_sentence` cleaned."""
-        return self._matrix([one.genes for one in cleaned], genes, no_negatives)
-
-    def _matrix(self, rows: Sequence[Sequence[int]], genes: SentenceGenes, no_negatives: bool) -> sp.csr_matrix:
+        rows = [[find(word, -1) for word in one.upper().split(" ")] for one in sentences]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        found = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
-        row_of = np.repeat(np.arange(len(rows)), lengths)
-        ranks = np.arange(len(found)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        values = self.at(np.arange(int(lengths.max(initial=0))))[ranks]
-        used = (found >= 0) & ((values > 0) | (not no_negatives))
+        found = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
+        indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        used, row_of, values = self._values(indptr, found, no_negatives)
         return _csr(row_of[used], found[used], values[used], (len(rows), len(genes.words)))
+
+    def of_cleaned(self, cleaned: CleanedBatch, genes: SentenceGenes, *, no_negatives: bool = False) -> sp.csr_matrix:
+        """Do the same with sentences that :func:`clean_sentences` cleaned: they name every gene once."""
+        used, row_of, values = self._values(cleaned.indptr, cleaned.genes, no_negatives)
+        shape = (len(cleaned.indptr) - 1, len(genes.words))
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(row_of[used], minlength=shape[0]))))
+        made = sp.csr_matrix((values[used], cleaned.genes[used], indptr), shape=shape)
+        made.sort_indices()
+        return made
+
+    def _values(
+        self, indptr: npt.NDArray[np.int64], found: npt.NDArray[np.int32], no_negatives: bool
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Which words count, whose they are, and the expression at their rank."""
+        lengths = np.diff(indptr)
+        row_of = np.repeat(np.arange(len(lengths)), lengths)
+        values = self.at(np.arange(int(lengths.max(initial=0))))[np.arange(len(found)) - indptr[row_of]]
+        return (found >= 0) & ((values > 0) | (not no_negatives)), row_of, values
 
 
 def _csr(
-    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], values: npt.NDArray[np.float32], shape: tuple[int, int]
+    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int32], values: npt.NDArray[np.float32], shape: tuple[int, int]
 ) -> sp.csr_matrix:
     """Make rows with rising columns; of a column that comes several times the last value counts."""
     keys = rows * shape[1] + columns

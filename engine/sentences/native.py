@@ -6,6 +6,7 @@ Both give what the NumPy code that they stand for gives, or None where only that
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_int64, c_void_p
 from functools import cache
 from typing import Any
@@ -35,6 +36,14 @@ class _Join(ctypes.Structure):
     _fields_ = (
         ("num_rows", c_int64), ("indptr", c_void_p), ("genes", c_void_p), ("names", ctypes.c_char_p),
         ("starts", c_void_p), ("text", c_void_p), ("ends", c_void_p),
+    )  # fmt: skip
+
+
+class _Clean(ctypes.Structure):
+    _fields_ = (
+        ("num_rows", c_int64), ("text", ctypes.c_char_p), ("starts", c_void_p), ("names", ctypes.c_char_p),
+        ("name_starts", c_void_p), ("table", c_void_p), ("table_size", c_int64), ("genes", c_void_p),
+        ("indptr", c_void_p), ("num_replaced", c_void_p), ("counts", c_void_p), ("first", c_void_p),
     )  # fmt: skip
 
 
@@ -82,6 +91,33 @@ class NativeSentences:
         self._library.cellscribe_cpu_join(ctypes.byref(request))
         return text[: ends[-1]], ends
 
+    def words(self, names: bytes, starts: Int64) -> Int32:
+        """Return a table that finds the place of a name."""
+        table = np.empty(1 << (2 * len(starts)).bit_length(), np.int32)
+        self._library.cellscribe_cpu_words(
+            names, c_void_p(starts.ctypes.data), c_int64(len(starts) - 1), c_void_p(table.ctypes.data),
+            c_int64(len(table)),
+        )  # fmt: skip
+        return table
+
+    def clean(
+        self, sentences: Sequence[str], names: bytes, name_starts: Int64, table: Int32
+    ) -> tuple[Int64, Int32, Int64]:
+        """Clean sentences; see :func:`cellscribe.engine.sentences.clean.clean_sentences`."""
+        encoded = [one.upper().encode() for one in sentences]
+        text = b"".join(encoded)
+        starts = np.concatenate(([0], np.cumsum([len(one) for one in encoded]))).astype(np.int64)
+        most = text.count(b" ") + len(encoded)
+        genes, first = np.empty(most, np.int32), np.empty(most, np.int32)
+        indptr, replaced = np.empty(len(encoded) + 1, np.int64), np.empty(len(encoded), np.int64)
+        counts = np.zeros(len(name_starts), np.int32)
+        request = _Clean(
+            len(encoded), text, starts.ctypes.data, names, name_starts.ctypes.data, table.ctypes.data, len(table),
+            genes.ctypes.data, indptr.ctypes.data, replaced.ctypes.data, counts.ctypes.data, first.ctypes.data,
+        )  # fmt: skip
+        self._library.cellscribe_cpu_clean(ctypes.byref(request))
+        return indptr, genes[: indptr[-1]], replaced
+
 
 def opened(library: ctypes.CDLL) -> NativeSentences | None:
     """Return the functions of a library, or None where it is of another release."""
@@ -89,7 +125,7 @@ def opened(library: ctypes.CDLL) -> NativeSentences | None:
     if found is None:
         return None
     found.restype = c_int64
-    expected = ctypes.sizeof(_Rank) * 1009 + ctypes.sizeof(_Join)
+    expected = (ctypes.sizeof(_Rank) * 1009 + ctypes.sizeof(_Join)) * 1009 + ctypes.sizeof(_Clean)
     return NativeSentences(library) if int(found()) == expected else None
 
 

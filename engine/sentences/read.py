@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from anndata import AnnData
 
 from cellscribe.engine.errors import InputError
-from cellscribe.engine.sentences.clean import clean_sentence
+from cellscribe.engine.sentences.clean import clean_sentences
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 
@@ -77,9 +76,8 @@ def cells_of(
     InputError
         When no word of any sentence is a gene.
     """
-    cleaned = [clean_sentence(one, genes) for one in sentences]
-    replaced = np.array([one.num_replaced for one in cleaned])
-    lengths = np.array([len(one.genes) for one in cleaned])
+    cleaned = clean_sentences(sentences, genes)
+    replaced, lengths = cleaned.num_replaced, cleaned.lengths
     num_genes = lengths - replaced
     if not num_genes.sum():
         raise InputError(

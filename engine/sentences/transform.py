@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.cells import native_binning
 from cellscribe.engine.cells.parts import Part, take
 from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.errors import InputError
-from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
+from cellscribe.engine.keyed import UInt64, cell_keys, stream_keys, uniforms
 from cellscribe.engine.sentences.fit import RankFit, fit_ranks
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import Ranked, rank_genes, to_sentences
@@ -108,22 +109,22 @@ class Transform:
 
     def blocks(self) -> Iterator[Sentences]:
         """Give the sentences, in the order of the rows; at the end the line can be fitted."""
-        is_sampled = self._sample()
+        keys = _keys(self.source, self.census.rows)
+        is_sampled = self._sample(keys)
         self._sampled, self._totals = [], []
         self.num_cells[:] = 0
         done = 0
         for rows, part in self._parts(self.census.rows):
             names = tuple(str(name) for name in self.source.obs_names[rows])
-            ranked = self._rank(part, names)
+            mine = stream_keys(self.options.seed, keys[done : done + len(rows)], TIES)
+            ranked = rank_genes(part, self.genes, mine, self.options.num_genes)
             self._refuse_empty(ranked, names)
             totals = np.add.reduceat(np.append(part.data, 0.0).astype(np.float64), part.indptr[:-1])
             self._totals.append(totals)
             self.num_cells += np.bincount(part.indices, minlength=len(self.num_cells))
             chosen = np.flatnonzero(is_sampled[done : done + len(rows)])
-            if len(chosen):
-                # Every gene of a cell has a rank, whatever a sentence keeps.
-                whole = ranked if self.options.num_genes is None else self._rank(part, names, whole=True)
-                self._sampled.append((_take(whole, chosen), totals[chosen]))
+            if len(chosen):  # every gene of a cell has a rank, whatever a sentence keeps
+                self._sampled.append((rank_genes(take(part, chosen), self.genes, mine[chosen]), totals[chosen]))
             yield Sentences(rows, names, to_sentences(ranked, self.genes), ranked.lengths)
             done += len(rows)
             self._progress(done, len(self.census.rows))
@@ -176,15 +177,10 @@ class Transform:
                 part = Part(np.searchsorted(kept, part.indptr).astype(np.int64), slots[kept], part.data[kept])
             yield block.rows, part
 
-    def _rank(self, part: Part, names: tuple[str, ...], *, whole: bool = False) -> Ranked:
-        keys = stream_keys(self.options.seed, cell_keys(np.array(names, dtype=object)), TIES)
-        return rank_genes(part, self.genes, keys, None if whole else self.options.num_genes)
-
-    def _sample(self) -> npt.NDArray[np.bool_]:
+    def _sample(self, keys: UInt64) -> npt.NDArray[np.bool_]:
         """Say which cells the line is fitted on: those with the smallest draws."""
-        names = self.source.obs_names[self.census.rows]
-        drawn = uniforms(stream_keys(0, cell_keys(names), SAMPLE), np.zeros(len(names), np.int64))
-        chosen = np.zeros(len(names), dtype=bool)
+        drawn = uniforms(stream_keys(0, keys, SAMPLE), np.zeros(len(keys), np.int64))
+        chosen = np.zeros(len(keys), dtype=bool)
         chosen[np.argsort(drawn, kind="stable")[: self.options.fit_cells]] = True
         return chosen
 
@@ -197,6 +193,9 @@ class Transform:
             )
 
 
-def _take(ranked: Ranked, rows: npt.NDArray[np.integer]) -> Ranked:
-    part = take(Part(ranked.indptr, ranked.genes, ranked.values), rows.astype(np.int64))
-    return Ranked(part.indptr, part.indices, part.data)
+def _keys(source: CellSource, rows: Int64) -> UInt64:
+    """Identities of cells, by their names, uint64 [N]."""
+    names = [str(name) for name in source.obs_names[rows]]
+    compiled = native_binning.find_native()
+    found = None if compiled is None else compiled.cell_keys(names)
+    return cell_keys(names) if found is None else found

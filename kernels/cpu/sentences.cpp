@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 
 #define CELLSCRIBE_CPU_API extern "C" __attribute__((visibility("default")))
 
@@ -38,10 +39,52 @@ struct Before {
     }
 };
 
+// The first `kept` entries in their order, by the upper halves of draws alone; false where those do not tell two apart.
+bool rank_quickly(Entry *entries, int64_t kept, int64_t length) {
+    const auto before = [](const Entry &a, const Entry &b) { return a.order < b.order; };
+    if (kept < length) std::nth_element(entries, entries + kept, entries + length, before);
+    std::sort(entries, entries + kept, before);
+    for (int64_t i = 1; i < kept; ++i)
+        if (entries[i].order == entries[i - 1].order) return false;
+    return kept == 0 || kept == length || entries[kept].order != entries[kept - 1].order;
+}
+
+uint64_t hash_of(std::string_view word) {
+    uint64_t state = 0xCBF29CE484222325ull;  // FNV-1a
+    for (const char c : word) state = (state ^ uint8_t(c)) * 0x100000001B3ull;
+    return state ^ (state >> 29);
+}
+
+std::string_view name_at(const char *names, const int64_t *starts, int64_t i) {
+    return {names + starts[i], size_t(starts[i + 1] - starts[i] - 1)};  // without its space
+}
+
+int32_t find_word(const CellscribeCpuClean &p, std::string_view word) {
+    const uint64_t mask = uint64_t(p.table_size) - 1;
+    for (uint64_t at = hash_of(word) & mask;; at = (at + 1) & mask) {
+        const int32_t found = p.table[at];
+        if (found < 0 || name_at(p.names, p.name_starts, found) == word) return found;
+    }
+}
+
+// Leaves one mention of a gene, at the mean of its places among what is left of the list; returns the new length.
+int64_t merge(int32_t *genes, int64_t length, int32_t gene) {
+    int64_t total = 0, count = 0, left = 0;
+    for (int64_t i = 0; i < length; ++i) {
+        if (genes[i] == gene) total += i, ++count;
+        else genes[left++] = genes[i];
+    }
+    const int64_t place = std::min(total / count, left);
+    std::memmove(genes + place + 1, genes + place, size_t(left - place) * sizeof(int32_t));
+    genes[place] = gene;
+    return left + 1;
+}
+
 }  // namespace
 
 CELLSCRIBE_CPU_API int64_t cellscribe_cpu_sentences_fingerprint(void) {
-    return int64_t(sizeof(CellscribeCpuRank)) * 1009 + int64_t(sizeof(CellscribeCpuJoin));
+    const auto both = int64_t(sizeof(CellscribeCpuRank)) * 1009 + int64_t(sizeof(CellscribeCpuJoin));
+    return both * 1009 + int64_t(sizeof(CellscribeCpuClean));
 }
 
 CELLSCRIBE_CPU_API int cellscribe_cpu_rank(const CellscribeCpuRank *p) {
@@ -58,8 +101,10 @@ CELLSCRIBE_CPU_API int cellscribe_cpu_rank(const CellscribeCpuRank *p) {
         }
         if (odd) return CELLSCRIBE_RANK_IS_ODD;
         const int64_t kept = std::min(length, p->most), at = p->kept[row];
-        if (kept < length) std::nth_element(entries, entries + kept, entries + length, before);
-        std::sort(entries, entries + kept, before);
+        if (!rank_quickly(entries, kept, length)) {
+            if (kept < length) std::nth_element(entries, entries + kept, entries + length, before);
+            std::sort(entries, entries + kept, before);
+        }
         for (int64_t i = 0; i < kept; ++i) {
             p->genes[at + i] = p->indices[start + entries[i].place];
             p->values[at + i] = p->data[start + entries[i].place];
@@ -79,6 +124,45 @@ CELLSCRIBE_CPU_API int cellscribe_cpu_join(const CellscribeCpuJoin *p) {
         }
         if (p->indptr[row] < p->indptr[row + 1]) --out;
         p->ends[row + 1] = out - p->text;
+    }
+    return CELLSCRIBE_RANKED;
+}
+
+CELLSCRIBE_CPU_API int cellscribe_cpu_words(const char *names, const int64_t *starts, int64_t count, int32_t *table,
+                                            int64_t size) {
+    const uint64_t mask = uint64_t(size) - 1;
+    std::fill(table, table + size, -1);
+    for (int64_t i = 0; i < count; ++i) {
+        uint64_t at = hash_of(name_at(names, starts, i)) & mask;
+        while (table[at] >= 0) at = (at + 1) & mask;
+        table[at] = int32_t(i);
+    }
+    return CELLSCRIBE_RANKED;
+}
+
+CELLSCRIBE_CPU_API int cellscribe_cpu_clean(const CellscribeCpuClean *p) {
+    p->indptr[0] = 0;
+    for (int64_t row = 0; row < p->num_rows; ++row) {
+        int32_t *genes = p->genes + p->indptr[row];
+        int64_t length = 0, replaced = 0, distinct = 0;
+        const char *at = p->text + p->starts[row], *end = p->text + p->starts[row + 1];
+        for (bool is_last = false; !is_last;) {
+            const auto *stop = static_cast<const char *>(std::memchr(at, ' ', size_t(end - at)));
+            is_last = stop == nullptr;
+            if (is_last) stop = end;
+            const int32_t gene = find_word(*p, {at, size_t(stop - at)});
+            genes[length++] = gene;
+            if (gene < 0) ++replaced;
+            else if (p->counts[gene]++ == 0) p->first[distinct++] = gene;
+            at = stop + 1;
+        }
+        for (int64_t i = 0; i < distinct; ++i) {  // in the order of their first mention
+            const int32_t gene = p->first[i];
+            if (p->counts[gene] > 1) length = merge(genes, length, gene);
+            p->counts[gene] = 0;
+        }
+        p->indptr[row + 1] = p->indptr[row] + length;
+        p->num_replaced[row] = replaced;
     }
     return CELLSCRIBE_RANKED;
 }

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+import numpy as np
 import pytest
 from golden_sentences import Golden
 
-from cellscribe.engine.sentences import SentenceGenes, clean_sentence
+from cellscribe.engine.sentences import SentenceGenes, clean_sentence, clean_sentences, native
+from cellscribe.engine.sentences.native import NativeSentences
 
 GENES = SentenceGenes.of(["a", "b", "c", "d"])
 
@@ -34,3 +38,16 @@ def test_rules(sentence: str, words: str, num_replaced: int) -> None:
     found = clean_sentence(sentence, GENES)
     assert " ".join(found.words(GENES)) == words
     assert found.num_replaced == num_replaced
+
+
+def test_compiled_and_python_agree(compiled: NativeSentences, golden: Golden) -> None:
+    words = golden.vocab["vocab_upper"]
+    rng = np.random.default_rng(0)
+    noise = [" ".join(rng.choice([*words[:40], "x", "", "é"], rng.integers(1, 90))) for _ in range(300)]
+    sentences = [*(one["sentence"] for one in golden.inverse["cases"]), *noise, "straße", " "]
+    found = []
+    for with_ in (compiled, None):
+        with patch.object(native, "find_native", lambda with_=with_: with_):
+            found.append(clean_sentences(sentences, SentenceGenes.of(words)))
+    for name in ("indptr", "genes", "num_replaced"):
+        np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))

@@ -10,14 +10,14 @@ import pytest
 from golden_sentences import Golden
 
 from cellscribe.engine.errors import InputError
-from cellscribe.engine.sentences import Inverse, SentenceGenes, clean_sentence
+from cellscribe.engine.sentences import Inverse, SentenceGenes, clean_sentences
 
 
 def test_vectors_of_the_original(golden: Golden) -> None:
     genes = SentenceGenes.of(golden.vocab["vocab_upper"])
     line = Inverse(golden.inverse["slope"], golden.inverse["intercept"])
     cases = golden.inverse["cases"]
-    found = line.of_cleaned([clean_sentence(one["sentence"], genes) for one in cases], genes)
+    found = line.of_cleaned(clean_sentences([one["sentence"] for one in cases], genes), genes)
     np.testing.assert_array_equal(found.indptr, golden.vectors["indptr"])
     np.testing.assert_array_equal(found.indices, golden.vectors["idx"])
     np.testing.assert_allclose(found.data, golden.vectors["val"], atol=1e-6, rtol=0)

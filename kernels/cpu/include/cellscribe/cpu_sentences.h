@@ -41,9 +41,28 @@ typedef struct CellscribeCpuJoin {
     int64_t *ends;          /* out [B + 1]: row b is text[ends[b] .. ends[b + 1]), without a last space */
 } CellscribeCpuJoin;
 
+/* Sentences as UTF-8, upper-cased, one after the other; a table made by cellscribe_cpu_words. */
+typedef struct CellscribeCpuClean {
+    int64_t num_rows;
+    const char *text;
+    const int64_t *starts;      /* [B + 1] */
+    const char *names;          /* as above */
+    const int64_t *name_starts;
+    const int32_t *table;       /* [table_size] */
+    int64_t table_size;         /* a power of two */
+    int32_t *genes;             /* out: columns, -1 for a word that is no gene; room for all words */
+    int64_t *indptr;            /* out [B + 1] */
+    int64_t *num_replaced;      /* out [B] */
+    int32_t *counts;            /* mentions of every gene, all 0; left so */
+    int32_t *first;             /* room for the genes of the longest sentence */
+} CellscribeCpuClean;
+
 int64_t cellscribe_cpu_sentences_fingerprint(void);
 int cellscribe_cpu_rank(const CellscribeCpuRank *p);
 int cellscribe_cpu_join(const CellscribeCpuJoin *p);
+/* Fills a table [size], a power of two above the number of names, with the place of every name. */
+int cellscribe_cpu_words(const char *names, const int64_t *starts, int64_t count, int32_t *table, int64_t size);
+int cellscribe_cpu_clean(const CellscribeCpuClean *p);
 
 #ifdef __cplusplus
 }
