@@ -142,6 +142,7 @@ def _runs(pid: int) -> bool:
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 def test_workers_take_turns_and_the_order_rotates(workers: Workers, tmp_path: Path) -> None:
     three, log = [workers(name) for name in "ABC"], tmp_path / "turns"
+    interleave(three, {"do": "time", "log": str(tmp_path / "warm")}, 1, settle_seconds=0.0)  # starting up is not idling
     samples = interleave(three, {"do": "time", "log": str(log)}, 3, settle_seconds=0.0)
     assert log.read_text() == "ABC" + "BAC" + "CAB"
     assert {name: len(one) for name, one in samples.answers.items()} == {"A": 3, "B": 3, "C": 3}
