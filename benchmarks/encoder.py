@@ -1,18 +1,25 @@
 """How fast is the encoder beside scGPT in torch? ``python benchmarks/encoder.py FOLDER [--again]``.
 
 The same random weights of scGPT's sizes (12 layers, d 512, 1,201 tokens), real cells, 8 at a time and 1; FOLDER holds
-the bundles of ``seed_way.py``. The cosines of memory rows with fp32 are in the bundles' own record of quality.
+the bundles of ``seed_way.py``. The cosines of our memory rows with those of our fp32 are kept beside the times.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-from peers.compared import Comparison, kept
+import numpy as np
+from hardware import written
+from peers.compared import RESULTS, Comparison, kept
 from peers.environments import HERE
+from peers.ours_lingocell import packaged_batch
 from peers.registry import ENCODER_PEERS, Peer
 from seed_way import BITS, BUNDLES, bundle
+
+from cellscribe.engine.backends.cpu import CpuBackend
+from cellscribe.engine.bundle import open_bundle
 
 PARTS = {"whole": lambda one: [one["seconds"]]}
 
@@ -33,6 +40,22 @@ def main() -> None:
                    sizes={"cells": cells, "memory_len": 1201})
         for cells in (1, 8)
     ], PARTS, again=asked.again)  # fmt: skip
+    path = RESULTS / "encoder.json"
+    written(path, json.loads(path.read_text()) | {"memory_cosine": cosines(paths)})
+
+
+def cosines(paths: dict[str, Path], cells: int = 8) -> dict[str, dict[str, float]]:
+    """Return mean and least cosine of the memory rows of packaged cells with those of fp32, by precision."""
+    found, exact = {}, None
+    for precision, path in paths.items():
+        opened = open_bundle(path)
+        batch = packaged_batch(opened, cells)
+        rows = CpuBackend(opened).encode(batch).host_memory()[batch.mask].astype(np.float64)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        exact = rows if exact is None else exact
+        cosine = (rows * exact).sum(1)
+        found[precision] = {"mean": round(float(cosine.mean()), 6), "least": round(float(cosine.min()), 6)}
+    return found
 
 
 if __name__ == "__main__":
