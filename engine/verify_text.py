@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.backends.choose import choose_text_backend
 from cellscribe.engine.backends.text import Prompted, TextBackend, TextPlan
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.figures import TextParity
@@ -24,6 +26,50 @@ TOLERANCES: dict[str, dict[str, float]] = {
     "fp32": {"logits_max_error": 2e-3, "embedding_max_error": 5e-4},
     "fp16": {"logits_max_error": 0.15, "embedding_max_error": 0.05},
 }
+
+
+@dataclass(frozen=True)
+class TextVerifyReport:
+    """The outcome of a check: `failures` are sentences, none when all is well."""
+
+    bundle: str
+    device: str
+    parity: TextParity
+    failures: tuple[str, ...]
+    timings: tuple[()] = ()
+    facts: tuple[()] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every figure is within its tolerance."""
+        return not self.failures
+
+    def lines(self) -> list[str]:
+        """Say it in lines for a terminal."""
+        p = self.parity
+        agreement = (
+            "no greedy step is clear enough to compare"
+            if p.greedy_agreement is None
+            else f"the same token at {p.greedy_agreement:.1%} of {p.tokens} greedy steps"
+        )
+        return [
+            f"{self.bundle} on {self.device}",
+            f"{p.prompts} prompts ({p.source}): logits differ by at most {p.logits_max_error:.2g}, embeddings by "
+            f"{p.embedding_max_error:.2g}; {agreement} ({p.near_ties} near-ties left out)",
+            *self.failures,
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values, for a report that can be sent."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def verify_text_bundle(bundle: Bundle, backend: str = "auto", threads: int | None = None) -> TextVerifyReport:
+    """Run the bundle's reference prompts and compare with what torch computed at export; errors as `verify_bundle`."""
+    opened = choose_text_backend(bundle, backend, threads)
+    kept = bundle.manifest.text_parity
+    parity = measure_text_parity(bundle, opened, kept.source if kept else "reference prompts")
+    return TextVerifyReport(bundle.name, opened.device, parity, text_failures(parity))
 
 
 def measure_text_parity(

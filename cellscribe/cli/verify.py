@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellscribe.cli import options
 from cellscribe.cli.guard import guarded
+
+if TYPE_CHECKING:
+    from cellscribe.engine.bundle import Bundle
 
 _SLOTS = 32  # of a plan that is built here: the most that are timed
 
@@ -41,18 +44,24 @@ def verify(
 
     from cellscribe.cli.console import output_console
     from cellscribe.cli.terminal import facts_table
+    from cellscribe.engine.bundle import open_bundle
     from cellscribe.engine.errors import BundleError
     from cellscribe.engine.output.atomic import replacing
     from cellscribe.engine.output.files import check_output
-    from cellscribe.engine.verify import verify_bundle
+    from cellscribe.engine.verify import VerifyReport, verify_bundle
+    from cellscribe.engine.verify_text import TextVerifyReport, verify_text_bundle
 
     if report is not None:
         check_output(report, cells, (".json",))
     console = output_console()
-    folder, is_timed = str(options.bundle_folder(bundle)), report is not None
-    if backend is options.BackendChoice.tensorrt:
-        _build_missing_plan(folder, plans)
-    found = verify_bundle(folder, threads, backend=backend.value, cells=cells, plans=plans, is_timed=is_timed)
+    opened, is_timed = open_bundle(options.bundle_folder(bundle)), report is not None
+    found: VerifyReport | TextVerifyReport
+    if opened.manifest.sentences is not None:
+        found = verify_text_bundle(opened, backend.value, threads)
+    else:
+        if backend is options.BackendChoice.tensorrt:
+            _build_missing_plan(opened, plans)
+        found = verify_bundle(opened, threads, backend=backend.value, cells=cells, plans=plans, is_timed=is_timed)
     if found.timings:
         console.print(facts_table(found.facts))
         console.print()
@@ -65,16 +74,15 @@ def verify(
     return BundleError.exit_code if found.failures else 0
 
 
-def _build_missing_plan(folder: str, plans: Path | None) -> None:
+def _build_missing_plan(bundle: Bundle, plans: Path | None) -> None:
     """Build a plan for this GPU where none fits; where that cannot help, opening the backend says what would."""
     from cellscribe.cli.console import error_console
     from cellscribe.cli.progress import file_bars
     from cellscribe.engine.backends.choose import check_plans, plan_problem, torch_problem
-    from cellscribe.engine.bundle import open_bundle
     from cellscribe.engine.gpu import has_gpu
 
     check_plans(plans)
-    bundle, console = open_bundle(folder), error_console()
+    console = error_console()
     problem = plan_problem(bundle, plans=plans) if has_gpu() and not torch_problem() else ""
     if not problem:
         return

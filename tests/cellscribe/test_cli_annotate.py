@@ -73,3 +73,9 @@ def test_the_bundle_is_inspected(cellscribe: Call, bundle: Path) -> None:
     assert told.exit_code == 0
     for words in ("c2s", "annotate, generate, ask, embed", "num_genes 200", "greedy tokens equal"):
         assert words in " ".join(told.stdout.split())
+
+
+def test_the_bundle_is_verified(cellscribe: Call, bundle: Path) -> None:
+    told = cellscribe("verify", bundle)
+    assert told.exit_code == 0, told.stderr
+    assert "4 prompts (sentences of" in " ".join(told.stdout.split())

@@ -13,7 +13,7 @@ from cellscribe.engine.backends.cpu.text import CpuText
 from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.errors import BundleError
-from cellscribe.engine.verify_text import measure_text_parity, require_text_parity, text_failures
+from cellscribe.engine.verify_text import measure_text_parity, require_text_parity, text_failures, verify_text_bundle
 
 SIZES: dict[str, dict[str, Any]] = {
     "Gemma2Config": {
@@ -72,6 +72,13 @@ def test_the_native_library_computes_the_same(bundle: Bundle, instruction_set: s
     require_text_parity(found, bundle.name)
     assert found.logits_max_error < 5e-4
     assert found.embedding_max_error < 1e-4
+
+
+def test_the_report_says_it(bundle: Bundle) -> None:
+    found = verify_text_bundle(bundle, "onnxruntime-cpu", 1)
+    assert found.passed
+    assert "4 prompts (sentences of" in found.lines()[1]
+    assert found.as_dict()["passed"] is True
 
 
 def test_what_is_too_far_is_a_sentence(bundle: Bundle) -> None:
