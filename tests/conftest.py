@@ -82,3 +82,14 @@ def native_library() -> None:
     problem = cpu_problem()
     if problem:
         pytest.skip(f"no native CPU library: {problem}")
+
+
+@pytest.fixture(scope="session")
+def c2s_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the golden GPT-NeoX, whose weights are random and whose context holds 1,024 tokens."""
+    pytest.importorskip("torch", reason="the export extra is not installed")
+    from cellscribe.export.bundle import export_checkpoint
+
+    out = tmp_path_factory.mktemp("c2s") / "neox"
+    export_checkpoint(shared / "fixtures" / "c2s_neox" / "model", out, family="c2s")
+    return out

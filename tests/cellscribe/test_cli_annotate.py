@@ -11,15 +11,10 @@ from typer.testing import Result
 Call = Callable[..., Result]
 
 
-@pytest.fixture(scope="module")
-def bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def bundle(c2s_bundle: Path) -> Path:
     """A golden checkpoint of random weights."""
-    pytest.importorskip("torch", reason="the export extra is not installed")
-    from cellscribe.export.bundle import export_checkpoint
-
-    out = tmp_path_factory.mktemp("c2s") / "neox"
-    export_checkpoint(shared / "fixtures" / "c2s_neox" / "model", out, family="c2s")
-    return out
+    return c2s_bundle
 
 
 def test_cells_are_labelled_from_a_list(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path) -> None:

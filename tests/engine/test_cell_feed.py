@@ -37,7 +37,7 @@ class Encoder:
 @pytest.mark.parametrize("width", [3, 64, 512])
 def test_embeddings_are_the_bits_of_a_norm_of_each(width: int) -> None:
     bundle = open_bundle(packaged_bundle())
-    manifest = SimpleNamespace(encoder=SimpleNamespace(d_model=width))
+    manifest = SimpleNamespace(encoder_shape=SimpleNamespace(d_model=width))
     shaped: Any = SimpleNamespace(vocabulary=bundle.vocabulary, manifest=manifest)
     encoder = Encoder(width, {2: np.nan, 9: np.inf, 17: -np.inf})
     with open_cells(packaged_cells()) as source:

@@ -19,15 +19,10 @@ from cellscribe.engine.text_model import Answer, TextModel, TextSettings
 from cellscribe.engine.types import Sampling
 
 
-@pytest.fixture(scope="module")
-def bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+@pytest.fixture
+def bundle(c2s_bundle: Path) -> Bundle:
     """A golden checkpoint of random weights."""
-    pytest.importorskip("torch", reason="the export extra is not installed")
-    from cellscribe.export.bundle import export_checkpoint
-
-    out = tmp_path_factory.mktemp("c2s") / "neox"
-    export_checkpoint(shared / "fixtures" / "c2s_neox" / "model", out, family="c2s")
-    return open_bundle(out)
+    return open_bundle(c2s_bundle)
 
 
 def model(bundle: Bundle) -> TextModel:

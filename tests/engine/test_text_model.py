@@ -19,15 +19,10 @@ from cellscribe.engine.text_writer import common_prefix
 LABELS = ("B cell", "CD4 T cell", "CD8 T cell", "monocyte")
 
 
-@pytest.fixture(scope="module")
-def bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A golden checkpoint of random weights, whose context holds 1,024 tokens."""
-    pytest.importorskip("torch", reason="the export extra is not installed")
-    from cellscribe.export.bundle import export_checkpoint
-
-    out = tmp_path_factory.mktemp("c2s") / "neox"
-    export_checkpoint(shared / "fixtures" / "c2s_neox" / "model", out, family="c2s")
-    return open_bundle(out)
+@pytest.fixture
+def bundle(c2s_bundle: Path) -> Bundle:
+    """A golden checkpoint of random weights."""
+    return open_bundle(c2s_bundle)
 
 
 def cells(num_cells: int = 12) -> AnnData:
