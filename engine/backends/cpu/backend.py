@@ -41,6 +41,17 @@ def cpu_problem() -> str:
     return ""
 
 
+def open_library(threads: int, instruction_set: str | None) -> CpuLibrary:
+    """Open the native library; BackendError where it cannot run."""
+    problem = cpu_problem()
+    if problem:
+        raise BackendError(f"the native CPU backend cannot run here: {problem}")
+    try:
+        return CpuLibrary(threads, instruction_set)
+    except RuntimeError as error:
+        raise BackendError(f"the native CPU backend cannot run here: {error}.") from error
+
+
 def native_words(library: CpuLibrary, threads: int) -> str:
     """Say device, instructions and threads."""
     plural = "s" if threads != 1 else ""
@@ -69,15 +80,9 @@ class CpuBackend:
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None, instruction_set: str | None = None) -> None:
-        problem = cpu_problem()
-        if problem:
-            raise BackendError(f"the native CPU backend cannot run here: {problem}")
         self.bundle = bundle
         self.threads = threads or default_threads()
-        try:
-            self.library = CpuLibrary(self.threads, instruction_set)
-        except RuntimeError as error:
-            raise BackendError(f"the native CPU backend cannot run here: {error}.") from error
+        self.library = open_library(self.threads, instruction_set)
 
     @property
     def device(self) -> str:

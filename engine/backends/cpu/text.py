@@ -8,16 +8,15 @@ from functools import cached_property
 import numpy as np
 
 from cellscribe.engine.backends.base import Chosen, Floats, Ints, Ready
-from cellscribe.engine.backends.cpu.backend import check_free, cpu_problem, in_memory, native_words, slot_bytes
-from cellscribe.engine.backends.cpu.slots import Passes
+from cellscribe.engine.backends.cpu.backend import check_free, in_memory, native_words, open_library, slot_bytes
+from cellscribe.engine.backends.cpu.passes import Passes
 from cellscribe.engine.backends.cpu.text_loading import NativeTextDecoder, load_text_decoder
 from cellscribe.engine.backends.sessions import default_threads
 from cellscribe.engine.backends.text import Prompted, TextPlan, check_room
 from cellscribe.engine.backends.text_state import Rows, TextState
 from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.bundle.manifest import DecoderShape
-from cellscribe.engine.errors import BackendError, BundleError
-from cellscribe.kernels.cpu_library import CpuLibrary
+from cellscribe.engine.errors import BundleError
 
 PIECE = 512  # rows of prompts in one pass: enough for products at full rate, few enough for the caches
 
@@ -26,17 +25,11 @@ class CpuText:
     """Runs a bundle without an encoder with our own library on the CPU; parameters and errors as ``CpuBackend``."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None, instruction_set: str | None = None) -> None:
-        problem = cpu_problem()
-        if problem:
-            raise BackendError(f"the native CPU backend cannot run here: {problem}")
         if bundle.manifest.decoder is None or bundle.manifest.style is None:
             raise BundleError(f"the bundle {bundle.name} reads no sentences; choose one of the family c2s.")
         self.bundle, self.shape = bundle, bundle.manifest.decoder
         self.threads = threads or default_threads()
-        try:
-            self.library = CpuLibrary(self.threads, instruction_set)
-        except RuntimeError as error:
-            raise BackendError(f"the native CPU backend cannot run here: {error}.") from error
+        self.library = open_library(self.threads, instruction_set)
 
     @property
     def device(self) -> str:

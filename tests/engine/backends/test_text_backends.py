@@ -14,7 +14,7 @@ import pytest
 from cellscribe.engine.backends import onnxruntime_text
 from cellscribe.engine.backends.cpu import cpu_problem
 from cellscribe.engine.backends.cpu import text as native_text
-from cellscribe.engine.backends.cpu.slots import Passes
+from cellscribe.engine.backends.cpu.passes import Passes
 from cellscribe.engine.backends.cpu.text import CpuText
 from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText, pieces
 from cellscribe.engine.backends.text import TextBackend, TextPlan
