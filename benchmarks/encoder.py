@@ -14,6 +14,7 @@ import numpy as np
 from hardware import written
 from peers.compared import RESULTS, Comparison, kept
 from peers.environments import HERE
+from peers.floors import lingocell
 from peers.ours_lingocell import packaged_batch
 from peers.registry import ENCODER_PEERS, Peer
 from seed_way import BITS, BUNDLES, bundle
@@ -39,7 +40,7 @@ def main() -> None:
         Comparison(f"{cells} cells", peers, {"do": "encode", "cells": cells}, units=cells, rounds=7, options=options,
                    sizes={"cells": cells, "memory_len": 1201})
         for cells in (1, 8)
-    ], PARTS, again=asked.again)  # fmt: skip
+    ], PARTS, lingocell(paths["fp32"]), again=asked.again)  # fmt: skip
     path = RESULTS / "encoder.json"
     written(path, json.loads(path.read_text()) | {"memory_cosine": cosines(paths)})
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from peers.compared import Comparison, kept
 from peers.environments import HERE
+from peers.floors import lingocell
 from peers.registry import SEED_PEERS, Peer
 
 SHAPE, NEW_TOKENS = "lingocell-1.1b", 32
@@ -43,7 +44,7 @@ def main() -> None:
         comparison(1, (eager, OURS["fp32"], OURS["int8"], OURS["int4"]), bundles, 3),
         comparison(8, (packed, OURS["fp32"], OURS["int4"]), bundles, 3, "packed"),
         comparison(8, (compiled, OURS["int4"]), bundles, 3, "compiled"),
-    ], PARTS, again=asked.again)  # fmt: skip
+    ], PARTS, lingocell(bundles["fp32"]), again=asked.again)  # fmt: skip
 
 
 def comparison(

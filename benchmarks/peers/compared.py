@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import floors
 from peers.agreement import compare
+from peers.floors import PRECISIONS, Floors
 from peers.registry import MissingPeerError, Peer, start
 from peers.worker import Worker, interleave
 
@@ -26,7 +28,6 @@ from cellscribe.engine.bench.roofline import Roofline
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 THREADS = len(os.sched_getaffinity(0))
-PRECISIONS = {32: "fp32", 16: "fp16", 8: "int8", 4: "int4"}
 Seconds = Callable[[dict[str, Any]], Sequence[float]]
 
 
@@ -102,8 +103,13 @@ def measured(comparison: Comparison, parts: Mapping[str, Seconds]) -> dict[str, 
     }
 
 
-def kept(name: str, comparisons: Sequence[Comparison], parts: Mapping[str, Seconds], *, again: bool = False) -> None:
-    """Measure what the result file lacks, with the roofline before and after, and write it after each comparison."""
+def kept(
+    name: str, comparisons: Sequence[Comparison], parts: Mapping[str, Seconds], work: Floors, *, again: bool = False
+) -> None:
+    """Measure what the result file lacks, with the roofline before and after, and write it after each comparison.
+
+    What was measured before is kept and judged again by `work`.
+    """
     path = RESULTS / f"{name}.json"
     hardware = Hardware.here().as_dict()
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
@@ -125,18 +131,27 @@ def kept(name: str, comparisons: Sequence[Comparison], parts: Mapping[str, Secon
         roofline.measure(is_quick=True)
         date = datetime.now(UTC).isoformat(timespec="seconds")
         entries[one.key] = {**entry, "asked": asked, "date": date, "roofline": roofline.as_dict()}
-        _write(path, json.dumps(found, indent=1) + "\n")
-        _write(path.with_suffix(".md"), page_of(entries, parts))
+        _keep(path, found, parts, work)
         print("\n".join(lines_of(one.key, entry, parts)), flush=True)
-    _write(path.with_suffix(".md"), page_of(entries, parts))
+    _keep(path, found, parts, work)
+
+
+def _keep(path: Path, found: dict[str, Any], parts: Iterable[str], work: Floors) -> None:
+    for entry in found["comparisons"].values():
+        if "roofline" in entry:
+            floors.judge(entry, work)
+    _write(path, json.dumps(found, indent=1) + "\n")
+    _write(path.with_suffix(".md"), page_of(found["comparisons"], parts))
 
 
 def page_of(entries: Mapping[str, Any], parts: Iterable[str]) -> str:
     """Say all comparisons of a file, and what the machine did around each."""
+    parts = tuple(parts)
     best = max((max(_rates(entry, "fp32 registers"), default=0.0) for entry in entries.values()), default=0.0)
     lines = [f"{Hardware.here().line()}, {THREADS} threads", ""]
     for key, entry in entries.items():
         lines += lines_of(key, entry, parts)
+        lines += floors.lines_of(entry, "step" if "step" in parts else "whole")
         if entry.get("roofline"):
             lines += [_machine(entry, best), ""]
     return "\n".join(lines)

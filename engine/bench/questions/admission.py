@@ -22,22 +22,23 @@ _TEXTS_PER_SLOT, _STREAM = 4, 7
 
 
 def groups(contenders: Sequence[Contender], settings: Settings) -> Iterator[Group]:
-    """Both ways and all contenders in one group."""
+    """All ways and all contenders in one group."""
     lengths = drawn_lengths(_TEXTS_PER_SLOT * settings.num_slots, settings.seed)
     cases = []
     for one in contenders:
         for what, note in _WAYS.items():
             row = _row(one, what, note, lengths, settings.num_slots)
-            is_static = what == _STATIC
-            cases.append(Case(row, partial(_open, one, lengths, settings.num_slots, is_static)))
+            cases.append(Case(row, partial(_open, one, lengths, settings.num_slots, what)))
     yield Group("admission", tuple(cases))
 
 
-_CONTINUOUS, _STATIC = "continuous admission", "static batches"
+_CONTINUOUS, _STATIC, _PADDED = "continuous admission", "static batches", "static batches, ended texts computed"
 _WAYS = {
     _CONTINUOUS: "a free slot takes the next cell at once",
     _STATIC: "the next cells wait for the batch's longest text, and so do the shorter texts; "
     "slots at the end of a batch that have ended are not computed",
+    _PADDED: "as static batches, but every text of a batch is computed until the longest has ended, as generate of "
+    "transformers does; the tokens past a text's end are not counted",
 }
 
 
@@ -71,10 +72,11 @@ def _work(one: Contender, lengths: tuple[int, ...], num_slots: int) -> Work:
     return one.cost.prompt(num_slots, one.longest_memory).times(len(lengths) / num_slots) + step.times(steps)
 
 
-def _open(one: Contender, lengths: tuple[int, ...], num_slots: int, is_static: bool) -> Call:
+def _open(one: Contender, lengths: tuple[int, ...], num_slots: int, way: str) -> Call:
     slots = one.backend.open_slots(one.plan(num_slots, one.longest_memory, LONGEST))
-    requests = tuple(one.requests(len(lengths), one.longest_memory, lengths))
-    size = num_slots if is_static else len(requests)
+    size = len(lengths) if way == _CONTINUOUS else num_slots
+    computed = padded(lengths, size) if way == _PADDED else lengths
+    requests = tuple(one.requests(len(lengths), one.longest_memory, computed))
     batches = [requests[at : at + size] for at in range(0, len(requests), size)]
 
     def run() -> Sample:
@@ -83,7 +85,13 @@ def _open(one: Contender, lengths: tuple[int, ...], num_slots: int, is_static: b
             started = time.perf_counter()
             found = write(slots, num_slots, iter(batch), LONGEST)
             waited = (time.perf_counter() - started) * 1e3
-            latency_ms += [waited] * len(batch) if is_static else found
+            latency_ms += found if way == _CONTINUOUS else [waited] * len(batch)
         return Sample((time.perf_counter() - begun,), tuple(latency_ms))
 
     return run
+
+
+def padded(lengths: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Return the length of the longest of each `size` consecutive texts, once per text."""
+    batches = (lengths[at : at + size] for at in range(0, len(lengths), size))
+    return tuple(max(batch) for batch in batches for _ in batch)

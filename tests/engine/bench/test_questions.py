@@ -14,7 +14,7 @@ from cellscribe.engine.bench.contender import Contender
 from cellscribe.engine.bench.hardware import Hardware
 from cellscribe.engine.bench.progress import Silent
 from cellscribe.engine.bench.questions import QUESTIONS, questions_named
-from cellscribe.engine.bench.questions.admission import LONGEST, SHORTEST, drawn_lengths
+from cellscribe.engine.bench.questions.admission import LONGEST, SHORTEST, drawn_lengths, padded
 from cellscribe.engine.bench.results import Results
 from cellscribe.engine.bench.roofline import Roofline
 from cellscribe.engine.bench.row import Row
@@ -79,10 +79,14 @@ def test_sizes_of_the_steps(contender: Contender, tiny: Settings) -> None:
 def test_texts_have_the_lengths_asked_for(contender: Contender, tiny: Settings) -> None:
     (row,) = rows_of("lengths", [contender], tiny)
     assert (row.units, len(row.latency_ms)) == (2 * 32, 2 * 2)
-    continuous, static = rows_of("admission", [contender], tiny)
-    assert continuous.units == static.units == sum(drawn_lengths(8, tiny.seed))
-    assert len(continuous.latency_ms) == len(static.latency_ms) == 2 * 8
-    assert static.notes != continuous.notes
+    rows = rows_of("admission", [contender], tiny)
+    assert len({row.what for row in rows}) == len({row.notes for row in rows}) == 3
+    assert {row.units for row in rows} == {sum(drawn_lengths(8, tiny.seed))}
+    assert {len(row.latency_ms) for row in rows} == {2 * 8}
+
+
+def test_a_padded_batch_computes_its_longest_text_in_every_slot() -> None:
+    assert padded((3, 9, 4, 8, 2), 2) == (9, 9, 8, 8, 2)
 
 
 def test_lengths_are_drawn_by_key() -> None:

@@ -1,0 +1,116 @@
+"""What the parts of an answer cannot do without, and how near each engine comes to it.
+
+Everything follows from what a result file holds, so that entries that were measured before are judged as well. The
+floor is that of the best known form in an engine's own precision: an engine that keeps cross keys and values of a
+LingoCell, as the plain way does, is judged by the same floor as ours, which does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers.tiny_llama import LlamaShape
+
+from cellscribe.engine.bench.cost import Cost
+from cellscribe.engine.bench.precision import precision_named
+from cellscribe.engine.bench.roofline import Roofline
+from cellscribe.engine.bench.work import Work
+from cellscribe.engine.bundle import read_manifest
+
+Sizes = Mapping[str, int]
+Floors = Callable[[str, Sizes], Mapping[str, Work]]
+"""Work of each part, by the precision of an engine and the sizes of a comparison."""
+
+PRECISIONS = {32: "fp32", 16: "fp16", 8: "int8", 4: "int4"}
+
+_HEAD_BITS = {"int4": "int8"}  # every engine keeps the head in 8 bits or more
+PERCENTILES = (50, 90, 99)
+
+
+def llama(shape: LlamaShape) -> Floors:
+    """Return the floors of plain decoding: N prompts of P tokens, T new ones."""
+    heads = shape.n_heads * shape.d_head
+    kv = shape.n_kv_heads * shape.d_head
+    layers = shape.n_layers * (2 * shape.d_model * (heads + kv) + 3 * shape.d_model * shape.d_ffn)
+    head = shape.d_model * shape.vocab_size
+
+    def floors(precision: str, sizes: Sizes) -> dict[str, Work]:
+        named = precision_named(precision)
+        slots, length, new = sizes["slots"], sizes["prompt_len"], sizes["new_tokens"]
+        weights = layers * named.weight_bytes + head * precision_named(_HEAD_BITS.get(precision, precision)).weight_bytes
+        cached = 2 * shape.n_layers * kv * named.state_bytes  # a token
+        in_use = length + new / 2
+        own = 4 * shape.n_layers * heads * in_use
+        step = Work(weights + slots * cached * in_use, slots * (2 * (layers + head) + own), slots * own)
+        seen = 2 * shape.n_layers * heads * length**2
+        flops = slots * (2 * length * layers + 2 * head + seen)
+        prompt = Work(weights + slots * cached * length, flops, slots * seen)
+        return {"step": step, "prompt": prompt, "whole": prompt + step.times(new - 1)}
+
+    return floors
+
+
+def lingocell(bundle: Path) -> Floors:
+    """Return the floors of cells described by a bundle's shape, whatever the engine."""
+    manifest = read_manifest(bundle)
+
+    def floors(precision: str, sizes: Sizes) -> dict[str, Work]:
+        cost, cells = Cost.of(manifest, precision), sizes["cells"]
+        memory_len = sizes.get("memory_len", manifest.cell_input.num_genes + 1)
+        encoder = cost.encode(cells, memory_len)
+        if "new_tokens" not in sizes:
+            return {"whole": encoder}
+        new = sizes["new_tokens"]
+        prompt = cost.prompt(cells, memory_len)
+        step = cost.step(cells, cost.mean_tokens_in_use(new), memory_len)
+        whole = encoder + prompt + step.times(new - 1)
+        return {"encoder": encoder, "prompt": prompt, "step": step, "whole": whole}
+
+    return floors
+
+
+def judge(entry: dict[str, Any], floors: Floors) -> None:
+    """Write percentiles, bytes, operations, rates and shares of the roofline into every part of an entry's rows."""
+    roofline = Roofline.from_dict(entry["roofline"])
+    for row in entry["rows"]:
+        precision = PRECISIONS[row["bits"]]
+        work, ceilings = floors(precision, entry["sizes"]), roofline.ceilings(precision)
+        for name, part in row["parts"].items():
+            samples = 1e3 * np.array([one for found in part["rounds"] for one in found])
+            part["ms"] = {f"p{q}": _short(np.percentile(samples, q)) for q in PERCENTILES}
+            if name not in work or ceilings is None:
+                continue
+            done = work[name]
+            part["floor"] = {
+                "bytes": _short(done.bytes),
+                "flops": _short(done.flops),
+                "gigabytes_per_s": _short(done.bytes / part["median"] / 1e9),
+                "gigaflops_per_s": _short(done.flops / part["median"] / 1e9),
+                "percent_of_roofline": _short(100 * ceilings.seconds(done) / part["median"]),
+            }
+
+
+def lines_of(entry: Mapping[str, Any], part: str) -> list[str]:
+    """Say a part of every engine as a Markdown table; nothing where it was not judged."""
+    rows = [row for row in entry["rows"] if "floor" in row["parts"].get(part, {})]
+    if not rows:
+        return []
+    names = " / ".join(f"p{q}" for q in PERCENTILES)
+    head = [f"{part} of", f"{names}, ms", "must move, GB", "must do, GFLOP", "GB/s", "GFLOP/s", "% of roofline"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        judged = row["parts"][part]
+        ms, floor = judged["ms"], judged["floor"]
+        cells = [row["who"], " / ".join(f"{ms[f'p{q}']:,.1f}" for q in PERCENTILES)]
+        cells += [f"{floor[name] / 1e9:,.2f}" for name in ("bytes", "flops")]
+        cells += [f"{floor[name]:,.1f}" for name in ("gigabytes_per_s", "gigaflops_per_s")]
+        cells.append(f"{floor['percent_of_roofline']:.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
