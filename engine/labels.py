@@ -53,6 +53,22 @@ class Labelled:
     margin: npt.NDArray[np.float32] | None = None
     scores: npt.NDArray[np.float32] | None = None
 
+    @classmethod
+    def of_scores(cls, labels: Labels, chosen: tuple[str, ...], scores: npt.NDArray[np.float32]) -> Labelled:
+        """Work score and margin out of the scores of all labels, float32 [N, L], NaN where a cell failed."""
+        falling = -np.sort(-scores, axis=1)
+        margin = falling[:, 0] - falling[:, 1] if scores.shape[1] > 1 else falling[:, 0]
+        return cls(labels, chosen, falling[:, 0], margin, scores)
+
+    @property
+    def runners_up(self) -> tuple[str, ...]:
+        """The second best label of each cell, "" where it is not known."""
+        if self.scores is None or self.labels is None or len(self.labels.names) < 2:
+            return ("",) * len(self.chosen)
+        second = np.argsort(-self.scores, axis=1, kind="stable")[:, 1]
+        known = zip(second.tolist(), np.isnan(self.scores).any(axis=1).tolist(), strict=True)
+        return tuple("" if is_lost else self.labels.names[i] for i, is_lost in known)
+
     @property
     def term_ids(self) -> tuple[str, ...]:
         """The Cell Ontology id of each cell's label, "" where there is none."""

@@ -38,7 +38,10 @@ MAX_SLOTS = 512
 
 @dataclass(frozen=True)
 class Answer:
-    """What was written about one cell (or group, or without any): `text`, and the sum of its tokens' `logprob`."""
+    """What was written about one cell (or group, or without any): `text`, and the sum of its tokens' `logprob`.
+
+    `label_logprobs` float32 [L] holds those of all labels where they were asked for.
+    """
 
     name: str
     text: str
@@ -46,6 +49,7 @@ class Answer:
     logprob: float
     finish_reason: str
     status: str = "ok"
+    label_logprobs: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ class TextModel:
         *,
         rows: Rows | None = None,
         labels: Sequence[str] | None = None,
+        all_labels: bool = False,
         values: Mapping[str, str] | None = None,
         sampling: Sampling | None = None,
         max_new_tokens: int = 32,
@@ -155,6 +160,8 @@ class TextModel:
             One that asks about a single cell.
         labels
             What answers must be one of; None leaves the model free.
+        all_labels
+            Ask for the log-probability of every label, and answer with the best.
         values
             More values for the prompt.
 
@@ -167,8 +174,8 @@ class TextModel:
         texts = self._prompts(task, names, sentences, values)
         empty = {i: "no gene is expressed in it" for i, one in enumerate(sentences) if not one}
         return self.answers(
-            names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
-            progress=progress,
+            names, texts, empty, labels=labels, all_labels=all_labels, sampling=sampling,
+            max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
         )  # fmt: skip
 
     def annotate_cells(
@@ -177,6 +184,7 @@ class TextModel:
         *,
         rows: Rows | None = None,
         labels: Labels | None = None,
+        all_scores: bool = False,
         max_new_tokens: int = 32,
         batch_size: int = 8,
         progress: Progress | None = None,
@@ -184,19 +192,31 @@ class TextModel:
         """Label cells; see :meth:`about_cells`.
 
         A score is the probability of the label's tokens among those that a label could go on with; of a free answer
-        the probability of its tokens.
+        the probability of its tokens. With `all_scores` every label of the list gets one, they sum to 1, the best is
+        taken, and the margin is how far the next one lies below.
+
+        Raises
+        ------
+        UsageError
+            When all scores are asked for without a list, and as :meth:`about_cells`.
         """
+        if all_scores and labels is None:
+            raise UsageError("the scores of all labels need a list of them; give --labels (labels).")
         rows = np.arange(source.n_cells) if rows is None else rows
         found = self.about_cells(
             source,
             rows=rows,
             labels=None if labels is None else labels.names,
+            all_labels=all_scores,
             max_new_tokens=max_new_tokens,
             batch_size=batch_size,
             progress=progress,
         )
-        scores = np.exp(np.array([one.logprob for one in found], np.float32))
-        labelled = Labelled(labels, tuple(one.text for one in found), scores)
+        texts = tuple(one.text for one in found)
+        if all_scores and labels is not None:
+            labelled = Labelled.of_scores(labels, texts, _label_scores(found, len(labels.names)))
+        else:
+            labelled = Labelled(labels, texts, np.exp(np.array([one.logprob for one in found], np.float32)))
         return Run(rows, tuple(map(_described, found)), settings=self._settings(source), labels=labelled)
 
     def answers(
@@ -206,6 +226,7 @@ class TextModel:
         lost: Mapping[int, str] | None = None,
         *,
         labels: Sequence[str] | None = None,
+        all_labels: bool = False,
         sampling: Sampling | None = None,
         max_new_tokens: int = 32,
         batch_size: int = 8,
@@ -216,7 +237,7 @@ class TextModel:
             raise UsageError(f"batch_size is {batch_size}; choose a whole number from 1 to {MAX_SLOTS}.")
         trie = None if labels is None else self.label_trie(labels)
         options = TextOptions(
-            sampling or Sampling(), max_new_tokens, batch_size, frozenset(self._input.eos_token_ids), trie
+            sampling or Sampling(), max_new_tokens, batch_size, frozenset(self._input.eos_token_ids), trie, all_labels
         )
         failed = dict(lost or {})
         tokens = self.encode(texts)
@@ -286,9 +307,17 @@ class TextModel:
         if text.finish_reason == "failed":
             return Answer(name, "", (), float("nan"), "failed", "failed: the model's output is not finite")
         written, total = decode(self.bundle.tokenizer, text.token_ids), float(np.sum(text.logprobs))
-        return Answer(name, written, tuple(text.token_ids), total, text.finish_reason)
+        return Answer(
+            name, written, tuple(text.token_ids), total, text.finish_reason, label_logprobs=text.label_logprobs
+        )
 
 
 def _described(one: Answer) -> Description:
     mean = one.logprob / max(1, len(one.token_ids))
     return Description(one.name, one.text, one.token_ids, mean, finish_reason=one.finish_reason, status=one.status)
+
+
+def _label_scores(found: Sequence[Answer], num_labels: int) -> npt.NDArray[np.float32]:
+    """Probabilities of all labels, float32 [N, L], NaN where a cell has no answer."""
+    none = np.full(num_labels, np.nan, np.float32)
+    return np.exp(np.stack([none if one.label_logprobs is None else one.label_logprobs for one in found]))

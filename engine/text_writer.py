@@ -32,6 +32,9 @@ class TextOptions:
         Texts in progress at a time.
     labels
         What every text must be one of; None leaves them free.
+    all_labels
+        Whether all labels get their log-probability (``Text.label_logprobs``), and the best of them is written. Without
+        it the best token is taken again and again, which asks the model fewer times and may end at another label.
     """
 
     sampling: Sampling
@@ -39,6 +42,12 @@ class TextOptions:
     num_slots: int
     eos_ids: frozenset[int]
     labels: LabelTrie | None = None
+    all_labels: bool = False
+
+    @property
+    def most_steps(self) -> int:
+        """Most times that the model is asked for a text."""
+        return max(self.longest, len(self.labels.visits)) if self.labels and self.all_labels else self.longest
 
     @property
     def longest(self) -> int:
@@ -79,7 +88,7 @@ def write_texts(
             prefix=tuple(common_prefix([prompts[i] for i in order]).tolist()),
             longest_label=options.longest if options.labels else 0,
         )
-        requests = (TextRequest(i, keys[i], prompts[i], options.labels) for i in order)
+        requests = (TextRequest(i, keys[i], prompts[i], options.labels, all_labels=options.all_labels) for i in order)
         for event in _scheduler(backend, plan, options).run(requests):
             tokens += event.token_id is not None
             if event.text.is_finished:
@@ -99,7 +108,7 @@ def _scheduler(backend: TextBackend, plan: TextPlan, options: TextOptions) -> Sc
                 raise
             plan = replace(plan, num_slots=plan.num_slots // 2)
             continue
-        return Scheduler(slots, plan.num_slots, eos_ids=options.eos_ids, max_new_tokens=plan.max_new_tokens)
+        return Scheduler(slots, plan.num_slots, eos_ids=options.eos_ids, max_new_tokens=options.most_steps)
 
 
 def common_prefix(prompts: Sequence[Ints]) -> Ints:

@@ -40,7 +40,9 @@ def llama(shape: LlamaShape) -> Floors:
     def floors(precision: str, sizes: Sizes) -> dict[str, Work]:
         named = precision_named(precision)
         slots, length, new = sizes["slots"], sizes["prompt_len"], sizes["new_tokens"]
-        weights = layers * named.weight_bytes + head * precision_named(_HEAD_BITS.get(precision, precision)).weight_bytes
+        weights = (
+            layers * named.weight_bytes + head * precision_named(_HEAD_BITS.get(precision, precision)).weight_bytes
+        )
         cached = 2 * shape.n_layers * kv * named.state_bytes  # a token
         in_use = length + new / 2
         own = 4 * shape.n_layers * heads * in_use

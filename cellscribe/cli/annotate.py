@@ -27,6 +27,10 @@ def annotate(
             show_default=False,
         ),
     ] = None,
+    scores: Annotated[
+        bool,
+        typer.Option("--scores", help="Score every label of --labels, and give the runner-up and the margin to it."),
+    ] = False,
     organism: options.OrganismOption = "human",
     num_genes: options.SentenceOption = None,
     templates: options.TemplatesOption = None,
@@ -49,6 +53,6 @@ def annotate(
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     job = AnnotateJob(
         cells, bundle, output, labels, settings, templates, max_new_tokens, batch_size, layer, input_.value, limit,
-        key_added, backend.value, threads, quiet,
+        key_added, backend.value, threads, quiet, scores,
     )  # fmt: skip
     return annotate_file(job)

@@ -39,6 +39,7 @@ class AnnotateJob:
     backend: str = "auto"
     threads: int | None = None
     is_quiet: bool = False
+    all_scores: bool = False
 
 
 def annotate_file(job: AnnotateJob) -> int:
@@ -56,6 +57,7 @@ def annotate_file(job: AnnotateJob) -> int:
                 source,
                 rows=rows,
                 labels=labels,
+                all_scores=job.all_scores,
                 max_new_tokens=job.max_new_tokens,
                 batch_size=job.batch_size,
                 progress=bar,

@@ -77,7 +77,8 @@ class Chosen:
 
     slots int64 [n], token ids int64 [n] (`NOT_FINITE` where the logits are not finite), natural log-probabilities
     float32 [n], evidence float32 [n, S] (attention to each gene, averaged over layers and heads), and attention float32
-    [n, L, H, S] with ``keep_attention``. The arrays belong to the receiver.
+    [n, L, H, S] with ``keep_attention``. Where texts are labels that were all asked about, their log-probabilities
+    float32 [n, labels] come with the first token, NaN in a row that has none. The arrays belong to the receiver.
     """
 
     slots: Ints
@@ -85,6 +86,7 @@ class Chosen:
     logprobs: Floats
     evidence: Floats
     attention: Floats | None = None
+    label_logprobs: Floats | None = None
 
 
 class Ticket(Protocol):

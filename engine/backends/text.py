@@ -39,12 +39,16 @@ class TextPlan:
 
 @dataclass(frozen=True)
 class Prompted:
-    """One prompt for one slot: its key, its tokens int64 [P], and the labels its text must be one of, if any."""
+    """One prompt for one slot: its key, its tokens int64 [P], and the labels its text must be one of, if any.
+
+    With `all_labels` every label gets its log-probability and the best of them is written.
+    """
 
     slot: int
     key: int
     tokens: Ints
     labels: LabelTrie | None = None
+    all_labels: bool = False
 
 
 class TextBackend(Protocol):

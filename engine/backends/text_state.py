@@ -9,7 +9,7 @@ import numpy as np
 
 from cellscribe.engine.backends.base import NOT_FINITE, Chosen, Floats, Ints
 from cellscribe.engine.backends.text import Prompted, TextPlan
-from cellscribe.engine.decode.labels import Walk
+from cellscribe.engine.decode.courses import Course, Move, Survey, Walk
 from cellscribe.engine.decode.sampling import choose
 
 Greedy = Callable[[Floats], tuple[Ints, Floats]]  # logits [n, V] -> tokens [n], log-probabilities [n]
@@ -40,17 +40,21 @@ class TextState:
         self.lengths = np.zeros(count, np.int64)  # tokens written so far
         self.known = np.zeros(count, np.int64)  # positions in the caches
         self._pending: list[list[int]] = [[] for _ in range(count)]
-        self._walks: list[Walk | None] = [None] * count
+        self._prompts = np.zeros(count, np.int64)  # tokens of the prompts
+        self._courses: list[Course | None] = [None] * count
         self._lost: set[int] = set()
 
     def begin(self, one: Prompted, known: int) -> list[Chosen]:
         """Start a text after a prompt of which `known` tokens are in the caches; what must be written at once."""
-        walk = None if one.labels is None else Walk(one.labels)
-        start = [] if walk is None else walk.start()
+        course: Course | None = None
+        if one.labels is not None:
+            course = Survey(one.labels) if one.all_labels else Walk(one.labels)
+        move = Move() if course is None else course.start()
         self._keys[one.slot], self.lengths[one.slot], self.known[one.slot] = one.key, 0, known
-        self._pending[one.slot] = [*one.tokens[known:].tolist(), *start]
-        self._walks[one.slot] = walk
-        return self._write({one.slot: [(token, 0.0) for token in start]})
+        self._prompts[one.slot] = len(one.tokens)
+        self._pending[one.slot] = [*one.tokens[known:].tolist(), *move.fed]
+        self._courses[one.slot] = course
+        return self._write({one.slot: move})
 
     def was_lost(self, slot: int) -> bool:
         """Whether the last text of a slot left something in the caches that is not finite; asked once.
@@ -63,8 +67,8 @@ class TextState:
 
     def has_ended(self, slot: int) -> bool:
         """Whether a slot's text is complete."""
-        walk = self._walks[slot]
-        return self.lengths[slot] >= self._plan.max_new_tokens or (walk is not None and walk.has_ended)
+        course = self._courses[slot]
+        return self.lengths[slot] >= self._plan.max_new_tokens or (course is not None and course.has_ended)
 
     def rows(self, slots: Sequence[int]) -> Rows:
         """Return the tokens that are not in the caches yet, which count as known from now on."""
@@ -83,8 +87,8 @@ class TextState:
 
     def choose(self, slots: Sequence[int], logits: Floats) -> list[Chosen]:
         """Choose what follows for n slots from logits [n, V], with all that must follow it."""
-        free = [i for i, slot in enumerate(slots) if self._walks[slot] is None]
-        written: dict[int, list[tuple[int, float]]] = {}
+        free = [i for i, slot in enumerate(slots) if self._courses[slot] is None]
+        moves: dict[int, Move] = {}
         if free:
             at = np.array([slots[i] for i in free], np.int64)
             if self._greedy is not None:
@@ -92,34 +96,47 @@ class TextState:
             else:
                 tokens, logprobs = choose(logits[free], self._plan.sampling, self._keys[at], self.lengths[at])
             for slot, token, logprob in zip(at.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
-                written[slot] = [(token if np.isfinite(logprob) else NOT_FINITE, logprob)]
+                is_finite = bool(np.isfinite(logprob))
+                moves[slot] = Move(((token, logprob),), (token,)) if is_finite else Move(failed=True)
         for i, slot in enumerate(slots):
-            walk = self._walks[slot]
-            if walk is not None:
-                tokens_, logprob = walk.choose(logits[i])
-                written[slot] = [(t, logprob if n == 0 else 0.0) for n, t in enumerate(tokens_)] or [
-                    (NOT_FINITE, logprob)
-                ]
-        for slot, found in written.items():
-            self._pending[slot] = [max(token, 0) for token, _ in found]
-            if found[0][0] == NOT_FINITE:
+            course = self._courses[slot]
+            if course is not None:
+                moves[slot] = course.choose(logits[i])
+        for slot, move in moves.items():
+            self._pending[slot] = list(move.fed)
+            if move.known is not None:
+                self.known[slot] = self._prompts[slot] + move.known
+            if move.failed:
                 self._lost.add(slot)
-        return self._write(written)
+                self._pending[slot] = [0]  # the slot stays in the run until its text is ended
+        return self._write(moves)
 
     def force(self, tokens: Ints) -> None:
         """Put other tokens [n] in place of the last chosen ones of the first slots."""
         for slot, token in enumerate(tokens.tolist()):
             self._pending[slot] = [token]
 
-    def _write(self, written: dict[int, list[tuple[int, float]]]) -> list[Chosen]:
+    def _write(self, moves: dict[int, Move]) -> list[Chosen]:
         """Hand out tokens in turn, one of each slot at a time."""
-        chosen, n = [], 0
-        while any(len(found) > n for found in written.values()):
+        failed = ((NOT_FINITE, float("nan")),)
+        written = {slot: failed if move.failed else move.written for slot, move in moves.items()}
+        chosen = []
+        for n in range(max(map(len, written.values()), default=0)):
             now = {slot: found[n] for slot, found in written.items() if len(found) > n}
             slots = np.fromiter(now, np.int64, len(now))
             tokens = np.array([token for token, _ in now.values()], np.int64)
             logprobs = np.array([logprob for _, logprob in now.values()], np.float32)
             self.lengths[slots] += 1
-            chosen.append(Chosen(slots, tokens, logprobs, np.zeros((len(now), 0), np.float32)))
-            n += 1
+            labels = _label_logprobs([moves[slot] for slot in now]) if n == 0 else None
+            empty = np.zeros((len(now), 0), np.float32)
+            chosen.append(Chosen(slots, tokens, logprobs, empty, label_logprobs=labels))
         return chosen
+
+
+def _label_logprobs(moves: Sequence[Move]) -> Floats | None:
+    """Log-probabilities of labels [n, L], NaN where a text has none; None where none has any."""
+    found = [move.label_logprobs for move in moves]
+    some = next((one for one in found if one is not None), None)
+    if some is None:
+        return None
+    return np.stack([np.full_like(some, np.nan) if one is None else one for one in found])

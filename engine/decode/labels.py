@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,15 @@ Ints = npt.NDArray[np.int64]
 class _Node:
     children: dict[int, int] = field(default_factory=dict)  # token -> node
     label: int = -1  # which label ends here
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A node at which the model has to choose: `tokens` lead there from the first `known` tokens behind the prompt."""
+
+    node: int
+    known: int
+    tokens: tuple[int, ...]
 
 
 class LabelTrie:
@@ -92,48 +102,18 @@ class LabelTrie:
         """Nodes at which the model has to choose."""
         return sum(len(node.children) > 1 for node in self._nodes)
 
-
-@dataclass
-class Walk:
-    """Where one text stands in a trie."""
-
-    trie: LabelTrie
-    node: int = 0
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether a label is complete."""
-        return self.trie.label_at(self.node) >= 0
-
-    @property
-    def label(self) -> str:
-        """The label that is complete."""
-        return self.trie.labels[self.trie.label_at(self.node)]
-
-    def start(self) -> list[int]:
-        """Go as far as nothing has to be chosen; the tokens on the way."""
-        tokens, self.node = self.trie.forced(self.node)
-        return tokens
-
-    def choose(self, logits: npt.NDArray[np.float32]) -> tuple[list[int], float]:
-        """Take the best of the tokens that may follow, and what must follow it.
-
-        Parameters
-        ----------
-        logits
-            Of all tokens [V].
-
-        Returns
-        -------
-        The tokens, and the natural logarithm of the first one's probability among those allowed; NaN where its logit
-        is not finite, and then nothing is taken.
-        """
-        allowed = self.trie.allowed(self.node)
-        mine = logits[allowed].astype(np.float64)
-        if not np.isfinite(mine).all():
-            return [], float("nan")
-        best = int(mine.argmax())
-        token = int(allowed[best])
-        self.node = self.trie.follow(self.node, token)
-        more, self.node = self.trie.forced(self.node)
-        return [token, *more], float(mine[best] - np.logaddexp.reduce(mine))
+    @cached_property
+    def visits(self) -> tuple[Visit, ...]:
+        """Every node at which the model has to choose, each before those below it; none where there is one label."""
+        found: list[Visit] = []
+        open_ = [(0, list[int](), 0)]  # tokens behind the prompt that are known, those to run, the node they lead to
+        while open_:
+            known, tokens, node = open_.pop()
+            more, node = self.forced(node)
+            if self.label_at(node) >= 0:
+                continue
+            tokens += more
+            found.append(Visit(node, known, tuple(tokens)))
+            below = sorted(self._nodes[node].children.items(), reverse=True)
+            open_ += [(known + len(tokens), [token], child) for token, child in below]
+        return tuple(found)

@@ -43,18 +43,22 @@ class Request:
 
 @dataclass(frozen=True)
 class TextRequest:
-    """One prompt: its index in the run, its key, its tokens int64 [P], and the labels its text must be one of."""
+    """One prompt: its index in the run, its key, its tokens int64 [P], and the labels its text must be one of.
+
+    With `all_labels` the text gets the log-probabilities of all of them.
+    """
 
     index: int
     key: int
     tokens: npt.NDArray[np.int64]
     labels: LabelTrie | None = None
     max_new_tokens: int | None = None
+    all_labels: bool = False
     num_genes = 0
 
     def admission(self, slot: int) -> Prompted:
         """Return what fills a slot."""
-        return Prompted(slot, self.key, self.tokens, self.labels)
+        return Prompted(slot, self.key, self.tokens, self.labels, self.all_labels)
 
 
 AnyRequest = Request | TextRequest
@@ -70,6 +74,7 @@ class Text:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     attention: list[Floats] = field(default_factory=list)  # [L, H, S] per token
+    label_logprobs: Floats | None = None  # [labels]
     finish_reason: str = ""
     latency_ms: float = float("nan")
 
@@ -200,6 +205,8 @@ class Scheduler:
             text.evidence += evidence
             if self._keep_attention and chosen.attention is not None:
                 text.attention.append(chosen.attention[i, ..., : len(text.evidence)])
+            if chosen.label_logprobs is not None and np.isfinite(chosen.label_logprobs[i]).all():
+                text.label_logprobs = chosen.label_logprobs[i]
         full = len(text.token_ids) == self._limit(text)
         if reason or full:
             text.finish_reason = reason or "length"

@@ -56,9 +56,9 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
     Returns
     -------
     obs: ``<key>_description``, ``_status`` (ok, failed: why, not run), ``_num_tokens``, ``_mean_logprob``,
-    ``_grounding``; of annotated cells ``<key>_label``, ``_score`` and ``_status`` instead, with ``_margin`` and
-    ``_cell_ontology_term_id`` where they are known. obsm: ``X_<key>`` (NaN where not run), ``<key>_top_genes``
-    (columns of var, or of raw.var where raw was read: ``uns[<key>]["top_genes_of"]``; -1 for none),
+    ``_grounding``; of annotated cells ``<key>_label``, ``_score`` and ``_status`` instead, with ``_runner_up``,
+    ``_margin`` and ``_cell_ontology_term_id`` where they are known. obsm: ``X_<key>`` (NaN where not run),
+    ``<key>_top_genes`` (columns of var, or of raw.var where raw was read: ``uns[<key>]["top_genes_of"]``; -1 for none),
     ``<key>_top_gene_weights`` (0 for none), ``<key>_label_scores`` [n_cells, L] where all labels were scored, in the
     order of ``uns[<key>]["labels"]``. uns: ``<key>`` with settings and gene report, or ``<key>_embedding`` of a run
     that only embedded; for pools also ``pooled_by``, ``pools`` (a data frame) and ``pool_embeddings``. What a run does
@@ -116,6 +116,7 @@ def _label_obs(
         f"{key}_status": pd.Categorical(np.array([one.status for one in cells], dtype=object)),
     }
     if found.margin is not None:
+        obs[f"{key}_runner_up"] = pd.Categorical(spread(found.runners_up))
         obs[f"{key}_margin"] = _spread(found.margin[:, None], result_of)[:, 0]
     if found.labels is not None and found.labels.has_terms:
         obs[f"{key}_cell_ontology_term_id"] = pd.Categorical(spread(found.term_ids))

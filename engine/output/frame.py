@@ -20,7 +20,7 @@ def to_frame(run: Run) -> pd.DataFrame:
     ``status``, ``num_tokens``, ``mean_logprob``, ``latency_ms``, ``finish_reason``, ``grounding``, ``top_genes``,
     ``top_gene_weights`` and ``named_genes`` (lists), and ``num_cells`` for pools. A run that only embedded has the
     columns ``embedding_0`` to ``embedding_<d-1>`` instead; one that annotated has ``label``, ``score``, ``status``, and
-    ``margin``, ``cell_ontology_term_id`` and ``score of <label>`` where they are known.
+    ``runner_up``, ``margin``, ``cell_ontology_term_id`` and ``score of <label>`` where they are known.
     """
     index = pd.Index(list(run.names), name=run.pooled_by or "cell_id", dtype=object)
     if not run.descriptions:
@@ -50,6 +50,7 @@ def to_frame(run: Run) -> pd.DataFrame:
 def _label_frame(run: Run, found: Labelled, index: pd.Index[str]) -> pd.DataFrame:
     columns: dict[str, Any] = {"label": pd.Series(found.chosen, dtype=object), "score": found.score.astype(np.float64)}
     if found.margin is not None:
+        columns["runner_up"] = pd.Series(found.runners_up, dtype=object)
         columns["margin"] = found.margin.astype(np.float64)
     if found.labels is not None and found.labels.has_terms:
         columns["cell_ontology_term_id"] = pd.Series(found.term_ids, dtype=object)

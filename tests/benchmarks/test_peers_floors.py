@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-from peers.floors import judge, lines_of, llama  # noqa: E402
-from peers.tiny_llama import LlamaShape  # noqa: E402
+from peers.floors import judge, lines_of, llama
+from peers.tiny_llama import LlamaShape
 
 SHAPE = LlamaShape(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ffn=16, vocab_size=10)
 SIZES = {"slots": 3, "prompt_len": 4, "new_tokens": 2}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import Result
@@ -36,6 +37,27 @@ def test_cells_are_labelled_from_a_list(cellscribe: Call, bundle: Path, cells_fi
     assert table["label"].tolist() == found.obs["cellscribe_label"].tolist()
 
 
+def test_all_labels_are_scored(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("B cell\nT cell\nT cell, naive\nmonocyte\n")
+    given = ("annotate", cells_file, "--bundle", bundle, "--labels", tmp_path / "labels.txt", "--scores")
+    for name in ("out.h5ad", "out.csv"):
+        told = cellscribe(*given, "-o", tmp_path / name)
+        assert told.exit_code == 0, told.stderr
+    found = ad.read_h5ad(tmp_path / "out.h5ad")
+    names, scores = list(found.uns["cellscribe"]["labels"]), found.obsm["cellscribe_label_scores"]
+    assert scores.shape == (found.n_obs, 4)
+    np.testing.assert_allclose(scores.sum(1), 1, rtol=1e-4)
+    falling = np.argsort(-scores, axis=1)
+    assert [names[i] for i in falling[:, 0]] == found.obs["cellscribe_label"].tolist()
+    assert [names[i] for i in falling[:, 1]] == found.obs["cellscribe_runner_up"].tolist()
+    first, second = (np.take_along_axis(scores, falling[:, [at]], 1)[:, 0] for at in (0, 1))
+    np.testing.assert_allclose(found.obs["cellscribe_score"], first, rtol=1e-5)
+    np.testing.assert_allclose(found.obs["cellscribe_margin"], first - second, atol=1e-6)
+    table = pd.read_csv(tmp_path / "out.csv")
+    np.testing.assert_allclose(table["score of T cell, naive"], scores[:, 2], atol=1e-6)
+    assert table["runner_up"].tolist() == found.obs["cellscribe_runner_up"].tolist()
+
+
 def test_free_answers(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path) -> None:
     told = cellscribe("annotate", cells_file, "--bundle", bundle, "-o", tmp_path / "o.parquet", "--max-new-tokens", 4)
     assert told.exit_code == 0, told.stderr
@@ -46,6 +68,7 @@ def test_free_answers(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path
     ("arguments", "code", "said"),
     [
         (["--labels", "{folder}/nothing.txt"], 3, "does not exist"),
+        (["--scores"], 2, "need a list of them; give --labels"),
         (["--template", "9"], 2, "prompts 0 to 2"),
         (["--template", "x"], 2, "from 0 on, or draw"),
         (["--templates", "{folder}/nothing.json"], 3, "does not exist"),

@@ -22,6 +22,7 @@ from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.decode.scheduler import Scheduler, TextRequest
 from cellscribe.engine.errors import InputError
+from cellscribe.engine.text_writer import TextOptions, write_texts
 from cellscribe.engine.types import Sampling
 
 Open = Callable[[Bundle], TextBackend]
@@ -107,6 +108,41 @@ def test_only_labels_are_written_and_the_best_one(golden: Any, open_text: Open) 
     for num_slots in (1, 3):
         found = texts(open_text(bundle), prompts, num_slots, labels=labels, eos=frozenset([eos]))
         assert [[*one, eos] for one in found] == wanted
+
+
+def test_all_labels_get_their_probability(golden: Any, open_text: Open) -> None:
+    """Those that plain logits give, each label in a prompt of its own."""
+    bundle, said, _ = golden
+    eos, backend = said["eos_token_id"], open_text(bundle)
+    ids = ((5, 6, 7), (5, 8), (20, 21, 22, 23), (5, 6, 9, 10), (5, 6, 9, 11), (20, 21), (30,))
+    labels = LabelTrie([f"label {i}" for i in range(len(ids))], ids, eos)
+    prompts = [one["input_ids"] for one in said["prompts"]]
+    wanted = np.array([[chance(backend, prompt, labels, i) for i in range(len(ids))] for prompt in prompts])
+    np.testing.assert_allclose(wanted.sum(1), 1, rtol=1e-4)
+    for num_slots in (1, 3):
+        found = surveyed(backend, prompts, labels, num_slots, eos)
+        np.testing.assert_allclose(np.exp([one.label_logprobs for one in found]), wanted, atol=2e-4, rtol=0)
+        best = [list(ids[int(one.label_logprobs.argmax())]) for one in found]
+        assert [one.token_ids for one in found] == best
+
+
+def surveyed(backend: TextBackend, prompts: list[list[int]], labels: LabelTrie, num_slots: int, eos: int) -> list[Any]:
+    options = TextOptions(Sampling(), 2, num_slots, frozenset([eos]), labels, all_labels=True)
+    tokens = [np.array(one) for one in prompts]
+    return sorted(write_texts(backend, tokens, range(len(prompts)), options), key=lambda one: one.request.index)
+
+
+def chance(backend: TextBackend, prompt: list[int], labels: LabelTrie, which: int) -> float:
+    """The product of a label's choices, each worked out from the logits after a prompt of its own."""
+    found, sequence = 1.0, labels.sequences[which]
+    for at, token in enumerate(sequence):
+        allowed = sorted({one[at] for one in labels.sequences if one[:at] == sequence[:at]})
+        plan = TextPlan(1, len(prompt) + at, 1, Sampling())
+        slots = backend.open_text_slots(plan)
+        slots.admit([TextRequest(0, 0, np.array([*prompt, *sequence[:at]])).admission(0)]).wait()
+        weights = np.exp(slots.logits(1)[0][allowed].astype(np.float64))
+        found *= float(weights[allowed.index(token)] / weights.sum())
+    return found
 
 
 def by_hand(backend: TextBackend, prompt: list[int], labels: LabelTrie) -> list[int]:
