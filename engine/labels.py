@@ -66,8 +66,8 @@ class Labelled:
         if self.scores is None or self.labels is None or len(self.labels.names) < 2:
             return ("",) * len(self.chosen)
         second = np.argsort(-self.scores, axis=1, kind="stable")[:, 1]
-        known = zip(second.tolist(), np.isnan(self.scores).any(axis=1).tolist(), strict=True)
-        return tuple("" if is_lost else self.labels.names[i] for i, is_lost in known)
+        is_lost = np.isnan(self.scores).any(axis=1)
+        return tuple("" if is_lost[row] else self.labels.names[place] for row, place in enumerate(second.tolist()))
 
     @property
     def term_ids(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cellscribe.engine.errors import InputError
-from cellscribe.engine.labels import Labelled, read_labels
+from cellscribe.engine.labels import Labelled, Labels, read_labels
 
 
 def write(tmp_path: Path, name: str, text: str) -> Path:
@@ -59,3 +59,15 @@ def test_files_that_cannot_be_used(tmp_path: Path, name: str, text: str, said: s
         read_labels(write(tmp_path, name, text))
     with pytest.raises(InputError, match="does not exist"):
         read_labels(tmp_path / "nothing.txt")
+
+
+def test_scores_give_margin_and_runner_up() -> None:
+    labels = Labels(("T cell", "B cell", "monocyte"), ("", "", ""))
+    scores = np.array([[0.2, 0.7, 0.1], [np.nan] * 3, [0.5, 0.1, 0.4]], np.float32)
+    found = Labelled.of_scores(labels, ("B cell", "", "T cell"), scores)
+    np.testing.assert_allclose(found.score, [0.7, np.nan, 0.5], rtol=1e-6)
+    assert found.margin is not None
+    np.testing.assert_allclose(found.margin, [0.5, np.nan, 0.1], rtol=1e-6)
+    assert found.runners_up == ("T cell", "", "monocyte")
+    alone = Labelled.of_scores(Labels(("T cell",), ("",)), ("T cell",), np.ones((1, 1), np.float32))
+    assert (alone.runners_up, alone.margin.tolist() if alone.margin is not None else None) == (("",), [1.0])
