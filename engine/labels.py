@@ -66,7 +66,7 @@ class Labelled:
         if self.scores is None or self.labels is None or len(self.labels.names) < 2:
             return ("",) * len(self.chosen)
         second = np.argsort(-self.scores, axis=1, kind="stable")[:, 1]
-        is_lost = np.isnan(self.scores).any(axis=1)
+        is_lost = np.isnan(self.scores.sum(axis=1))
         return tuple("" if is_lost[row] else self.labels.names[place] for row, place in enumerate(second.tolist()))
 
     @property
