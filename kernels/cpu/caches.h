@@ -1,5 +1,6 @@
 // Keys and values of one slot, one layer after another, and attention of new tokens to them.
 #pragma once
+#include <algorithm>
 #include <cmath>
 
 #include "linear.h"
@@ -12,6 +13,13 @@ struct Scores {
   float scale, cap;  // cap 0: none
 };
 
+// One query head of one row: it attends to the positions first..length-1.
+struct Query {
+  const float* q;
+  float* out;
+  int64_t first, length;
+};
+
 struct HeadShape {
   int64_t layers, kv_heads, width, capacity;
   int64_t padded_width() const { return up_to(width, kLanes); }
@@ -21,6 +29,8 @@ struct HeadShape {
 
 // Keys lie in blocks of 16 positions, [C/16][D][16], so that a lane scores a position; values as rows [C][D].
 class Caches {
+  static constexpr int kWide = 4;  // columns of 16 values that are mixed together
+
  public:
   explicit Caches(const HeadShape& shape) : shape_(shape) {
     int64_t count = 2 * shape.layers * shape.kv_heads * shape.numbers();
@@ -40,24 +50,28 @@ class Caches {
     std::memcpy(data_.get(), other.data_.get(), static_cast<size_t>(8 * layers * shape_.kv_heads * shape_.numbers()));
   }
 
-  // Query heads [count, D] of one key/value head attend to the positions first..length-1; `scores` has room for 8 x C.
-  void attend(int64_t layer, int64_t head, int64_t first, int64_t length, const Scores& how, const float* q,
-              int64_t count, float* out, float* scores) const {
+  // Queries of one key/value head attend to their positions, up to eight at a time so that a key is loaded once for all
+  // of them; `scores` has room for (8 x blocks + 1) x 16 numbers. What a query gets does not depend on the others.
+  void attend(int64_t layer, int64_t head, const Query* queries, int64_t count, const Scores& how,
+              float* scores) const {
     int64_t room = shape_.blocks() * kLanes;
-    for (int64_t g = 0; g < count;) {
-      int64_t take = count - g >= 8 ? 8 : count - g >= 4 ? 4 : 1;
-      const float* mine = q + g * shape_.width;
-      if (take == 8) score<8>(layer, head, first, length, mine, scores, room);
-      else if (take == 4) score<4>(layer, head, first, length, mine, scores, room);
-      else score<1>(layer, head, first, length, mine, scores, room);
+    for (int64_t at = 0; at < count;) {
+      int64_t take = count - at >= 8 ? 8 : count - at >= 4 ? 4 : 1;
+      const Query* mine = queries + at;
+      if (take == 8) score<8>(layer, head, mine, scores, room);
+      else if (take == 4) score<4>(layer, head, mine, scores, room);
+      else score<1>(layer, head, mine, scores, room);
       for (int64_t i = 0; i < take; ++i) {
-        float* row = scores + i * room + first;
-        if (how.cap > 0.0f) squash(row, length - first, how.scale, how.cap);
-        softmax(row, length - first, how.cap > 0.0f ? 1.0f : how.scale);
+        int64_t length = mine[i].length - mine[i].first;
+        float* row = scores + i * room + mine[i].first;
+        if (how.cap > 0.0f) squash(row, length, how.scale, how.cap);
+        softmax(row, length, how.cap > 0.0f ? 1.0f : how.scale);
       }
-      for (int64_t i = 0; i < take; ++i)
-        mix(layer, head, first, length, scores + i * room, out + (g + i) * shape_.width);
-      g += take;
+      for (int64_t i = 0; i < take;) {
+        if (take - i >= 4) mix<4>(layer, head, mine + i, scores + i * room, room), i += 4;
+        else mix<1>(layer, head, mine + i, scores + i * room, room), ++i;
+      }
+      at += take;
     }
   }
 
@@ -70,8 +84,13 @@ class Caches {
   float* values(int64_t layer, int64_t head) const { return keys(layer, head) + shape_.numbers(); }
 
   template <int kCount>
-  void score(int64_t layer, int64_t head, int64_t first, int64_t length, const float* q, float* scores,
-             int64_t room) const {
+  void score(int64_t layer, int64_t head, const Query* queries, float* scores, int64_t room) const {
+    int64_t first = queries[0].first, length = queries[0].length;
+    const float* q[kCount];
+    for (int i = 0; i < kCount; ++i) {
+      q[i] = queries[i].q;
+      first = std::min(first, queries[i].first), length = std::max(length, queries[i].length);
+    }
     int64_t begin = first / kLanes * kLanes;
     const float* k = keys(layer, head) + begin * shape_.padded_width();
     for (int64_t at = begin; at < length; at += kLanes, k += kLanes * shape_.padded_width()) {
@@ -81,33 +100,63 @@ class Caches {
       for (int64_t d = 0; d < shape_.width; ++d) {
         F kd = load(k + d * kLanes);
         CELLSCRIBE_UNROLL
-        for (int i = 0; i < kCount; ++i) acc[i] = fma(set1(q[i * shape_.width + d]), kd, acc[i]);
+        for (int i = 0; i < kCount; ++i) acc[i] = fma(set1(q[i][d]), kd, acc[i]);
       }
       CELLSCRIBE_UNROLL
       for (int i = 0; i < kCount; ++i) store(scores + i * room + at, acc[i]);
     }
   }
 
-  void mix(int64_t layer, int64_t head, int64_t first, int64_t length, const float* p, float* out) const {
+  // Every query sums its own positions in rising order; those that all have in common load a value once for all.
+  template <int kCount>
+  void mix(int64_t layer, int64_t head, const Query* queries, const float* p, int64_t room) const {
+    int64_t low = queries[0].first, high = queries[0].length;
+    for (int i = 1; i < kCount; ++i) low = std::max(low, queries[i].first), high = std::min(high, queries[i].length);
+    if (low > high) low = high;  // a window so small that they have nothing in common: the tails do it all
     const float* v = values(layer, head);
-    int64_t width = shape_.padded_width();
-    for (int64_t d = 0; d < shape_.width;) {
+    int64_t d = 0;
+    for (; shape_.width - d >= kWide * kLanes; d += kWide * kLanes)
+      mix_columns<kCount, kWide>(v + d, queries, p, room, low, high, d, kLanes);
+    for (; d < shape_.width; d += kLanes) {
       int64_t left = shape_.width - d;
-      if (left >= 64) {
-        F acc[4] = {zero(), zero(), zero(), zero()};
-        for (int64_t c = first; c < length; ++c) {
-          F pc = set1(p[c]);
-          CELLSCRIBE_UNROLL
-          for (int i = 0; i < 4; ++i) acc[i] = fma(pc, load(v + c * width + d + i * kLanes), acc[i]);
-        }
-        for (int i = 0; i < 4; ++i) store(out + d + i * kLanes, acc[i]);
-        d += 64;
-        continue;
+      mix_columns<kCount, 1>(v + d, queries, p, room, low, high, d, static_cast<int>(left < kLanes ? left : kLanes));
+    }
+  }
+
+  template <int kCount, int kColumns>
+  void mix_columns(const float* v, const Query* queries, const float* p, int64_t room, int64_t low, int64_t high,
+                   int64_t d, int lanes) const {
+    int64_t width = shape_.padded_width();
+    F acc[kCount][kColumns];
+    CELLSCRIBE_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      CELLSCRIBE_UNROLL
+      for (int j = 0; j < kColumns; ++j) acc[i][j] = zero();
+      for (int64_t c = queries[i].first; c < std::max(low, queries[i].first); ++c) {
+        F pc = set1(p[i * room + c]);
+        CELLSCRIBE_UNROLL
+        for (int j = 0; j < kColumns; ++j) acc[i][j] = fma(pc, load(v + c * width + j * kLanes), acc[i][j]);
       }
-      F acc = zero();
-      for (int64_t c = first; c < length; ++c) acc = fma(set1(p[c]), load(v + c * width + d), acc);
-      store_some(out + d, acc, static_cast<int>(left < kLanes ? left : kLanes));
-      d += kLanes;
+    }
+    for (int64_t c = low; c < high; ++c) {
+      F values[kColumns];
+      CELLSCRIBE_UNROLL
+      for (int j = 0; j < kColumns; ++j) values[j] = load(v + c * width + j * kLanes);
+      CELLSCRIBE_UNROLL
+      for (int i = 0; i < kCount; ++i) {
+        F pc = set1(p[i * room + c]);
+        CELLSCRIBE_UNROLL
+        for (int j = 0; j < kColumns; ++j) acc[i][j] = fma(pc, values[j], acc[i][j]);
+      }
+    }
+    CELLSCRIBE_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      for (int64_t c = std::max(high, queries[i].first); c < queries[i].length; ++c) {
+        F pc = set1(p[i * room + c]);
+        CELLSCRIBE_UNROLL
+        for (int j = 0; j < kColumns; ++j) acc[i][j] = fma(pc, load(v + c * width + j * kLanes), acc[i][j]);
+      }
+      for (int j = 0; j < kColumns; ++j) store_some(queries[i].out + d + j * kLanes, acc[i][j], lanes);
     }
   }
 

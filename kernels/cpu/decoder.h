@@ -31,15 +31,20 @@ class Slots {
   struct Scratch {  // of one thread
     Prepared prepared;
     Array<float> scores, row;
+    std::vector<Query> queries;
     int64_t scores_room = 0, row_room = 0;
     float* reserve_scores(int64_t count);
     float* reserve_row(int64_t count);
   };
 
   struct Pass;
+  struct Tile {  // rows that attend together
+    int64_t row, count;
+  };
 
   void self_attention(Pass& pass, int64_t layer);
   void attend_caches(Pass& pass, int64_t layer);
+  std::vector<Tile> tiles_of(const Pass& pass, int64_t group) const;
   void cross_attention(Pass& pass, int64_t layer);
   void cross_rows(Pass& pass, int64_t layer, int64_t row0, int64_t row1);
   void absorb(int64_t layer, int64_t row0, int64_t row1);

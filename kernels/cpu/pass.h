@@ -104,15 +104,38 @@ inline void Slots::attend_caches(Pass& pass, int64_t layer) {
   room_for(narrow_, narrow_room_, pass.rows * heads * width);
   Scores how{shape_.score_scale, shape_.attention_cap};
   int64_t window = shape_.window && layer % shape_.window_every == 0 ? shape_.window : 0;
-  threads_.run(pass.rows * kv, [&](int64_t task, int thread) {
-    int64_t row = task / kv, head = task % kv;
-    int64_t length = pass.positions[static_cast<size_t>(row)] + 1;
-    const Caches& caches = *caches_[static_cast<size_t>(pass.slots[static_cast<size_t>(row)])];
-    float* scores = scratch_[static_cast<size_t>(thread)].reserve_scores((8 * heads_.blocks() + 1) * kLanes);
-    caches.attend(layer, head, window && length > window ? length - window : 0, length, how,
-                  wide_.get() + row * stride + head * group * width, group,
-                  narrow_.get() + row * heads * width + head * group * width, scores);
+  std::vector<Tile> tiles = tiles_of(pass, group);
+  int64_t count = static_cast<int64_t>(tiles.size());
+  threads_.run(count * kv, [&](int64_t task, int thread) {
+    int64_t head = task / count;  // so that a head's keys and values stay in the cache while its rows go through
+    const Tile& tile = tiles[static_cast<size_t>(task % count)];
+    const Caches& caches = *caches_[static_cast<size_t>(pass.slots[static_cast<size_t>(tile.row)])];
+    auto& scratch = scratch_[static_cast<size_t>(thread)];
+    std::vector<Query>& queries = scratch.queries;
+    queries.clear();
+    for (int64_t row = tile.row; row < tile.row + tile.count; ++row) {
+      int64_t length = pass.positions[static_cast<size_t>(row)] + 1;
+      int64_t first = window && length > window ? length - window : 0;
+      const float* q = wide_.get() + row * stride + head * group * width;
+      float* to = narrow_.get() + row * heads * width + head * group * width;
+      for (int64_t i = 0; i < group; ++i) queries.push_back({q + i * width, to + i * width, first, length});
+    }
+    float* scores = scratch.reserve_scores((8 * heads_.blocks() + 1) * kLanes);
+    caches.attend(layer, head, queries.data(), static_cast<int64_t>(queries.size()), how, scores);
   });
+}
+
+// Neighbouring rows of one slot, as many as give eight queries.
+inline std::vector<Slots::Tile> Slots::tiles_of(const Pass& pass, int64_t group) const {
+  std::vector<Tile> tiles;
+  int64_t most = std::max<int64_t>(1, 8 / group);
+  for (int64_t row = 0; row < pass.rows; ++row) {
+    bool joins = !tiles.empty() && tiles.back().count < most &&
+                 pass.slots[static_cast<size_t>(row)] == pass.slots[static_cast<size_t>(tiles.back().row)];
+    if (joins) ++tiles.back().count;
+    else tiles.push_back({row, 1});
+  }
+  return tiles;
 }
 
 // In the last layer the others have done their part: their keys and values are written.

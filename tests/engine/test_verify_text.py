@@ -18,7 +18,7 @@ from cellscribe.engine.verify_text import measure_text_parity, require_text_pari
 SIZES: dict[str, dict[str, Any]] = {
     "Gemma2Config": {
         "hidden_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3,
-        "intermediate_size": 80, "head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 21,
+        "intermediate_size": 80, "head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 3,
         "max_position_embeddings": 160, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0,
     },
     "GPTNeoXConfig": {
@@ -72,6 +72,28 @@ def test_the_native_library_computes_the_same(bundle: Bundle, instruction_set: s
     require_text_parity(found, bundle.name)
     assert found.logits_max_error < 5e-4
     assert found.embedding_max_error < 1e-4
+
+
+@pytest.mark.usefixtures("native_library")
+@pytest.mark.parametrize("instruction_set", ["avx2", None])
+def test_rows_that_attend_together_get_what_each_gets_alone(bundle: Bundle, instruction_set: str | None) -> None:
+    backend = CpuText(bundle, 2, instruction_set)
+    tokens = np.random.Generator(np.random.PCG64(0)).integers(3, 90, (2, 61))
+    slots, positions = np.repeat([0, 1], 61), np.tile(np.arange(61), 2)
+
+    def states(cuts: range) -> np.ndarray:
+        """Rows of both slots, some at a time."""
+        passes, found = backend._passes(backend.decoder, 2, 61), np.zeros((122, backend.shape.d_model), np.float32)
+        for start in cuts:
+            rows = np.arange(122)[start : start + cuts.step]
+            x = backend.decoder.embed_at(tokens.reshape(-1)[rows], positions[rows])
+            found[rows] = passes.states(x, slots[rows].copy(), positions[rows].copy())
+        return found
+
+    whole = states(range(0, 122, 122))
+    assert np.isfinite(whole).all()
+    for step in (1, 3, 9, 64):
+        np.testing.assert_array_equal(states(range(0, 122, step)), whole)
 
 
 def test_the_report_says_it(bundle: Bundle) -> None:
