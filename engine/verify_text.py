@@ -56,12 +56,24 @@ class TextVerifyReport:
             f"{self.bundle} on {self.device}",
             f"{p.prompts} prompts ({p.source}): logits differ by at most {p.logits_max_error:.2g}, embeddings by "
             f"{p.embedding_max_error:.2g}; {agreement} ({p.near_ties} near-ties left out)",
+            f"tolerance: {_limits(p.tolerance)}",
             *self.failures,
         ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, for a report that can be sent."""
         return {**asdict(self), "passed": self.passed}
+
+
+def _limits(tolerance: Mapping[str, float]) -> str:
+    """Say what passes."""
+    said = (
+        f"logits within {tolerance['logits_max_error']:.2g}, embeddings within {tolerance['embedding_max_error']:.2g}"
+    )
+    share = tolerance.get(_AGREEMENT)
+    if share is None:
+        return f"{said}, the same token at every greedy step that is no near-tie"
+    return f"{said}, the same token at {share:.1%} of greedy steps at least"
 
 
 def verify_text_bundle(bundle: Bundle, backend: str = "auto", threads: int | None = None) -> TextVerifyReport:

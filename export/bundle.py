@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import load as names
 from cellscribe.engine.bundle.figures import Parity
 from cellscribe.engine.bundle.load import open_bundle
-from cellscribe.engine.bundle.manifest import WEIGHT_ONLY, Manifest, Precision
+from cellscribe.engine.bundle.manifest import PRECISIONS, WEIGHT_ONLY, Manifest, Precision
 from cellscribe.engine.errors import CheckpointError, UsageError
 from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.verify import measure_parity, require_parity
@@ -30,7 +30,7 @@ from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
 from cellscribe.export.models.cross import latent_is_cheaper
 from cellscribe.export.parts import Parts, read_parts, read_tokenizer, special_ids
 from cellscribe.export.prefix import compute_prefix
-from cellscribe.export.quantize.bundle import quantize_bundle
+from cellscribe.export.quantize.exporting import export_quantized
 from cellscribe.export.random_model import random_parts
 from cellscribe.export.reference import decoder_reference, encoder_reference
 from cellscribe.export.reference_cells import ReferenceCells, reference_cells
@@ -68,8 +68,9 @@ class ExportReport:
             lines[-1] += f", embeddings within {text.embedding_max_error:.2g}"
             if text.greedy_agreement is not None:
                 lines[-1] += f", {text.greedy_agreement:.1%} of {text.tokens} greedy tokens equal"
-        if self.manifest.quality:
-            lines.append(f"against fp32 on {self.manifest.quality.words()}")
+        quality = self.manifest.quality or self.manifest.text_quality
+        if quality:
+            lines.append(f"against fp32 on {quality.words()}")
         return lines
 
 
@@ -146,7 +147,8 @@ def _export(
     parts: Parts, bundle: Path, precision: str, cross: str, cells: Path | None, name: str, say: Progress
 ) -> ExportReport:
     if precision in WEIGHT_ONLY:
-        return _export_quantized(parts, bundle, precision, cross, cells, name, say)
+        write = partial(_export, parts, precision="fp32", cross=cross, cells=cells, name=name, say=say)
+        return ExportReport(bundle, export_quantized(write, bundle, precision, cells, say))
     parts = replace(parts, form=_choose_form(parts, cross))
     manifest = manifest_of(parts, precision, name)
     with staging(bundle) as folder, torch.no_grad():
@@ -165,37 +167,18 @@ def _export(
 def _export_text(
     checkpoint: Path, bundle: Path, precision: str, cells: Path | None, name: str, say: Progress
 ) -> ExportReport:
-    if precision not in ("fp32", "fp16"):
-        raise UsageError(f"precision is {precision!r}; choose fp32 or fp16 for the family c2s.")
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}; choose {', '.join(PRECISIONS)}.")
     if not checkpoint.is_dir():
         raise CheckpointError(f"{checkpoint} is not a folder; point to a checkpoint folder.")
     tokenizer = read_tokenizer(checkpoint / "tokenizer.json")
     _, eos = special_ids(checkpoint, tokenizer)
     parts = CausalParts("c2s", read_causal(checkpoint), tokenizer.to_str(), eos)
     stored: Precision = "fp16" if precision == "fp16" else "fp32"
-    return ExportReport(bundle, export_causal(parts, bundle, stored, name, cells, _tools(), say))
-
-
-def _export_quantized(
-    parts: Parts, bundle: Path, precision: str, cross: str, cells: Path | None, name: str, say: Progress
-) -> ExportReport:
-    """Export in fp32 beside the target, and quantise that."""
-    said: list[str] = []
-
-    def report(what: str, _share: float) -> None:
-        if what not in said:
-            said.append(what)
-            say(f"quantising: {what}")
-
-    with staging(bundle) as folder:
-        whole, result = folder / "fp32", folder / "quantized"
-        _export(parts, whole, "fp32", cross, cells, name, say)
-        manifest = quantize_bundle(whole, result, precision, cells=cells, progress=report).manifest
-        shutil.rmtree(whole)
-        for path in result.iterdir():
-            path.rename(folder / path.name)
-        result.rmdir()
-    return ExportReport(bundle, manifest)
+    write = partial(export_causal, parts, precision=stored, name=name, cells=cells, tools=_tools(), say=say)
+    if precision in WEIGHT_ONLY:
+        return ExportReport(bundle, export_quantized(write, bundle, precision, cells, say))
+    return ExportReport(bundle, write(bundle))
 
 
 def _choose_form(parts: Parts, cross: str) -> Literal["latent", "materialised"]:

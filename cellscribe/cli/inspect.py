@@ -52,8 +52,9 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "parity", _parity(manifest.parity)
     if manifest.text_parity is not None:
         yield "parity", _text_parity(manifest.text_parity)
-    if manifest.quality is not None:
-        yield "against fp32", manifest.quality.words()
+    quality = manifest.quality or manifest.text_quality
+    if quality is not None:
+        yield "against fp32", quality.words()
     yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     if manifest.notes:
         yield "notes", manifest.notes

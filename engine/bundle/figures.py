@@ -75,3 +75,32 @@ class TextParity:
     tokens: int
     near_ties: int
     tolerance: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TextQuality:
+    """What quantising a bundle without an encoder cost, measured as :class:`Quality` is, on prompts about real cells.
+
+    Cosines and the largest absolute difference of the embeddings (masked means of the last states) of `prompts`
+    prompts. The fp32 bundle of hash `compared_with` went on with these prompts greedily for `tokens` tokens in all:
+    `greedy_agreement` is the share of them that the quantised one chooses too when it has read the same text so far,
+    and the perplexities are those that both give to that text.
+    """
+
+    prompts: int
+    source: str
+    compared_with: str
+    embedding_min_cosine: float
+    embedding_mean_cosine: float
+    embedding_max_error: float
+    tokens: int
+    greedy_agreement: float
+    perplexity: float
+    perplexity_fp32: float
+
+    def words(self) -> str:
+        """Say it in one line."""
+        said = f"{self.prompts} prompts ({self.source}; with ONNX Runtime): embedding cosine "
+        said += f"{self.embedding_mean_cosine:.6f} (at least {self.embedding_min_cosine:.6f})"
+        said += f"; the token of fp32 at {self.greedy_agreement:.1%} of {self.tokens:,} greedy steps"
+        return f"{said}, perplexity of its text {self.perplexity:.4g} (fp32: {self.perplexity_fp32:.4g})"

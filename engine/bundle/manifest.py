@@ -8,11 +8,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from cellscribe.engine.bundle.figures import Parity, Quality, TextParity
+from cellscribe.engine.bundle.figures import Parity, Quality, TextParity, TextQuality
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.errors import BundleError
 
-SCHEMA_VERSION = 3  # what this release reads; 2 brought quantised bundles, 3 those that read cells as sentences
+SCHEMA_VERSION = 4  # 2 brought quantised bundles, 3 those that read cells as sentences, 4 quantised ones of these
 MANIFEST_NAME = "manifest.json"
 
 Precision = Literal["fp32", "fp16", "fp16-stored", "int8", "int4"]
@@ -140,6 +140,7 @@ class Manifest:
     style: DecoderStyle | None = None
     sentences: SentenceInput | None = None
     text_parity: TextParity | None = None
+    text_quality: TextQuality | None = None
 
     @property
     def encoder_shape(self) -> EncoderShape:
@@ -175,8 +176,8 @@ class Manifest:
     def to_json(self) -> str:
         """Return the text of manifest.json."""
         raw = asdict(self)
-        raw["schema_version"] = 3 if self.sentences else 2 if self.is_quantized or self.quality else 1
-        for name in ("quality", "style", "sentences", "text_parity"):
+        raw["schema_version"] = 1 + (self.is_quantized or self.quality is not None) + 2 * (self.sentences is not None)
+        for name in ("quality", "style", "sentences", "text_parity", "text_quality"):
             if raw[name] is None:
                 del raw[name]
         return json.dumps(raw, indent=1, ensure_ascii=False) + "\n"

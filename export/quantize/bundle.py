@@ -21,6 +21,7 @@ from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.versions import versions
 from cellscribe.export.quantize.graph import BitsOf, rewrite
 from cellscribe.export.quantize.quality import MeasuredCells, measure_quality, measured_cells, measured_parity
+from cellscribe.export.quantize.text_quality import measured_prompts, with_text_quality
 from cellscribe.export.sealing import seal
 
 Progress = Callable[[str, float], None]
@@ -47,7 +48,8 @@ class QuantizeReport:
         share = self.bytes_after / self.bytes_before
         sizes = f"{self.bytes_after / 1e6:,.1f} MB, {share:.0%} of fp32"
         lines = [f"{self.folder}: {self.manifest.family}, {self.manifest.precision}, {sizes}"]
-        return lines if self.manifest.quality is None else [*lines, f"against fp32 on {self.manifest.quality.words()}"]
+        quality = self.manifest.quality or self.manifest.text_quality
+        return lines if quality is None else [*lines, f"against fp32 on {quality.words()}"]
 
 
 def quantize_bundle(
@@ -63,7 +65,7 @@ def quantize_bundle(
 
     int4 has the decoder's layers in 4 bits and its head and the other graphs in 8; int8 all products in 8;
     fp16-stored all of them, and every precision the tables, in half, computed in float32. The encoder stays in 8 bits
-    because it is a fiftieth of the bytes and all texts rest on it.
+    because it is a fiftieth of the bytes and all texts rest on it. Biases, norms and rotary tables stay as they are.
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ def quantize_bundle(
             f"the bundle {source} is {original.manifest.precision}; quantise the fp32 bundle of the same model "
             "(`cellscribe export` without --precision makes it)."
         )
-    chosen = measured_cells(original, cells)
+    measured = _measuring(original, cells)
     with staging(target) as folder:
         try:
             _write(original, folder, precision, keep, report)
@@ -104,11 +106,13 @@ def quantize_bundle(
             raise OutputError(
                 f"{target} could not be written ({error}); free some room, or choose another place."
             ) from error
-        manifest = replace(original.manifest, precision=cast("Precision", precision), files={}, parity=None)
+        manifest = replace(
+            original.manifest, precision=cast("Precision", precision), files={}, parity=None, text_parity=None
+        )
         manifest = replace(manifest, notes=_notes(manifest, keep))
         tools = {**original.manifest.versions, **versions(), "onnx": version("onnx")}
         manifest = seal(manifest, folder, tools)
-        manifest = seal(_measured(original, open_bundle(folder), chosen, report), folder, tools)
+        manifest = seal(measured(open_bundle(folder), report), folder, tools)
     return QuantizeReport(target, manifest, _size(original.manifest))
 
 
@@ -147,6 +151,15 @@ def _bits(path: Path, precision: str, keep: Sequence[str], unused: set[str]) -> 
         return _FINER[bits] if fitting else bits
 
     return bits_of
+
+
+def _measuring(original: Bundle, cells: Path | None) -> Callable[[Bundle, Progress], Manifest]:
+    """Read what to measure on; return what measures a quantised bundle on it and fills in its manifest."""
+    if original.manifest.sentences is not None:
+        prompts = measured_prompts(original, cells)
+        return lambda quantized, report: with_text_quality(original, quantized, prompts, report)
+    chosen = measured_cells(original, cells)
+    return lambda quantized, report: _measured(original, quantized, chosen, report)
 
 
 def _measured(original: Bundle, quantized: Bundle, cells: MeasuredCells, report: Progress) -> Manifest:

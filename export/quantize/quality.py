@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,9 +26,9 @@ _CELL_BYTES = 2e10
 _MIN_CELLS, _MAX_CELLS = 4, 64
 _NUM_TOKENS = 48
 # Another backend rounds activations elsewhere: its errors are of the same size, but not the same errors.
-_MARGIN = 2.0
-_STEPS_MARGIN, _STANDARD_ERRORS = 0.05, 3.0
-_WORST_COSINE = 0.9  # below it the encoder no longer does what it did
+MARGIN = 2.0
+STEPS_MARGIN, STANDARD_ERRORS = 0.05, 3.0
+WORST_COSINE = 0.9  # below it a model no longer does what it did
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def measure_quality(original: Bundle, quantized: Bundle, cells: MeasuredCells, r
 def quality_against(expected: Expected, original: Bundle, quantized: Bundle, backend: Backend, source: str) -> Quality:
     """Compare a bundle on a backend with what the fp32 bundle computed for the same cells."""
     encoded, real = backend.encode(expected.batch), expected.batch.mask
-    cosine = _cosines(expected.memory[real], encoded.host_memory()[real])
+    cosine = cosines(expected.memory[real], encoded.host_memory()[real])
     found = Quality(
         cells=len(real),
         source=source,
@@ -90,7 +90,8 @@ def quality_against(expected: Expected, original: Bundle, quantized: Bundle, bac
     if expected.tokens is None or expected.logits is None:
         return found
     logits = teacher_forced(quantized, backend, encoded.memory, real, expected.tokens)
-    counted = _written(expected.tokens, original)
+    prompt = original.manifest.prompt
+    counted = written(expected.tokens, prompt.eos_token_ids if prompt else ())
     return replace(
         found,
         tokens=int(counted.sum()),
@@ -111,7 +112,7 @@ def measured_parity(quantized: Bundle, backend: Backend, source: str, quality: Q
         When it no longer does what the model did.
     """
     parity = measure_parity(quantized, backend, source, {"greedy_agreement": 0.0})
-    if not parity.memory_min_cosine >= _WORST_COSINE:
+    if not parity.memory_min_cosine >= WORST_COSINE:
         raise BundleError(
             f"the quantised encoder of {quantized.name} does not do what the original does (cosine "
             f"{parity.memory_min_cosine:.3g}); export the bundle with --precision fp16."
@@ -125,13 +126,13 @@ def _tolerance(parity: Parity, quality: Quality) -> dict[str, float]:
         "memory_max_error": parity.memory_max_error,
         "cell_max_error": max(parity.cell_max_error, quality.cell_max_error),
     }
-    found = {name: max(_MARGIN * error, floor[name]) for name, error in worst.items()}
-    found["memory_min_cosine"] = min(1 - _MARGIN * (1 - cosine), floor["memory_min_cosine"])
+    found = {name: max(MARGIN * error, floor[name]) for name, error in worst.items()}
+    found["memory_min_cosine"] = min(1 - MARGIN * (1 - cosine), floor["memory_min_cosine"])
     if parity.logits_max_error is not None and parity.greedy_agreement is not None:
         share = parity.greedy_agreement
-        spread = _STANDARD_ERRORS * (share * (1 - share) / parity.tokens) ** 0.5
-        found["logits_max_error"] = max(_MARGIN * parity.logits_max_error, floor["logits_max_error"])
-        found["greedy_agreement"] = max(0.0, share - max(_STEPS_MARGIN, spread))
+        spread = STANDARD_ERRORS * (share * (1 - share) / parity.tokens) ** 0.5
+        found["logits_max_error"] = max(MARGIN * parity.logits_max_error, floor["logits_max_error"])
+        found["greedy_agreement"] = max(0.0, share - max(STEPS_MARGIN, spread))
     return found
 
 
@@ -141,9 +142,9 @@ def _num_tokens(bundle: Bundle) -> int:
     return min(_NUM_TOKENS, room)
 
 
-def _written(tokens: npt.NDArray[np.int64], bundle: Bundle) -> npt.NDArray[np.bool_]:
-    """Which of the tokens [B, T] a text has: those up to the first that ends it."""
-    ends = np.isin(tokens, bundle.manifest.prompt.eos_token_ids if bundle.manifest.prompt else ())
+def written(tokens: npt.NDArray[np.int64], eos_ids: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return which of the tokens [B, T] a text has: those up to the first that ends it."""
+    ends = np.isin(tokens, eos_ids)
     return np.cumsum(ends, 1) - ends == 0
 
 
@@ -156,7 +157,8 @@ def _perplexity(
     return float(np.exp((np.log(np.exp(wide).sum(-1)) - chosen).mean()))
 
 
-def _cosines(theirs: npt.NDArray[np.generic], ours: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+def cosines(theirs: npt.NDArray[np.generic], ours: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """Return the cosine of each row [.., d] with its counterpart."""
     a, b = theirs.astype(np.float64), ours.astype(np.float64)
     found: npt.NDArray[np.float64] = (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
     return found

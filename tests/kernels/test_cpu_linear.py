@@ -102,11 +102,24 @@ def test_what_is_not_finite_stays_in_its_row(library: CpuLibrary, kind: Kind) ->
     assert (spoilt[[0, 2]] == clean[[0, 2]]).all()
 
 
-def test_bias(library: CpuLibrary) -> None:
-    weight = PackedWeight(library, Kind.FLOAT, 3, 20, has_bias=True)
-    weight.put(0, np.ones((3, 20), np.float32))
-    weight.put_bias(0, np.arange(20, dtype=np.float32))
-    assert (weight(np.ones((2, 3), np.float32)) == 3 + np.arange(20)).all()
+@pytest.mark.parametrize("kind", list(Kind))
+def test_bias(library: CpuLibrary, kind: Kind) -> None:
+    """It is added to the finished product, in float32."""
+    rng = np.random.default_rng(5)
+    plain, numbers = made(library, kind, 70, 37, rng)
+    weight, bias = PackedWeight(library, kind, 70, 37, has_bias=True), rng.normal(size=37).astype(np.float32)
+    if kind >= Kind.INT8:
+        packed, scales, _ = blocks_of(70, 37, 8 if kind == Kind.INT8 else 4, np.random.default_rng(6))
+        plain.put_blocks(0, packed, scales)
+        weight.put_blocks(0, packed, scales)
+    else:
+        plain.put(0, numbers)
+        weight.put(0, numbers)
+    weight.put_bias(0, bias[:30])
+    weight.put_bias(30, bias[30:])
+    for count in ROWS:
+        x = rng.normal(size=(count, 70)).astype(np.float32)
+        assert (weight(x) == plain(x) + bias).all()
 
 
 def test_an_array_that_does_not_fit_is_refused(library: CpuLibrary) -> None:
