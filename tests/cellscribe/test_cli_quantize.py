@@ -28,6 +28,26 @@ def test_a_bundle_is_quantised_inspected_and_verified(cellscribe: Call, tmp_path
     assert "the same token at" in checked.stdout
 
 
+def test_a_bundle_that_reads_sentences_is_quantised_inspected_and_verified(
+    cellscribe: Call, c2s_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = cellscribe("quantize", c2s_bundle, out, "--precision", "int8")
+    assert result.exit_code == 0, result.stderr
+    assert "out: c2s, int8" in result.stderr
+    assert "against fp32 on 16 prompts (cells.h5ad" in result.stderr
+    shown = " ".join(cellscribe("inspect", out).stdout.split())
+    for words in ("int8", "against fp32", "greedy steps", "perplexity of its text", "embedding cosine"):
+        assert words in shown
+    checked = cellscribe("verify", out)
+    assert checked.exit_code == 0
+    assert "tolerance: logits within" in checked.stdout
+    again = cellscribe("quantize", out, tmp_path / "again", "--precision", "int4")
+    assert again.exit_code == 3
+    assert "is int8; quantise the fp32 bundle of the same model" in " ".join(again.stderr.split())
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cellscribe.engine.bundle.figures import Parity, Quality
+from cellscribe.engine.bundle.figures import Parity, Quality, TextParity, TextQuality
 from cellscribe.engine.bundle.manifest import (
     SCHEMA_VERSION,
     CrossShape,
@@ -16,6 +16,7 @@ from cellscribe.engine.bundle.manifest import (
     Manifest,
     Precision,
     PromptRecord,
+    SentenceInput,
     read_manifest,
 )
 from cellscribe.engine.cells.spec import CellInput
@@ -57,6 +58,22 @@ def test_a_manifest_says_the_lowest_schema_that_can_read_it(tmp_path: Path) -> N
     assert json.loads(quantized.to_json())["schema_version"] == 2
     (tmp_path / "manifest.json").write_text(quantized.to_json())
     assert read_manifest(tmp_path) == replace(quantized, schema_version=2)
+
+
+def test_what_quantising_cost_a_bundle_that_reads_sentences_is_kept(tmp_path: Path) -> None:
+    parity = TextParity(4, "sentences of x", 0.3, 0.01, 0.98, 32, 0, {"logits_max_error": 0.6})
+    quality = TextQuality(16, "x.h5ad", "ab", 0.9991, 0.9997, 0.02, 700, 0.975, 2.1, 2.0)
+    plain = replace(MANIFEST, encoder=None, cells=None, sentences=SentenceInput(200, (0,)), text_parity=parity)
+    assert json.loads(plain.to_json())["schema_version"] == 3
+    assert "text_quality" not in plain.to_json()
+    quantized = replace(plain, precision="int8", text_quality=quality)
+    assert json.loads(quantized.to_json())["schema_version"] == 4
+    (tmp_path / "manifest.json").write_text(quantized.to_json())
+    assert read_manifest(tmp_path) == replace(quantized, schema_version=4)
+    assert quality.words() == (
+        "16 prompts (x.h5ad; with ONNX Runtime): embedding cosine 0.999700 (at least 0.999100); the token of fp32 at "
+        "97.5% of 700 greedy steps, perplexity of its text 2.1 (fp32: 2)"
+    )
 
 
 @pytest.mark.parametrize(("precision", "is_quantized"), [("fp32", False), ("fp16", False), ("int8", True)])
