@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from peers.compared import Comparison, kept
-from peers.floors import llama
+from peers.floors import plain
 from peers.registry import LLAMA_PEERS, OUR_LLAMAS, Peer
 from peers.tiny_llama import SHAPES, random_prompts
 
@@ -41,7 +41,7 @@ def main() -> None:
         for name, peers in teams(bits)
         for slots in SLOTS
     ]
-    kept("plain_llama", todo, PARTS, llama(SHAPES[SHAPE]), again=asked.again)
+    kept("plain_llama", todo, PARTS, plain(SHAPES[SHAPE]), again=asked.again)
 
 
 def teams(bits: int) -> list[tuple[str, tuple[Peer, ...]]]:

@@ -50,6 +50,10 @@ class Comparison:
         tokens, near-ties left out, or they are not timed.
     asks_margins
         Whether the reference can tell near-ties.
+    first
+        What differs in the request that warms up and whose tokens are compared before anything is timed.
+    may_lack
+        Peers whose absence is an answer: they do not run the model. Without others the entry is measured again.
     """
 
     key: str
@@ -62,6 +66,17 @@ class Comparison:
     asks_margins: bool = False
     shape: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
+    first: Mapping[str, Any] = field(default_factory=dict)
+    may_lack: frozenset[str] = frozenset()
+
+    def request_of(self, peer: Peer) -> dict[str, Any]:
+        """Return what a peer is asked."""
+        return {**self.request, **peer.request}
+
+    def first_request_of(self, peer: Peer) -> dict[str, Any]:
+        """Return what a peer is asked before the clock counts: the reference says how near its second choices were."""
+        extra = {"margins": True} if self.asks_margins and peer.name == self.reference else {}
+        return {**self.request_of(peer), **self.first, **extra}
 
 
 def measured(comparison: Comparison, parts: Mapping[str, Seconds]) -> dict[str, Any]:
@@ -81,11 +96,11 @@ def measured(comparison: Comparison, parts: Mapping[str, Seconds]) -> dict[str, 
                 continue
             stack.callback(worker.close)
             workers[peer.name], opened[peer.name] = worker, answer
-        first = interleave(workers, _first_request(comparison, list(workers)), 1)
+        first = interleave(workers, {one.name: comparison.first_request_of(one) for one in comparison.peers}, 1)
         missing |= _unequal(comparison, first.answers)
         told = interleave(
             {name: one for name, one in workers.items() if name not in first.failures and name not in missing},
-            comparison.request,
+            {one.name: comparison.request_of(one) for one in comparison.peers},
             comparison.rounds,
         )
     missing |= first.failures | told.failures
@@ -122,7 +137,7 @@ def kept(
     for one in comparisons:
         asked = {"engines": [p.name for p in one.peers], "sizes": dict(one.sizes), "rounds": one.rounds}
         old = entries.get(one.key, {})
-        if not again and old.get("asked") == asked and not old.get("missing"):
+        if not again and old.get("asked") == asked and set(old.get("missing", ())) <= one.may_lack:
             print(f"{one.key}: kept what was measured {old.get('date', 'before dates were kept')}", flush=True)
             continue
         roofline = Roofline(THREADS)
@@ -172,25 +187,19 @@ def _rates(entry: Mapping[str, Any], name: str) -> list[float]:
     return list(entry.get("roofline", {}).get("rates", {}).get(name, []))
 
 
-def _first_request(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
-    """What each is asked before the clock counts: the reference says how near its second choices were."""
-    extra = {"margins": True} if comparison.asks_margins else {}
-    return {name: {**comparison.request, **(extra if name == comparison.reference else {})} for name in names}
-
-
 def _unequal(comparison: Comparison, answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
     """Return why engines are not timed: they compute in float32, as the reference does, and choose other tokens."""
-    exact = {peer.name for peer in comparison.peers if peer.bits == 32}
+    exact = {peer.name: peer.near_tie for peer in comparison.peers if peer.bits == 32}
     wanted = next(iter(answers.get(comparison.reference, ())), None)
     if wanted is None or "tokens" not in wanted or comparison.reference not in exact:
         return {}
     found = {}
-    for name in exact - {comparison.reference}:
+    for name, near_tie in exact.items():
         mine = next(iter(answers.get(name, ())), None)
-        if mine is None or "tokens" not in mine:
+        if name == comparison.reference or mine is None or "tokens" not in mine:
             continue
         agreement = compare(mine["tokens"], wanted["tokens"], wanted.get("margins"))
-        if not agreement.is_same():
+        if not agreement.is_same(near_tie):
             found[name] = f"its tokens are not those of {comparison.reference} ({agreement.line()})"
     return found
 
@@ -226,6 +235,7 @@ def _row(
         "who": peer.name,
         "precision": opened.get("precision", PRECISIONS[peer.bits]),
         "bits": peer.bits,
+        **({"sizes": dict(peer.request)} if peer.request else {}),
         "notes": opened.get("notes", ""),
         "versions": opened.get("versions", {}),
         "open_seconds": opened.get("open_seconds"),

@@ -8,11 +8,13 @@ LingoCell, as the plain way does, is judged by the same floor as ours, which doe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from peers.tiny_llama import LlamaShape
+from peers.tiny_neox import NeoxShape
 
 from cellscribe.engine.bench.cost import Cost
 from cellscribe.engine.bench.precision import precision_named
@@ -30,27 +32,48 @@ _HEAD_BITS = {"int4": "int8"}  # every engine keeps the head in 8 bits or more
 PERCENTILES = (50, 90, 99)
 
 
-def llama(shape: LlamaShape) -> Floors:
-    """Return the floors of plain decoding: N prompts of P tokens, T new ones."""
-    heads = shape.n_heads * shape.d_head
-    kv = shape.n_kv_heads * shape.d_head
-    layers = shape.n_layers * (2 * shape.d_model * (heads + kv) + 3 * shape.d_model * shape.d_ffn)
-    head = shape.d_model * shape.vocab_size
+@dataclass(frozen=True)
+class Decoder:
+    """What the floors of plain decoding follow from: weights of all layers, of the head, and widths L x H x D."""
+
+    layers: int
+    head: int
+    queries: int
+    keys: int
+
+    @classmethod
+    def of(cls, shape: LlamaShape | NeoxShape) -> Decoder:
+        """Count a shape's; biases and norms are left out."""
+        heads, d = shape.n_heads * shape.d_head, shape.d_model
+        kv = shape.n_kv_heads * shape.d_head if isinstance(shape, LlamaShape) else heads
+        linear = 3 if isinstance(shape, LlamaShape) else 2
+        layers = shape.n_layers * (2 * d * (heads + kv) + linear * d * shape.d_ffn)
+        return cls(layers, d * shape.vocab_size, shape.n_layers * heads, shape.n_layers * kv)
+
+
+def plain(shape: LlamaShape | NeoxShape) -> Floors:
+    """Return the floors of plain decoding after prompts of P tokens, T new ones.
+
+    `slots` prompts at once; or `cells` of them, `batch` at a time: then a step is that of a batch, and the prompt and
+    the whole are those of all batches.
+    """
+    decoder = Decoder.of(shape)
 
     def floors(precision: str, sizes: Sizes) -> dict[str, Work]:
-        named = precision_named(precision)
-        slots, length, new = sizes["slots"], sizes["prompt_len"], sizes["new_tokens"]
-        weights = (
-            layers * named.weight_bytes + head * precision_named(_HEAD_BITS.get(precision, precision)).weight_bytes
-        )
-        cached = 2 * shape.n_layers * kv * named.state_bytes  # a token
+        named, new, length = precision_named(precision), sizes["new_tokens"], sizes["prompt_len"]
+        slots = min(sizes["batch"], sizes["cells"]) if "batch" in sizes else sizes["slots"]
+        batches = sizes.get("cells", slots) / slots
+        head_bytes = precision_named(_HEAD_BITS.get(precision, precision)).weight_bytes
+        weights = decoder.layers * named.weight_bytes + decoder.head * head_bytes
+        cached = 2 * decoder.keys * named.state_bytes  # a token
         in_use = length + new / 2
-        own = 4 * shape.n_layers * heads * in_use
-        step = Work(weights + slots * cached * in_use, slots * (2 * (layers + head) + own), slots * own)
-        seen = 2 * shape.n_layers * heads * length**2
-        flops = slots * (2 * length * layers + 2 * head + seen)
-        prompt = Work(weights + slots * cached * length, flops, slots * seen)
-        return {"step": step, "prompt": prompt, "whole": prompt + step.times(new - 1)}
+        own = 4 * decoder.queries * in_use
+        flops = slots * (2 * (decoder.layers + decoder.head) + own)
+        step = Work(weights + slots * cached * in_use, flops, slots * own)
+        seen = 2 * decoder.queries * length**2
+        flops = slots * (2 * length * decoder.layers + 2 * decoder.head + seen)
+        prompt = Work(weights + slots * cached * length, flops, slots * seen).times(batches)
+        return {"step": step, "prompt": prompt, "whole": prompt + step.times(batches * (new - 1))}
 
     return floors
 
@@ -79,7 +102,8 @@ def judge(entry: dict[str, Any], floors: Floors) -> None:
     roofline = Roofline.from_dict(entry["roofline"])
     for row in entry["rows"]:
         precision = PRECISIONS[row["bits"]]
-        work, ceilings = floors(precision, entry["sizes"]), roofline.ceilings(precision)
+        sizes = {**entry["sizes"], **row.get("sizes", {})}
+        work, ceilings = floors(precision, sizes), roofline.ceilings(precision)
         for name, part in row["parts"].items():
             samples = 1e3 * np.array([one for found in part["rounds"] for one in found])
             part["ms"] = {f"p{q}": _short(np.percentile(samples, q)) for q in PERCENTILES}

@@ -8,23 +8,24 @@ import subprocess
 from pathlib import Path
 
 from peers.environments import HERE, Environment, default_folder, environment
-from peers.tiny_llama import SHAPES, write_llama
+from peers.shapes import write_model
 from peers.worker import BENCHMARKS
 
 # Format: the environment that makes it, the module that does, what it starts from, its precision.
 _CONVERSIONS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
-    "onnx-fp32": ("optimum_onnx", "peers.llama_optimum", "", ()),
-    "genai-fp32": ("onnxruntime_genai", "peers.llama_genai", "", ("fp32",)),
-    "genai-int8": ("onnxruntime_genai", "peers.llama_genai", "", ("int8",)),
-    "genai-int4": ("onnxruntime_genai", "peers.llama_genai", "", ("int4",)),
-    "ct2-float32": ("ctranslate2", "peers.llama_ctranslate2", "", ("float32",)),
-    "ct2-int8": ("ctranslate2", "peers.llama_ctranslate2", "", ("int8",)),
+    "onnx-fp32": ("optimum_onnx", "peers.causal_optimum", "", ()),
+    "genai-fp32": ("onnxruntime_genai", "peers.causal_genai", "", ("fp32",)),
+    "genai-int8": ("onnxruntime_genai", "peers.causal_genai", "", ("int8",)),
+    "genai-int4": ("onnxruntime_genai", "peers.causal_genai", "", ("int4",)),
+    "ct2-float32": ("ctranslate2", "peers.causal_ctranslate2", "", ("float32",)),
+    "ct2-int8": ("ctranslate2", "peers.causal_ctranslate2", "", ("int8",)),
     "cellscribe-int8": (HERE, "peers.ours_llama", "", ("int8",)),
     "cellscribe-int4": (HERE, "peers.ours_llama", "", ("int4",)),
-    "gguf-F32": ("llama_cpp", "peers.llama_cpp_gguf", "", ("F32",)),
-    "gguf-F16": ("llama_cpp", "peers.llama_cpp_gguf", "", ("F16",)),
-    "gguf-Q8_0": ("llama_cpp", "peers.llama_cpp_gguf", "gguf-F32", ("Q8_0",)),
-    "gguf-Q4_0": ("llama_cpp", "peers.llama_cpp_gguf", "gguf-F32", ("Q4_0",)),
+    **{f"c2s-{one}": (HERE, "peers.ours_c2s", "", (one,)) for one in ("fp32", "fp16", "int8", "int4")},
+    "gguf-F32": ("llama_cpp", "peers.gguf_files", "", ("F32",)),
+    "gguf-F16": ("llama_cpp", "peers.gguf_files", "", ("F16",)),
+    "gguf-Q8_0": ("llama_cpp", "peers.gguf_files", "gguf-F32", ("Q8_0",)),
+    "gguf-Q4_0": ("llama_cpp", "peers.gguf_files", "gguf-F32", ("Q4_0",)),
 }
 FORMATS = ("hf", *_CONVERSIONS)
 _CONVERT_SECONDS = 3600
@@ -44,7 +45,7 @@ def model_folder(shape: str, form: str, folder: Path | None = None) -> Path:
     """
     root = folder or default_folder()
     if form == "hf":
-        return write_llama(root / "models" / shape, SHAPES[shape])
+        return write_model(root / "models" / shape, shape)
     made = root / "models" / f"{shape}.{form}"
     if made.is_dir():
         return made

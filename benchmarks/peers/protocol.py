@@ -6,8 +6,9 @@ A request is an object whose ``do`` names what is wanted; the answer holds ``ok`
 ``do``         also                                            answer
 =============  ==============================================  ================================================
 ``open``       options of the engine (``model``, ``threads``)  ``versions``, ``precision``, ``threads``, ``notes``
-``generate``   ``prompts`` [B][P] ids of one length,           ``tokens`` [B][N], ``seconds``, ``prefill_seconds``,
-               ``new_tokens`` N                                ``step_seconds`` [N - 1]
+``generate``   ``prompts`` [B][P] ids, ``new_tokens`` N        ``tokens`` [B][N], ``seconds``, ``prefill_seconds``,
+                                                               ``step_seconds`` [N - 1]
+``complete``   the same, and ``batch``: prompts at a time      the same, the batches' times added, their steps in turn
 ``describe``   ``cells`` B, ``new_tokens`` N                   the same, and ``encode_seconds``
 ``encode``     ``cells`` B, ``batch``, ``save`` (an .npy)      ``seconds``, ``batch_seconds``
 ``close``

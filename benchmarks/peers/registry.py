@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from peers.agreement import NEAR_TIE
 from peers.environments import HERE, default_folder, environment
 from peers.models import model_folder
 from peers.worker import Worker
@@ -30,6 +31,10 @@ class Peer:
         Options of ``open``.
     variables
         Environment variables of its process.
+    request
+        More fields of its requests (`batch`).
+    near_tie
+        How small a lead of the reference another choice of its may overrule, where it computes in float32.
     """
 
     name: str
@@ -39,20 +44,26 @@ class Peer:
     bits: int
     options: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+    near_tie: float = NEAR_TIE
+
+    def with_batch(self, batch: int, name: str = "", **changes: Any) -> Peer:
+        """Return it with so many prompts at a time."""
+        return replace(self, name=f"{name or self.name}, batch {batch}", request={"batch": batch}, **changes)
 
 
 def _torch(name: str, bits: int = 32, **options: Any) -> Peer:
-    return Peer(name, "torch", "peers.llama_torch", "hf", bits, options)
+    return Peer(name, "torch", "peers.causal_torch", "hf", bits, options)
 
 
 def _genai(name: str, precision: str, bits: int) -> Peer:
     form = f"genai-{precision}"
-    return Peer(name, "onnxruntime_genai", "peers.llama_genai", form, bits, {"precision": precision})
+    return Peer(name, "onnxruntime_genai", "peers.causal_genai", form, bits, {"precision": precision})
 
 
 def _ctranslate2(name: str, precision: str, bits: int, **options: Any) -> Peer:
     options = {"precision": precision, **options}
-    return Peer(name, "ctranslate2", "peers.llama_ctranslate2", f"ct2-{precision}", bits, options)
+    return Peer(name, "ctranslate2", "peers.causal_ctranslate2", f"ct2-{precision}", bits, options)
 
 
 def _llama_cpp(name: str, precision: str, bits: int) -> Peer:
@@ -60,7 +71,7 @@ def _llama_cpp(name: str, precision: str, bits: int) -> Peer:
     # (logits off by 1e-3, against 4e-6 without); fp32 means all of it.
     exact = {"cache": "f32", "flash": False} if bits == 32 else {}
     options = {"precision": precision, **exact}
-    return Peer(name, "llama_cpp", "peers.llama_cpp_peer", f"gguf-{precision}", bits, options)
+    return Peer(name, "llama_cpp", "peers.causal_llama_cpp", f"gguf-{precision}", bits, options)
 
 
 REFERENCE = "transformers"  # whose fp32 tokens the others are compared with
@@ -70,7 +81,7 @@ LLAMA_PEERS = (
     _torch("transformers oneDNN", loop="growing", packed=True),
     _torch("transformers compiled", loop="static", compiled="default"),
     _torch("transformers bf16", 16, loop="growing", precision="bf16"),
-    Peer("optimum-onnx", "optimum_onnx", "peers.llama_optimum", "onnx-fp32", 32),
+    Peer("optimum-onnx", "optimum_onnx", "peers.causal_optimum", "onnx-fp32", 32),
     _genai("onnxruntime-genai", "fp32", 32),
     _genai("onnxruntime-genai int8", "int8", 8),
     _genai("onnxruntime-genai int4", "int4", 4),
@@ -92,6 +103,23 @@ OUR_LLAMAS = tuple(
         ("int4", "cellscribe-int4", 4),
     )
 )
+# llama.cpp's GELU is that of a table in half precision by tanh, whatever the weights (ggml-org/llama.cpp#29252).
+_HALF_GELU = 0.05
+OUR_C2S = tuple(
+    Peer(f"cellscribe {precision}", HERE, "peers.ours_c2s", f"c2s-{precision}", bits)
+    for precision, bits in (("fp32", 32), ("fp16", 16), ("int8", 8), ("int4", 4))
+)
+
+
+def c2s_peers(batch: int) -> tuple[Peer, ...]:
+    """Return all engines that can run a GPT-NeoX, ours first, `batch` prompts at a time."""
+    return tuple(
+        one.with_batch(batch, near_tie=_HALF_GELU if one.environment == "llama_cpp" else NEAR_TIE)
+        for one in (*OUR_C2S, *LLAMA_PEERS)
+        if not one.options.get("compiled")
+    )
+
+
 SEED_PEERS = (
     Peer("torch eager", HERE, "peers.seed_lingocell", "", 32),
     Peer("torch oneDNN", HERE, "peers.seed_lingocell", "", 32, {"packed": True}),
@@ -110,7 +138,7 @@ def start(
     peer
         Which.
     shape
-        A name of `peers.tiny_llama.SHAPES`, for peers that run a plain Llama.
+        A name of `peers.shapes.SHAPES`, for peers that run a plain decoder.
     folder
         Where environments, models and logs are kept; None takes the default.
     timeout_seconds

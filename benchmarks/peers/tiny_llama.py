@@ -9,8 +9,6 @@ zero: no text ever ends, whatever a peer does about end tokens. NumPy only, so t
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from peers.tiny_model import write_folder
 
 SPECIALS = ("<unk>", "<s>", "</s>")
 _SEED = 0
-_BYTES_OF_FLOAT = 4
 
 
 @dataclass(frozen=True)
@@ -59,21 +57,13 @@ def random_prompts(count: int, length: int, vocab_size: int, seed: int = 0) -> l
 
 def write_llama(folder: Path, shape: LlamaShape) -> Path:
     """Write config.json, model.safetensors (fp32) and the tokenizer, under a temporary name and then renamed."""
-    if (folder / "config.json").is_file():
-        return folder
-    made = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    _write_weights(made / "model.safetensors", shape)
-    for name, content in (
-        ("config.json", config(shape)),
-        ("generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}),
-        ("tokenizer.json", tokenizer(shape.vocab_size)),
-        ("tokenizer_config.json", _TOKENIZER_CONFIG),
-    ):
-        (made / name).write_text(json.dumps(content))
-    made.rename(folder)
-    return folder
+    files = {
+        "config.json": config(shape),
+        "generation_config.json": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+        "tokenizer.json": tokenizer(shape.vocab_size),
+        "tokenizer_config.json": _TOKENIZER_CONFIG,
+    }
+    return write_folder(folder, files, tensor_shapes(shape), _weights(shape))
 
 
 def config(shape: LlamaShape) -> dict[str, Any]:
@@ -168,21 +158,6 @@ def _weights(shape: LlamaShape) -> Iterator[npt.NDArray[np.float32]]:
         if name == "lm_head.weight":
             drawn[: len(SPECIALS)] = 0.0
         yield drawn
-
-
-def _write_weights(path: Path, shape: LlamaShape) -> None:
-    """Write a safetensors file tensor by tensor, so that the model is never in memory."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for name, size in tensor_shapes(shape).items():
-        end = at + int(np.prod(size)) * _BYTES_OF_FLOAT
-        header[name], at = {"dtype": "F32", "shape": list(size), "data_offsets": [at, end]}, end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for drawn in _weights(shape):
-            file.write(np.ascontiguousarray(drawn, "<f4").data)
 
 
 def main() -> None:

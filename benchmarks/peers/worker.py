@@ -37,7 +37,7 @@ class Worker:
     python
         Interpreter of the environment that it runs in.
     module
-        Module to run (``peers.llama_torch``), found from the folder `benchmarks`; or the path of a script.
+        Module to run (``peers.causal_torch``), found from the folder `benchmarks`; or the path of a script.
     log
         File for what it says on standard error.
     variables

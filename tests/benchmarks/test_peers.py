@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from peers import environments  # noqa: E402
 from peers.agreement import compare  # noqa: E402
-from peers.llama_cpp_gguf import gguf_name, interleaved  # noqa: E402
+from peers.gguf_files import gguf_name, interleaved  # noqa: E402
 from peers.registry import LLAMA_PEERS, REFERENCE, MissingPeerError, Peer, start  # noqa: E402
 from peers.tiny_llama import SHAPES, random_prompts, tensor_shapes, write_llama  # noqa: E402
 
@@ -61,14 +61,14 @@ def test_the_folder_is_a_llama_that_transformers_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loop", ["generate", "growing", "static", "packed"])
 def test_the_loops_of_the_torch_peer_write_the_same(loop: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the export extra is not installed")
-    from peers.llama_torch import TorchLlama
+    from peers.causal_torch import TorchCausal
 
     folder = write_llama(tmp_path / "tiny", SHAPES["tiny"])
     request = {"prompts": random_prompts(3, 7, 300), "new_tokens": 6}
-    reference = TorchLlama()
+    reference = TorchCausal()
     reference.do_open(str(folder), loop="growing")
     wanted = reference.do_generate(**request, margins=True)
-    engine = TorchLlama()
+    engine = TorchCausal()
     engine.do_open(str(folder), **({"packed": True} if loop == "packed" else {"loop": loop}))
     found = engine.do_generate(**request)
     assert compare(found["tokens"], wanted["tokens"], wanted["margins"]).is_same()
@@ -98,7 +98,7 @@ def test_a_peer_that_cannot_be_had_is_a_sentence(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(environments.RECIPES, "broken", environments.Recipe(("json",)))
     (tmp_path / "envs" / "broken" / "bin").mkdir(parents=True)
     (tmp_path / "envs" / "broken" / "bin" / "python").symlink_to(sys.executable)  # instead of a new environment
-    peer = Peer("the broken one", "broken", "peers.llama_torch", "", 32)
+    peer = Peer("the broken one", "broken", "peers.causal_torch", "", 32)
     with pytest.raises(MissingPeerError, match="the broken one: the environment broken cannot be made: ") as caught:
         start(peer, folder=tmp_path)
     assert "\n" not in str(caught.value)

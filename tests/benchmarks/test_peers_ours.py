@@ -23,11 +23,11 @@ from peers.tiny_llama import SHAPES, random_prompts, write_llama  # noqa: E402
 def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """A tiny Llama, a request, and what transformers answers."""
     pytest.importorskip("transformers", reason="the export extra is not installed")
-    from peers.llama_torch import TorchLlama
+    from peers.causal_torch import TorchCausal
 
     folder = write_llama(tmp_path_factory.mktemp("llama") / "tiny", SHAPES["tiny"])
     request = {"prompts": random_prompts(3, 7, 300), "new_tokens": 8}
-    engine = TorchLlama()
+    engine = TorchCausal()
     engine.do_open(str(folder), loop="growing")
     return folder, request, engine.do_generate(**request, margins=True)
 

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from peers.protocol import Answer, Engine, StepClock, serve, versions
+from peers.batches import BatchEngine
+from peers.protocol import Answer, StepClock, serve, versions
 
 
-class CTranslate2Llama(Engine):
+class CTranslate2Causal(BatchEngine):
     """A converted model; prompts go through as one batch."""
 
     def do_open(self, model: str, threads: int = 2, precision: str = "float32", workers: int = 1) -> Answer:
@@ -59,7 +60,11 @@ class CTranslate2Llama(Engine):
 def convert(source: Path, made: Path, precision: str) -> None:
     """Convert a Hugging Face folder."""
     from ctranslate2.converters import TransformersConverter
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+    # Transformers 5 keeps the share of rotated numbers and the head elsewhere than this converter looks for them.
+    GPTNeoXForCausalLM.embed_out = property(lambda model: model.lm_head)
+    GPTNeoXConfig.rotary_pct = property(lambda config: config.rope_parameters["partial_rotary_factor"])
     made.rmdir()
     TransformersConverter(str(source), low_cpu_mem_usage=True).convert(str(made), quantization=precision)
 
@@ -68,4 +73,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 4:
         convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     else:
-        serve(CTranslate2Llama())
+        serve(CTranslate2Causal())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from peers.protocol import Answer, Engine, StepClock, serve, versions
+from peers.batches import BatchEngine
+from peers.protocol import Answer, StepClock, serve, versions
 
 
-class OptimumLlama(Engine):
-    """A Llama exported to ONNX with caches that grow."""
+class OptimumCausal(BatchEngine):
+    """A decoder exported to ONNX with caches that grow."""
 
     def do_open(self, model: str, threads: int = 2, io_binding: bool = True) -> Answer:
         """Open the session."""
@@ -34,11 +35,12 @@ class OptimumLlama(Engine):
 
     def do_generate(self, prompts: list[list[int]], new_tokens: int) -> Answer:
         """Write greedily."""
-        from peers.llama_torch import generate
+        from peers.causal_torch import generate, padded
 
         with self._torch.inference_mode():
-            ids, clock = self._torch.tensor(prompts), StepClock()
-            tokens = generate(self._model, self._library, ids, new_tokens, clock)
+            clock = StepClock()
+            ids, mask = padded(prompts)
+            tokens = generate(self._model, self._library, ids, mask, new_tokens, clock)
             return clock.answer(tokens.tolist(), new_tokens)
 
 
@@ -53,4 +55,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         convert(Path(sys.argv[1]), Path(sys.argv[2]))
     else:
-        serve(OptimumLlama())
+        serve(OptimumCausal())

@@ -8,13 +8,14 @@ from typing import Any
 import llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
-from peers.protocol import Answer, Engine, StepClock, serve, versions
+from peers.batches import BatchEngine
+from peers.protocol import Answer, StepClock, serve, versions
 
 _UBATCH = 512
 _F32, _F16 = 0, 1  # ggml's numbers of the types
 
 
-class LlamaCpp(Engine):
+class LlamaCpp(BatchEngine):
     """A GGUF file. Contexts are made for each shape of request, outside the time that is measured."""
 
     def do_open(
@@ -50,30 +51,29 @@ class LlamaCpp(Engine):
 
     def do_generate(self, prompts: list[list[int]], new_tokens: int) -> Answer:
         """Write greedily."""
-        count, prompt_len = len(prompts), len(prompts[0])
-        self._reserve(count, prompt_len + new_tokens)
-        batch = _Batch(max(count * prompt_len, count))
+        count, lengths = len(prompts), np.array([len(one) for one in prompts], np.int32)
+        self._reserve(count, int(lengths.max()) + new_tokens)
+        batch = _Batch(int(lengths.sum()))
         clock = StepClock()
         # Only the last token of a prompt asks for logits.
         batch.fill(
-            tokens=np.array(prompts, np.int32).ravel(),
-            positions=np.tile(np.arange(prompt_len, dtype=np.int32), count),
-            sequences=np.repeat(np.arange(count, dtype=np.int32), prompt_len),
-            wanted=np.tile(np.arange(prompt_len) == prompt_len - 1, count),
+            tokens=np.concatenate([np.array(one, np.int32) for one in prompts]),
+            positions=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+            sequences=np.repeat(np.arange(count, dtype=np.int32), lengths),
+            wanted=np.concatenate([np.arange(length) == length - 1 for length in lengths]),
         )
         chosen = [self._decode(batch, count)]
         clock.tick()
         rows = np.arange(count, dtype=np.int32)
         for t in range(new_tokens - 1):
-            at = np.full(count, prompt_len + t, np.int32)
-            batch.fill(chosen[-1], at, rows, np.ones(count, bool))
+            batch.fill(chosen[-1], lengths + np.int32(t), rows, np.ones(count, bool))
             chosen.append(self._decode(batch, count))
             clock.tick()
         return clock.answer(np.stack(chosen, 1).tolist(), new_tokens)
 
     def _reserve(self, count: int, length: int) -> None:
         """Open a context that fits, or empty the one that does."""
-        if self._sizes == (count, length):
+        if self._sizes[0] == count and self._sizes[1] >= length:
             lib.llama_memory_clear(lib.llama_get_memory(self._context), False)
             return
         if self._context is not None:

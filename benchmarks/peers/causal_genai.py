@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from peers.protocol import Answer, Engine, StepClock, serve, versions
+from peers.batches import BatchEngine
+from peers.protocol import Answer, StepClock, serve, versions
 
 
-class GenaiLlama(Engine):
+class GenaiCausal(BatchEngine):
     """A model folder of the builder."""
 
     def do_open(self, model: str, threads: int = 2, precision: str = "fp32") -> Answer:
@@ -53,11 +54,13 @@ def convert(source: Path, made: Path, precision: str) -> None:
     command += ["-p", precision, "-e", "cpu", "-c", str(made / "cache")]
     if precision in ("int4", "int8"):
         command += ["--extra_options", "block_size=32", "accuracy_level=4"]
-    subprocess.run(command, check=True)
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        sys.exit(code)  # the builder's own words stay the last ones
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 4:
         convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
     else:
-        serve(GenaiLlama())
+        serve(GenaiCausal())

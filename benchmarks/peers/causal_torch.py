@@ -1,23 +1,26 @@
-"""Peer: transformers and torch on a plain Llama; `generate`, and greedy loops written by hand, eager or compiled.
+"""Peer: transformers and torch on a plain decoder; `generate`, and greedy loops written by hand, eager or compiled.
 
 ``loop`` is ``generate`` (transformers' own), ``growing`` (the model's forward with transformers' growing cache, nothing
 else in the loop) or ``static`` (a static cache and a tensor of positions, which one compiled graph can serve).
+Prompts of different lengths are padded on the left and masked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import transformers
+from peers.batches import BatchEngine
 from peers.packed import pack
-from peers.protocol import Answer, Engine, StepClock, serve, versions
+from peers.protocol import Answer, StepClock, serve, versions
 
 Tensor = torch.Tensor
 
 
-class TorchLlama(Engine):
-    """A Llama of transformers."""
+class TorchCausal(BatchEngine):
+    """A decoder of transformers."""
 
     def do_open(
         self,
@@ -51,25 +54,35 @@ class TorchLlama(Engine):
     def do_generate(self, prompts: list[list[int]], new_tokens: int, margins: bool = False) -> Answer:
         """Write greedily; `margins` also gives how far each choice was ahead of the next one, [B][N]."""
         self._margins: list[Tensor] | None = [] if margins else None
-        ids, clock = torch.tensor(prompts), StepClock()
-        answer = clock.answer(self._loop(ids, new_tokens, clock).tolist(), new_tokens)
+        clock = StepClock()
+        ids, mask = padded(prompts)
+        answer = clock.answer(self._loop(ids, mask, new_tokens, clock).tolist(), new_tokens)
         if self._margins is not None:
             answer["margins"] = torch.stack(self._margins, 1).tolist()
         return answer
 
-    def _generate(self, ids: Tensor, new_tokens: int, clock: StepClock) -> Tensor:
-        return generate(self._model, transformers, ids, new_tokens, clock)
+    def _generate(self, ids: Tensor, mask: Tensor, new_tokens: int, clock: StepClock) -> Tensor:
+        seen = None if self._margins is None else self._choose
+        return generate(self._model, transformers, ids, mask, new_tokens, clock, seen)
 
-    def _growing(self, ids: Tensor, new_tokens: int, clock: StepClock) -> Tensor:
+    def _growing(self, ids: Tensor, mask: Tensor, new_tokens: int, clock: StepClock) -> Tensor:
         cache, tokens, chosen = transformers.DynamicCache(config=self._model.config), ids, []
+        is_padded, places = not bool(mask.all()), mask.cumsum(1).sub_(1).clamp_(min=0)
         for _ in range(new_tokens):
-            logits = self._model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            # Without padding transformers makes a plain causal mask, which is the faster way.
+            where = {"attention_mask": mask, "position_ids": places} if is_padded else {}
+            logits = self._model(
+                input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1, **where
+            ).logits
             tokens = self._choose(logits[:, -1])
+            mask, places = torch.cat((mask, torch.ones_like(tokens)), 1), places[:, -1:] + 1
             chosen.append(tokens)
             clock.tick()
         return torch.cat(chosen, 1)
 
-    def _static(self, ids: Tensor, new_tokens: int, clock: StepClock) -> Tensor:
+    def _static(self, ids: Tensor, mask: Tensor, new_tokens: int, clock: StepClock) -> Tensor:
+        if not mask.all():
+            raise ValueError("the static loop takes prompts of one length; choose another loop")
         prompt_len = ids.shape[1]
         cache = transformers.StaticCache(config=self._model.config, max_cache_len=prompt_len + new_tokens)
         places = torch.arange(prompt_len + new_tokens)
@@ -99,25 +112,51 @@ class TorchLlama(Engine):
         return logits.argmax(-1, keepdim=True)
 
 
-def generate(model: Any, library: Any, ids: Tensor, new_tokens: int, clock: StepClock) -> Tensor:
-    """Run `generate` of transformers, noting the time of every step; returns the new tokens [B, N]."""
+def padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Pad prompts on the left -> ids int64 [B, P], and a mask [B, P] that is one where there is a token."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(one)) + list(one) for one in prompts])
+    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts])
+    return ids, mask
+
+
+def generate(
+    model: Any,
+    library: Any,
+    ids: Tensor,
+    mask: Tensor,
+    new_tokens: int,
+    clock: StepClock,
+    seen: Callable[[Tensor], object] | None = None,
+) -> Tensor:
+    """Run `generate` of transformers, noting the time of every step; returns the new tokens [B, N].
+
+    `seen` is given the logits [B, V] of every step.
+    """
 
     class Watch(library.StoppingCriteria):  # type: ignore[misc]
         def __call__(self, tokens: Tensor, scores: Any, **_: Any) -> Tensor:
             clock.tick()
             return torch.zeros(len(tokens), dtype=torch.bool)
 
+    class See(library.LogitsProcessor):  # type: ignore[misc]
+        def __call__(self, tokens: Tensor, scores: Tensor) -> Tensor:
+            assert seen is not None
+            seen(scores)
+            return scores
+
     out = model.generate(
         ids,
-        attention_mask=torch.ones_like(ids),
+        attention_mask=mask,
         do_sample=False,
         max_new_tokens=new_tokens,
         min_new_tokens=new_tokens,
         stopping_criteria=library.StoppingCriteriaList([Watch()]),
+        logits_processor=library.LogitsProcessorList([See()] if seen else []),
     )
     chosen: Tensor = out[:, ids.shape[1] :]
     return chosen
 
 
 if __name__ == "__main__":
-    serve(TorchLlama())
+    serve(TorchCausal())
