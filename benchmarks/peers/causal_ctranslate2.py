@@ -34,12 +34,15 @@ class CTranslate2Causal(BatchEngine):
     def do_generate(self, prompts: list[list[int]], new_tokens: int) -> Answer:
         """Write greedily."""
         words = [[self._words[i] for i in row] for row in prompts]
-        seen = [0] * new_tokens
+        seen, written = [0] * new_tokens, [0] * len(prompts)
         clock = StepClock()
 
         def count(step: Any) -> bool:
-            seen[step.step] += 1  # workers call it from their threads, one at a time
-            if seen[step.step] == len(prompts):
+            # Workers call it from their threads, one at a time. Texts after shorter prompts are ahead of the others.
+            at = written[step.batch_id]
+            written[step.batch_id] += 1
+            seen[at] += 1
+            if seen[at] == len(prompts):
                 clock.tick()
             return False
 
