@@ -153,6 +153,7 @@ def kept(
 
 def _keep(path: Path, found: dict[str, Any], parts: Iterable[str], work: Floors) -> None:
     for entry in found["comparisons"].values():
+        entry["ratios"] = _ratios(entry["rows"], parts)
         if "roofline" in entry:
             floors.judge(entry, work)
     _write(path, json.dumps(found, indent=1) + "\n")
@@ -254,9 +255,9 @@ def _spread(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
     return {"lower": lower, "median": median, "upper": upper, "rounds": [[round(s, 6) for s in one] for one in rounds]}
 
 
-def _ratios(rows: Sequence[Mapping[str, Any]], parts: Mapping[str, Seconds]) -> dict[str, dict[str, Any]]:
+def _ratios(rows: Sequence[Mapping[str, Any]], parts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """How many times as long each engine takes as each of ours, part by part, with intervals (``clock.Ratio``)."""
-    found: dict[str, dict[str, Any]] = {}
+    parts, found = tuple(parts), dict[str, dict[str, Any]]()
     for ours in rows:
         if not ours["who"].startswith("cellscribe"):
             continue
