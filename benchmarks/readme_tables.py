@@ -56,8 +56,10 @@ def _seed_rows(entries: Mapping[str, Entry]) -> Iterator[str]:
 
 def plain_llama() -> str:
     """Lay out our engine and the best of the others, at every width and number of slots."""
-    head = ("bits", "slots", "step: ours, best other", "ratio (least to most)", "of roofline", "whole: ours, best other",
-            "ratio (least to most)", "memory: ours, the others")  # fmt: skip
+    head = (
+        "bits", "slots", "step: ours, best other", "ratio (least to most)", "of roofline", "whole: ours, best other",
+        "ratio (least to most)", "memory: ours, the others",
+    )  # fmt: skip
     return "\n".join([*_head(head), *_plain_rows(_entries("plain_llama"))])
 
 
