@@ -13,7 +13,8 @@ _SLOTS = (1, 32)
 
 def run(context: Context) -> None:
     """Measure the engine's own backend for it, where the provider is there."""
-    from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda, cuda_provider_problem
+    from cellscribe.engine.backends.cuda_provider import cuda_provider_problem
+    from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
     from cellscribe.engine.backends.sessions import Device
 
     section = context.section("onnxruntime-cuda")

@@ -82,6 +82,24 @@ def budget(manifest: Manifest, plan: SlotPlan, *, cells_ahead: int = 0, with_wei
     )
 
 
+def text_budget(manifest: Manifest, num_slots: int, capacity: int) -> Budget:
+    """Count the bytes of a run without an encoder whose weights are loaded; `capacity` are the positions of a slot.
+
+    What all prompts begin with takes the caches of one slot more.
+    """
+    shape, size = manifest.decoder, 2 if manifest.precision == "fp16" else 4
+    if shape is None:
+        raise BundleError(f"the bundle {manifest.name} writes no text; choose one with a decoder.")
+    slot = SlotBytes(
+        caches=2 * shape.n_layers * shape.n_kv_heads * capacity * shape.d_head * size,
+        attended=0,
+        masks=2 * capacity,
+        choice=_FLOAT32 * shape.vocab_size + 2 * _INT64,
+        evidence=0,
+    )
+    return Budget(weights=0, fixed=slot.caches, slot=slot, num_slots=num_slots)
+
+
 def check_room(free_bytes: int, needed: Budget, where: str) -> None:
     """Raise RoomError when a run does not fit in the free memory of a device, named by `where`."""
     if needed.total <= free_bytes:

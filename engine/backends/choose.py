@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from cellscribe.engine.backends.base import Backend
+from cellscribe.engine.backends.opening import CPU, NATIVE, How
+from cellscribe.engine.backends.opening import open_one as _open
 from cellscribe.engine.backends.text import TextBackend
 from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.errors import BackendError, PlanError, UsageError
@@ -16,7 +18,6 @@ from cellscribe.engine.gpu import has_gpu
 
 BackendName = Literal["auto", "tensorrt", "cuda", "cpu", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
 NAMES: tuple[str, ...] = get_args(BackendName)
-CPU, NATIVE = "onnxruntime-cpu", "cpu"
 ON_GPU = ("tensorrt", "cuda", "onnxruntime-cuda")
 _BEST_FIRST = (*ON_GPU, NATIVE, CPU)
 _ONNXRUNTIME = ("onnxruntime-cuda", CPU)
@@ -36,7 +37,10 @@ class Passed:
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend that runs, its name, and the better ones that cannot (`reasons`)."""
+    """The backend that runs, its name, and the better ones that cannot (`reasons`).
+
+    For a bundle without an encoder the backend is a :class:`~cellscribe.engine.backends.text.TextBackend`.
+    """
 
     backend: Backend
     name: str
@@ -49,15 +53,6 @@ class Choice:
             if with_gpus or one.name not in ON_GPU:
                 names.setdefault(one.why, []).append(one.name)
         return tuple(f"passed over {', '.join(found)}: {why}" for why, found in names.items())
-
-
-@dataclass(frozen=True)
-class _How:
-    """What a backend is opened with."""
-
-    threads: int | None = None
-    device: int = 0
-    plans: Path | None = None
 
 
 def open_backend(
@@ -101,7 +96,7 @@ def choose_backend(
     if plans is not None and name not in ("auto", "tensorrt"):
         raise UsageError(f"--plans (plans) is for TensorRT and the backend is {name}; leave it out or choose tensorrt.")
     check_plans(plans)
-    how = _How(threads, device, plans)
+    how = How(threads, device, plans)
     if name not in ("auto", "onnxruntime"):
         problem = problem_of(bundle, name, device=device, plans=plans)
         if problem:
@@ -115,27 +110,11 @@ def choose_backend(
     return Choice(_open(bundle, CPU, how), CPU, tuple(passed))
 
 
-def choose_text_backend(bundle: Bundle, name: str = "auto", threads: int | None = None) -> TextBackend:
-    """Open the backend of a name for a bundle without an encoder, or the best one that runs here.
-
-    Raises
-    ------
-    UsageError
-        For an unknown name.
-    BackendError
-        When the backend that was asked for cannot run such bundles, or not here.
-    """
-    from cellscribe.engine.backends.cpu import cpu_problem
-    from cellscribe.engine.backends.cpu.text import CpuText
-    from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
-
-    if name not in NAMES:
-        raise UsageError(f"backend is {name!r}; choose one of {', '.join(NAMES)}.")
-    if name in ON_GPU:
-        raise BackendError(f"the backend {name} does not run bundles that read sentences yet; choose auto or cpu.")
-    if name == NATIVE or (name == "auto" and not cpu_problem()):
-        return CpuText(bundle, threads)
-    return OnnxRuntimeText(bundle, threads)
+def choose_text_backend(
+    bundle: Bundle, name: str = "auto", threads: int | None = None, *, device: int = 0, plans: Path | None = None
+) -> TextBackend:
+    """Open the backend of a name for a bundle without an encoder, or the best one; see :func:`choose_backend`."""
+    return cast(TextBackend, choose_backend(bundle, name, threads=threads, device=device, plans=plans).backend)
 
 
 def check_plans(plans: Path | None) -> None:
@@ -168,10 +147,12 @@ def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None
         return cpu_problem()
     if bundle.manifest.gpu_problem:
         return bundle.manifest.gpu_problem
+    if name == "cuda" and bundle.manifest.style is not None:
+        return "its kernels are those of LingoCell, and the bundle reads cells as sentences."
     if not has_gpu():
         return _NO_GPU
     try:
-        return _gpu_problem(bundle, name, _How(device=device, plans=plans))
+        return _gpu_problem(bundle, name, How(device=device, plans=plans))
     except ImportError as error:
         return f"a part of it is not installed ({error})."
     except BackendError as error:
@@ -203,13 +184,13 @@ def remarks_of(backend: Backend) -> tuple[str, ...]:
     return remarks
 
 
-def _gpu_problem(bundle: Bundle, name: str, how: _How) -> str:
+def _gpu_problem(bundle: Bundle, name: str, how: How) -> str:
     if name == "cuda":
         from cellscribe.engine.backends.cuda import cuda_problems
 
         return " ".join(cuda_problems(bundle, f"cuda:{how.device}"))
     if name == "onnxruntime-cuda":
-        from cellscribe.engine.backends.onnxruntime_cuda import cuda_provider_problem
+        from cellscribe.engine.backends.cuda_provider import cuda_provider_problem
 
         return cuda_provider_problem()
     return torch_problem() or plan_problem(bundle, how.device, how.plans)
@@ -227,7 +208,7 @@ def plan_problem(bundle: Bundle, device: int = 0, plans: Path | None = None) -> 
     return ""
 
 
-def _try(bundle: Bundle, name: str, how: _How, passed: list[Passed]) -> Backend | None:
+def _try(bundle: Bundle, name: str, how: How, passed: list[Passed]) -> Backend | None:
     """Open one of several; whatever keeps it from opening is noted, and the next one gets its turn."""
     if name == CPU:
         return None
@@ -239,28 +220,3 @@ def _try(bundle: Bundle, name: str, how: _How, passed: list[Passed]) -> Backend 
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
     passed.append(Passed(name, problem))
     return None
-
-
-def _open(bundle: Bundle, name: str, how: _How) -> Backend:
-    if name == CPU:
-        from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
-
-        return OnnxRuntimeCpu(bundle, how.threads)
-    if name == NATIVE:
-        from cellscribe.engine.backends.cpu import CpuBackend
-
-        return CpuBackend(bundle, how.threads)
-    if name == "onnxruntime-cuda":
-        from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
-        from cellscribe.engine.backends.sessions import Device
-
-        return OnnxRuntimeCuda(bundle, Device("cuda", how.device), threads=how.threads)
-    if name == "cuda":
-        from cellscribe.engine.backends.cuda import CudaBackend
-
-        cuda: Backend = CudaBackend(bundle, f"cuda:{how.device}" if how.device else "cuda")
-        return cuda
-    from cellscribe.engine.backends.tensorrt import open_tensorrt
-
-    tensorrt: Backend = open_tensorrt(bundle, device=how.device, plans=how.plans)
-    return tensorrt

@@ -11,37 +11,25 @@ from __future__ import annotations
 import itertools
 import threading
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from cellscribe.engine.backends.advice import cpu_backend
 from cellscribe.engine.backends.base import Array, Encoded, SlotPlan
 from cellscribe.engine.backends.budget import budget, check_room
 from cellscribe.engine.backends.contract import check_decoder, check_encoder, check_length
+from cellscribe.engine.backends.cuda_provider import check_started, in_words, on_host, open_decoder, ready_provider
 from cellscribe.engine.backends.device_arrays import DeviceArray, DeviceRun
 from cellscribe.engine.backends.device_slots import DeviceSlots
-from cellscribe.engine.backends.sessions import (
-    Device,
-    default_threads,
-    host_operators,
-    open_session,
-    preload_libraries,
-    refuses_capture,
-    running,
-)
+from cellscribe.engine.backends.sessions import Device, default_threads, open_session, running
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PREFIX, Bundle
 from cellscribe.engine.cells import TokenBatch
-from cellscribe.engine.errors import BackendError, BundleError
-from cellscribe.engine.gpu import gpu_number, has_gpu
+from cellscribe.engine.errors import BundleError
+from cellscribe.engine.gpu import gpu_number
 
-PROVIDER = "CUDAExecutionProvider"
 _CHUNK = 8  # cells per encoder run; always as many, so that a memory does not depend on its neighbours
 _CELLS_AHEAD = 16
-# Older releases are not trusted to capture a step beside other runs of the same session.
-_CAPTURES_FROM = (1, 30)
 
 
 class OnnxRuntimeCuda:
@@ -75,34 +63,15 @@ class OnnxRuntimeCuda:
         # A CUDA call of another thread would break a capture under way: whoever captures or encodes holds this.
         self.exclusive = threading.Lock()
         self.graph_ids = itertools.count(1)  # a captured graph belongs to one set of arrays
-        self._encoder = self._open_encoder()
+        missing = ready_provider(bundle, self.place)
+        self._encoder = open_session(bundle.path(ENCODER), self.threads, self.place)
+        check_started(self._encoder, self.place, missing)
         check_encoder(bundle, self._encoder)
-
-    def _open_encoder(self) -> ort.InferenceSession:
-        """Open the first session, and make sure that it is where it was asked for."""
-        is_gpu, missing = self.place.kind == "cuda", ""
-        if is_gpu:
-            if self.bundle.manifest.gpu_problem:
-                raise BackendError(self.bundle.manifest.gpu_problem)
-            if PROVIDER not in ort.get_available_providers():
-                raise BackendError(cuda_provider_problem())
-            missing = preload_libraries()
-        session = open_session(self.bundle.path(ENCODER), self.threads, self.place)
-        if is_gpu and PROVIDER not in session.get_providers():
-            why = f" ({missing})" if missing else ""
-            raise BackendError(
-                f"ONNX Runtime {ort.__version__} could not start its CUDA provider, most often because the CUDA or "
-                f"cuDNN libraries it was built for are missing{why}; install them, or use --backend {cpu_backend()}."
-            )
-        return session
 
     @property
     def device(self) -> str:
         """Device and provider in words."""
-        gpu = gpu_number(self.place.number) if self.place.kind == "cuda" else None
-        name = gpu.name if gpu else str(self.place)
-        provider = PROVIDER if self.place.kind == "cuda" else "CPUExecutionProvider"
-        return f"{name}, ONNX Runtime {ort.__version__} {provider}, {self.bundle.manifest.precision}"
+        return in_words(self.place, self.bundle.manifest.precision)
 
     @property
     def cells_ahead(self) -> int:
@@ -115,11 +84,8 @@ class OnnxRuntimeCuda:
         if self.place.kind == "cpu":
             return ()
         sessions = {ENCODER: self._encoder} | ({DECODER: self.decoder} if self.bundle.describes else {})
-        found = [self._left_on_host(name, session) for name, session in sessions.items()]
+        found = [on_host(self.bundle, name, session) for name, session in sessions.items()]
         return tuple(one for one in (*found, self._no_capture) if one)
-
-    def _left_on_host(self, graph: str, session: ort.InferenceSession) -> str:
-        return left_on_host(graph, host_operators(session, self.bundle.path(graph)))
 
     @cached_property
     def decoder(self) -> ort.InferenceSession:
@@ -128,34 +94,10 @@ class OnnxRuntimeCuda:
             raise BundleError(
                 f"the bundle {self.bundle.name} holds an encoder alone; it embeds cells but writes no text."
             )
-        session = self._open_decoder()
+        session, self._no_capture = open_decoder(self.bundle, self.threads, self.place, captures=self.captures)
+        self.captures = self.captures and not self._no_capture
         check_decoder(self.bundle, session, self.prefix)
         return session
-
-    def _open_decoder(self) -> ort.InferenceSession:
-        """Open the decoder so that its steps can be captured, or else as it is."""
-        path = self.bundle.path(DECODER)
-        if self.captures:
-            session, why = self._capturing(path)
-            if session is not None:
-                return session
-            self.captures = False
-            self._no_capture = f"steps are not captured as a CUDA graph, and take longer for it: {why}."
-        return open_session(path, self.threads, self.place)
-
-    def _capturing(self, path: Path) -> tuple[ort.InferenceSession | None, str]:
-        """Open the decoder for captures; without a session, say why not."""
-        if _version() < _CAPTURES_FROM:
-            return None, f"ONNX Runtime {ort.__version__} is older than {'.'.join(map(str, _CAPTURES_FROM))}"
-        try:
-            session = open_session(path, self.threads, self.place, captures=True)
-        except BundleError as error:
-            if not refuses_capture(error):
-                raise
-            return None, f"ONNX Runtime {ort.__version__} keeps a part of them on the CPU"
-        if self._left_on_host(DECODER, session):  # copies to the host cannot be captured
-            return None, f"ONNX Runtime {ort.__version__} runs a part of them on the CPU"
-        return session, ""
 
     @cached_property
     def cross(self) -> ort.InferenceSession:
@@ -205,28 +147,3 @@ class OnnxRuntimeCuda:
                 needed = budget(self.bundle.manifest, plan, cells_ahead=self.cells_ahead, with_weights=False)
                 check_room(gpu.free_bytes, needed, gpu.name)
             return DeviceSlots(self, plan)
-
-
-def cuda_provider_problem() -> str:
-    """Say why ONNX Runtime has no CUDA provider here; empty when it has one."""
-    if PROVIDER in ort.get_available_providers():
-        return "" if has_gpu() else "no NVIDIA GPU answers; install or update its driver."
-    return (
-        f"the installed ONNX Runtime {ort.__version__} has no CUDA provider; "
-        "`pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu`."
-    )
-
-
-def _version() -> tuple[int, ...]:
-    return tuple(int(part) for part in ort.__version__.split(".")[:2])
-
-
-def left_on_host(graph: str, operators: dict[str, int]) -> str:
-    """Return a sentence about operators of a graph that run on the CPU instead of the GPU; empty when none does."""
-    if not operators:
-        return ""
-    named = ", ".join(f"{count} {name}" for name, count in sorted(operators.items()))
-    return (
-        f"ONNX Runtime {ort.__version__} runs a part of {graph} on the CPU ({named}), with copies at every step; "
-        "use a newer onnxruntime-gpu."
-    )

@@ -8,10 +8,11 @@ from typing import Any
 import onnxruntime as ort
 import pytest
 
-from cellscribe.engine.backends import device_slots, onnxruntime_cuda, sessions
+from cellscribe.engine.backends import cuda_provider, device_slots, sessions
 from cellscribe.engine.backends.base import SlotPlan
+from cellscribe.engine.backends.cuda_provider import cuda_provider_problem, left_on_host
 from cellscribe.engine.backends.device_arrays import NO_CAPTURE, DeviceRun
-from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda, cuda_provider_problem, left_on_host
+from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
 from cellscribe.engine.backends.sessions import CPU, Device, host_operators, preload_libraries
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.errors import BackendError, BundleError
@@ -35,9 +36,9 @@ def test_without_its_provider_one_sentence_says_what_to_install(
     with pytest.raises(BackendError, match="pip install onnxruntime-gpu"):
         OnnxRuntimeCuda(bundle)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime_cuda, "has_gpu", lambda: False)
+    monkeypatch.setattr(cuda_provider, "has_gpu", lambda: False)
     assert "no NVIDIA GPU answers" in cuda_provider_problem()
-    monkeypatch.setattr(onnxruntime_cuda, "has_gpu", lambda: True)  # found by the driver, listed by no tool
+    monkeypatch.setattr(cuda_provider, "has_gpu", lambda: True)  # found by the driver, listed by no tool
     assert cuda_provider_problem() == ""
 
 
@@ -45,7 +46,7 @@ def test_a_provider_that_does_not_start_is_not_taken_for_the_cpu(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime_cuda, "preload_libraries", lambda: "Failed to load libcudnn.so.9")
+    monkeypatch.setattr(cuda_provider, "preload_libraries", lambda: "Failed to load libcudnn.so.9")
     with pytest.raises(BackendError, match=r"could not start its CUDA provider.*missing \(Failed to load libcudnn"):
         OnnxRuntimeCuda(bundle)
 
@@ -119,9 +120,9 @@ def test_steps_that_cannot_be_captured_run_without_and_it_is_said(
 
     backend = OnnxRuntimeCuda(bundle, CPU, threads=2)
     backend.captures = True
-    monkeypatch.setattr(onnxruntime_cuda, "open_session", open_session)
-    monkeypatch.setattr(onnxruntime_cuda, "host_operators", lambda *_: operators)
-    monkeypatch.setattr(onnxruntime_cuda, "_version", lambda: version)
+    monkeypatch.setattr(cuda_provider, "open_session", open_session)
+    monkeypatch.setattr(cuda_provider, "host_operators", lambda *_: operators)
+    monkeypatch.setattr(cuda_provider, "_version", lambda: version)
     _ = backend.decoder
     assert opened == tries
     assert backend.captures == tries[-1]
@@ -139,8 +140,8 @@ def test_a_decoder_that_does_not_load_is_not_taken_for_one_that_cannot_be_captur
     def open_session(*_: object, **__: object) -> None:
         raise BundleError("it is damaged.") from RuntimeError("Protobuf parsing failed.")
 
-    monkeypatch.setattr(onnxruntime_cuda, "open_session", open_session)
-    monkeypatch.setattr(onnxruntime_cuda, "_version", lambda: (1, 31))
+    monkeypatch.setattr(cuda_provider, "open_session", open_session)
+    monkeypatch.setattr(cuda_provider, "_version", lambda: (1, 31))
     with pytest.raises(BundleError, match="it is damaged"):
         _ = backend.decoder
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cellscribe.engine.backends import onnxruntime_cuda
+from cellscribe.engine.backends import cuda_provider
 from cellscribe.engine.backends.choose import problem_of
 from cellscribe.engine.backends.cuda.backend import shape_problems
 from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
@@ -39,7 +39,7 @@ def test_our_kernels_refuse_it(bundle: Bundle) -> None:
 
 
 def test_onnx_runtime_refuses_it_on_a_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime_cuda, "ort", SimpleNamespace())  # nothing of it is touched before
+    monkeypatch.setattr(cuda_provider, "ort", SimpleNamespace())  # nothing of it is touched before
     with pytest.raises(BackendError, match=SAID):
         OnnxRuntimeCuda(bundle, threads=1)
 

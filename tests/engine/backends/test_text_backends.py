@@ -1,4 +1,4 @@
-"""Texts after prompts, on both backends for CPUs, against the golden values of the original."""
+"""Texts after prompts, on the backends for CPUs and on the GPU's class without one, against golden values."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from cellscribe.engine.backends.cpu import text as native_text
 from cellscribe.engine.backends.cpu.passes import Passes
 from cellscribe.engine.backends.cpu.text import CpuText
 from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText, pieces
+from cellscribe.engine.backends.onnxruntime_text_cuda import OnnxRuntimeTextCuda
+from cellscribe.engine.backends.sessions import CPU
 from cellscribe.engine.backends.text import TextBackend, TextPlan
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.decode.labels import LabelTrie
@@ -41,11 +43,13 @@ def golden(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytes
     return open_bundle(out), json.loads((folder / "expected.json").read_text()), np.load(folder / "expected.npz")
 
 
-@pytest.fixture(params=["cpu", "onnxruntime-cpu"])
+@pytest.fixture(params=["cpu", "onnxruntime-cpu", "onnxruntime-cuda"])
 def open_text(request: pytest.FixtureRequest) -> Callable[[Bundle], TextBackend]:
     """Open a bundle on a backend."""
     if request.param == "cpu" and cpu_problem():
         pytest.skip(f"no native CPU library: {cpu_problem()}")
+    if request.param == "onnxruntime-cuda":  # the same class on the CPU provider
+        return lambda bundle: OnnxRuntimeTextCuda(bundle, CPU, threads=2)
     kind = CpuText if request.param == "cpu" else OnnxRuntimeText
     return lambda bundle: kind(bundle, 2)
 
@@ -162,8 +166,8 @@ def by_hand(backend: TextBackend, prompt: list[int], labels: LabelTrie) -> list[
 def test_one_label_is_written_without_a_run(golden: Any, open_text: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, said, _ = golden
     eos = said["eos_token_id"]
-    for where in (OnnxRuntimeText, Passes):
-        monkeypatch.setattr(where, "run", lambda *_, **__: pytest.fail("nothing is to be chosen"))
+    for where, name in ((OnnxRuntimeText, "run"), (Passes, "run"), (OnnxRuntimeTextCuda, "run_piece")):
+        monkeypatch.setattr(where, name, lambda *_, **__: pytest.fail("nothing is to be chosen"))
     labels = LabelTrie(["only"], [(7, 8, 9)], eos)
     assert texts(open_text(bundle), [said["prompts"][0]["input_ids"]], 1, labels=labels, eos=frozenset([eos])) == [
         [7, 8, 9]

@@ -1,0 +1,69 @@
+"""Opening the backend of a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from cellscribe.engine.backends.base import Backend
+from cellscribe.engine.backends.text import TextBackend
+from cellscribe.engine.bundle.load import Bundle
+
+CPU, NATIVE = "onnxruntime-cpu", "cpu"
+
+
+@dataclass(frozen=True)
+class How:
+    """What a backend is opened with: CPU threads, the number of the GPU, and a folder of TensorRT plans."""
+
+    threads: int | None = None
+    device: int = 0
+    plans: Path | None = None
+
+
+def open_one(bundle: Bundle, name: str, how: How) -> Backend:
+    """Open the backend of a name; for a bundle without an encoder it is a ``TextBackend``."""
+    if bundle.manifest.style is not None:
+        return cast(Backend, _open_text(bundle, name, how))
+    if name == CPU:
+        from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
+
+        return OnnxRuntimeCpu(bundle, how.threads)
+    if name == NATIVE:
+        from cellscribe.engine.backends.cpu import CpuBackend
+
+        return CpuBackend(bundle, how.threads)
+    if name == "onnxruntime-cuda":
+        from cellscribe.engine.backends.onnxruntime_cuda import OnnxRuntimeCuda
+        from cellscribe.engine.backends.sessions import Device
+
+        return OnnxRuntimeCuda(bundle, Device("cuda", how.device), threads=how.threads)
+    if name == "cuda":
+        from cellscribe.engine.backends.cuda import CudaBackend
+
+        cuda: Backend = CudaBackend(bundle, f"cuda:{how.device}" if how.device else "cuda")
+        return cuda
+    from cellscribe.engine.backends.tensorrt import open_tensorrt
+
+    tensorrt: Backend = open_tensorrt(bundle, device=how.device, plans=how.plans)
+    return tensorrt
+
+
+def _open_text(bundle: Bundle, name: str, how: How) -> TextBackend:
+    if name == CPU:
+        from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
+
+        return OnnxRuntimeText(bundle, how.threads)
+    if name == NATIVE:
+        from cellscribe.engine.backends.cpu.text import CpuText
+
+        return CpuText(bundle, how.threads)
+    if name == "onnxruntime-cuda":
+        from cellscribe.engine.backends.onnxruntime_text_cuda import OnnxRuntimeTextCuda
+        from cellscribe.engine.backends.sessions import Device
+
+        return OnnxRuntimeTextCuda(bundle, Device("cuda", how.device), threads=how.threads)
+    from cellscribe.engine.backends.tensorrt.text import open_tensorrt_text
+
+    return open_tensorrt_text(bundle, device=how.device, plans=how.plans)
