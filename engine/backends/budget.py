@@ -82,12 +82,12 @@ def budget(manifest: Manifest, plan: SlotPlan, *, cells_ahead: int = 0, with_wei
     )
 
 
-def text_budget(manifest: Manifest, num_slots: int, capacity: int) -> Budget:
+def text_budget(manifest: Manifest, num_slots: int, capacity: int, precision: str = "") -> Budget:
     """Count the bytes of a run without an encoder whose weights are loaded; `capacity` are the positions of a slot.
 
-    What all prompts begin with takes the caches of one slot more.
+    What all prompts begin with takes the caches of one slot more. `precision` is the caches', if not the bundle's.
     """
-    shape, size = manifest.decoder, 2 if manifest.precision == "fp16" else 4
+    shape, size = manifest.decoder, 2 if (precision or manifest.precision) == "fp16" else 4
     if shape is None:
         raise BundleError(f"the bundle {manifest.name} writes no text; choose one with a decoder.")
     slot = SlotBytes(

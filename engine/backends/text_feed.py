@@ -20,7 +20,8 @@ ONE, FEW = 1, 8
 class Feed:
     """One run of all rows: `tokens` and `positions` int64 [B, w], w of them new at most, the last is `chosen` [B, 1].
 
-    `slots` are those whose logits are wanted after it. The other rows write nothing that is ever seen.
+    They are written from each row's first position on. `slots` are those whose logits are wanted after it; what other
+    rows write is never seen.
     """
 
     tokens: Ints
@@ -77,9 +78,12 @@ def feeds(rows: Rows, slots: Sequence[int], known: Ints, capacity: int) -> Itera
         for slot, (first, n) in mine.items():
             tokens[slot] = rows.tokens[np.minimum(np.arange(first, first + width), first + n - 1)]
             chosen[slot] = n - 1
-        starts = np.minimum(at, capacity - width)
+        # Behind a row's last token its position is repeated: one beyond the model's would have no embedding.
+        starts, lasts = np.minimum(at, capacity - width), np.zeros(len(at), np.int64)
+        lasts[list(mine)] = [n - 1 for _, n in mine.values()]
+        positions = starts[:, None] + np.minimum(np.arange(width), lasts[:, None])
         done = [slot for slot, (_, n) in mine.items() if n == left[slot][1]]
-        yield Feed(tokens, starts[:, None] + np.arange(width), chosen, np.array(done, np.int64))
+        yield Feed(tokens, positions, chosen, np.array(done, np.int64))
         for slot, (first, n) in mine.items():
             at[slot] += n
             left[slot] = (first + n, left[slot][1] - n)

@@ -15,6 +15,7 @@ from cellscribe.engine.backends.tensorrt.products import ENTERPRISE, RTX, Instal
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, Bundle
 from cellscribe.engine.errors import PlanError, UsageError
 from cellscribe.engine.types import MAX_NEW_TOKENS
+from cellscribe.export.tensorrt.causal import check_text_options, text_recipe
 from cellscribe.export.tensorrt.folder import matching, place, seal, staging
 from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, prepared
 from cellscribe.export.tensorrt.network import build_plan
@@ -56,7 +57,9 @@ def build_plans(
     slots: int = 32,
     max_new_tokens: int = 96,
     genes: int | None = None,
+    prompt_tokens: int | None = None,
     outputs: tuple[str, ...] = ("evidence",),
+    precision: str = "fp16",
     product: str = "auto",
     timing_cache: Path | None = None,
     output: Path | None = None,
@@ -76,8 +79,12 @@ def build_plans(
         Longest text; the caches hold the prompt and this.
     genes
         Longest memory, ``<cls>`` included; None takes what the bundle's cells have.
+    prompt_tokens
+        Longest prompt of a bundle that reads cells as sentences; None takes 1024, or what its context holds.
     outputs
         Optional outputs to keep: ``evidence``, ``attention``.
+    precision
+        ``fp16``, or ``fp32`` for bundles in fp32 that read cells as sentences.
     product
         ``rtx``, ``trt`` (TensorRT 11), or ``auto``.
     timing_cache
@@ -100,12 +107,15 @@ def build_plans(
         raise PlanError(bundle.manifest.gpu_problem)
     _check_sizes(bundle, slots, max_new_tokens, outputs)
     _check_genes(bundle, genes)
+    check_text_options(bundle, genes, prompt_tokens, precision)
     machine = machine or this_machine()
     aimed = parse_target(target, machine)
     installed = choose_product(aimed, machine, product)
     if timing_cache is not None and installed.product == RTX:
         raise UsageError("--timing-cache is for TensorRT 11; TensorRT for RTX measures nothing when it builds.")
     recipe = _recipe(bundle, aimed, machine, installed, slots, max_new_tokens, genes, outputs)
+    if bundle.manifest.style is not None:
+        recipe = text_recipe(bundle, recipe, max_new_tokens, prompt_tokens, precision)
     home = writable_home(bundle, output)
     is_found = home in plan_homes(bundle)
     if not rebuild and (plan := matching(home, recipe, is_given=output is not None)):
@@ -135,7 +145,8 @@ def _build_one(
     def work() -> None:
         load_plugins(installed, recipe.plugins)
         keep = "attention" in recipe.outputs
-        with prepared(bundle, name, recipe.capacity, plugin=bool(recipe.plugins), attention=keep) as graph:
+        plugin, precision = bool(recipe.plugins), recipe.precision
+        with prepared(bundle, name, recipe.capacity, plugin=plugin, attention=keep, precision=precision) as graph:
             plan = build_plan(installed, graph, recipe, watcher, timing_cache)
             (folder / plan_file(name)).write_bytes(plan)
 
@@ -175,7 +186,7 @@ def _recipe(
         prompt_len=prompt_len,
         max_new_tokens=max_new_tokens if prompt else 0,
         capacity=capacity_of(prompt_len, max_new_tokens) if prompt else 0,
-        genes=genes or bundle.manifest.cell_input.num_genes + 1,
+        genes=genes or (bundle.manifest.cell_input.num_genes + 1 if bundle.manifest.cells else 0),
         graphs=graphs_hash(bundle),
         outputs=tuple(name for name in OPTIONAL_OUTPUTS if name in outputs) if prompt else (),
         plugins=(LIBRARY,) if with_plugin else (),
@@ -199,7 +210,7 @@ def _check_sizes(bundle: Bundle, slots: int, max_new_tokens: int, outputs: tuple
 
 def _check_genes(bundle: Bundle, genes: int | None) -> None:
     """A cell has each token of the vocabulary once at most."""
-    if genes is not None:
+    if genes is not None and bundle.manifest.cells is not None:
         most = min(len(bundle.vocabulary.tokens), MAX_GENES)
         if not 1 <= genes <= most:
             raise UsageError(f"genes is {genes}; choose 1 to {most}, the most that a cell of {bundle.name} can have.")

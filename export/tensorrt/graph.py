@@ -15,6 +15,7 @@ from onnx.inliner import inline_local_functions
 from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.errors import PlanError
 from cellscribe.export.fused import fuse_latent_cross, without_attention
+from cellscribe.export.tensorrt.causal import name_axes, open_attention
 from cellscribe.export.tensorrt.halve import halve
 
 OPTIONAL_OUTPUTS = ("evidence", "attention")
@@ -48,32 +49,45 @@ class Graph:
 
 @contextmanager
 def prepared(
-    bundle: Bundle, name: str, capacity: int, *, plugin: bool = False, attention: bool = True
+    bundle: Bundle, name: str, capacity: int, *, plugin: bool = False, attention: bool = True, precision: str = "fp16"
 ) -> Iterator[Graph]:
     """Prepare one of a bundle's graphs.
 
     Its weights are read from where they lie; those of a float32 bundle are rounded into a temporary folder, which is
     gone after the block. With `plugin` latent cross-attention stays one node, or becomes one; without it the node's
     function body of standard operators takes its place. Without `attention` the plugin need not give those weights.
+    In `precision` fp32 nothing is rounded.
 
     Raises
     ------
     PlanError
         When its precision is neither float16 nor float32, or it holds operators that cannot be rounded.
     """
-    path, precision = bundle.path(name), bundle.manifest.precision
-    if precision == "fp16":
+    path, stored = bundle.path(name), bundle.manifest.precision
+    if stored == precision:
         model = onnx.load(str(path), load_external_data=False)
-        yield _graph(name, _latent_cross(model, plugin, attention), path, capacity)
+        yield _graph(name, _finished(bundle, model, capacity, plugin, attention), path, capacity)
         return
-    if precision != "fp32":
-        raise PlanError(f"the bundle {bundle.name} is {precision}; TensorRT plans are built from fp16 or fp32 bundles.")
+    if stored != "fp32":
+        wanted = "fp16 or fp32 bundles" if precision == "fp16" else "an fp32 bundle"
+        raise PlanError(
+            f"the bundle {bundle.name} is {stored}; {precision} plans for TensorRT are built from {wanted}."
+        )
     with tempfile.TemporaryDirectory(prefix="cellscribe-") as folder:
         target = Path(folder) / name
         model = halve(_inlined(onnx.load(str(path))))
         onnx.save(model, str(target), save_as_external_data=True, location=f"{name}.data")
         model = onnx.load(str(target), load_external_data=False)
-        yield _graph(name, _latent_cross(model, plugin, attention), target, capacity)
+        yield _graph(name, _finished(bundle, model, capacity, plugin, attention), target, capacity)
+
+
+def _finished(bundle: Bundle, model: ModelProto, capacity: int, plugin: bool, attention: bool) -> ModelProto:
+    shape = bundle.manifest.decoder
+    if bundle.manifest.style is None or shape is None:
+        return _latent_cross(model, plugin, attention)
+    name_axes(model)
+    open_attention(model, shape, capacity)
+    return model
 
 
 def _latent_cross(model: ModelProto, plugin: bool, attention: bool) -> ModelProto:

@@ -17,17 +17,17 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from cellscribe.engine.errors import PlanError
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
-_WIDE = {"Softmax", "Where", "ReduceMean"}  # computed in float32
+_WIDE = {"ReduceMean", "Softmax", "Tanh", "Where"}  # computed in float32
 _NARROW = {  # computed in float16
-    "Attention", "Gather", "LayerNormalization", "MatMul", "RMSNormalization", "Relu", "RotaryEmbedding", "Sigmoid",
-    "TensorScatter",
+    "Attention", "Gather", "GatherElements", "Gelu", "LayerNormalization", "MatMul", "RMSNormalization", "Relu",
+    "RotaryEmbedding", "Sigmoid", "TensorScatter",
 }  # fmt: skip
 _EITHER = {  # computed as their input is: in float32 where anything that is not a weight is
     "Add", "Cast", "Clip", "Concat", "Div", "Expand", "Identity", "Min", "Mul", "Pow", "Reciprocal", "Reshape",
     "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 }  # fmt: skip
 _WIDE_SUFFIX = ".wide"
-KEPT_WIDE = ("values", "logits", "evidence", "attention", "cell")  # inputs and outputs that stay float32
+KEPT_WIDE = ("values", "logits", "evidence", "attention", "cell", "states")  # inputs and outputs that stay float32
 
 
 @dataclass

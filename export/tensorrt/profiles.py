@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cellscribe.engine.backends.tensorrt.plan import Recipe
+from cellscribe.engine.backends.tensorrt.plan import SMALLEST_PIECE, Recipe, piece_sizes
+from cellscribe.engine.backends.text_feed import FEW
 from cellscribe.engine.bundle.load import CROSS, ENCODER
 from cellscribe.engine.errors import PlanError
 from cellscribe.export.tensorrt.graph import Dimension, Value
@@ -17,7 +18,15 @@ def profiles(graph: str, recipe: Recipe) -> tuple[dict[str, Range], ...]:
     The decoder is one plan with two profiles, a step and a prompt, not two plans: a plan holds its weights, so two of
     a 1.1 billion model would take 4.6 GB of the card instead of 2.3. A step has one token and nothing known, a prompt
     one token and all that is known before it. The memory may have any length, as a pool is a memory of one token.
+    Without an encoder a step has one token, or a few where a label goes on by itself, and a prompt pieces of one row.
     """
+    if recipe.reads_sentences:
+        largest, least = piece_sizes(recipe.capacity)[0], SMALLEST_PIECE
+        one = (1, 1, 1)
+        return (
+            {"batch": _upto(recipe.slots), "tokens": (1, 1, FEW), "outputs": one},
+            {"batch": one, "tokens": (least, largest, largest), "outputs": one},
+        )
     genes = (1, recipe.genes, recipe.genes)
     if graph == ENCODER:
         return ({"batch": _upto(recipe.encode_batch), "genes": genes},)

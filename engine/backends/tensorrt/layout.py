@@ -103,6 +103,14 @@ def check_layout(plan: Plan, kept: dict[str, Kept], bindings: dict[str, Binding]
             )
 
 
+def check_in_place(plan: Plan, found: dict[str, str], shape: DecoderShape) -> None:
+    """Every cache is given to TensorRT as input and as output; anything but an update in place would spoil it."""
+    wanted = {f"new_{name}": name for name in cache_names(shape)}
+    if found != wanted:
+        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise PlanError(f"{plan} does not update {odd[0]} in place; build it anew, and report this if it stays so.")
+
+
 def check_plan(bundle: Bundle, plan: Plan, slots: SlotPlan) -> None:
     """Compare a run with what a plan of a bundle holds.
 

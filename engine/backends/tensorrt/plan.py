@@ -20,6 +20,7 @@ from cellscribe.engine.errors import PlanError
 PLAN_NAME, SCHEMA_VERSION = "plan.json", 2
 REVISION = 1  # of the builder; raised when the same recipe gives another plan
 STEP, PROMPT = 0, 1  # the decoder's two profiles
+LARGEST_PIECE, SMALLEST_PIECE = 512, 16  # tokens of a prompt in one run
 REBUILD = "build it anew with `cellscribe build`"
 
 
@@ -31,6 +32,9 @@ class Recipe:
     on one kind of GPU; `graphs` is the hash of the bundle's ONNX files. `capacity` is the fixed length of the caches
     (:func:`capacity_of`), `genes` the longest memory; a step runs up to `slots` rows, a prompt up to `prompt_batch` and
     the encoder up to `encode_batch`. `outputs` are the optional ones that were kept.
+
+    A bundle that reads cells as sentences has `genes` and `encode_batch` 0, and `prompt_len` is its longest prompt: one
+    runs in pieces (:func:`piece_sizes`), a row at a time.
     """
 
     product: str
@@ -52,6 +56,11 @@ class Recipe:
     revision: int = REVISION
 
     @property
+    def reads_sentences(self) -> bool:
+        """Whether it is of a decoder without an encoder."""
+        return not self.genes
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the recipe."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
@@ -60,9 +69,10 @@ class Recipe:
     def folder_name(self) -> str:
         """Name of the plan's folder: sizes for people, and the start of the hash, so that no recipe takes another's."""
         extra = f"-t{self.max_new_tokens}" if self.capacity else ""
-        extra += f"-g{self.genes}"
+        extra += f"-p{self.prompt_len}" if self.reads_sentences else f"-g{self.genes}"
         extra += "-attention" if "attention" in self.outputs else ""
-        extra += "" if "evidence" in self.outputs or not self.capacity else "-plain"
+        is_plain = self.capacity and not self.reads_sentences and "evidence" not in self.outputs
+        extra += "-plain" if is_plain else ""
         extra += f"-cu{self.cuda_major}" if self.cuda_major else ""
         return (
             f"{self.gpu}-sm{self.compute_capability}-{self.product}{self.version}-{self.precision}-b{self.slots}{extra}"
@@ -73,6 +83,20 @@ class Recipe:
 def capacity_of(prompt_len: int, max_new_tokens: int) -> int:
     """Return the length of caches that hold a prompt and a text: a multiple of 8, as fused attention wants of masks."""
     return -(-(prompt_len + max_new_tokens) // 8) * 8
+
+
+def text_capacity(prompt_len: int, max_new_tokens: int) -> int:
+    """Return the length of caches for prompts of their own: a piece of any size may end behind what it holds.
+
+    A multiple of 16, so that every row of a cache whose heads are multiples of 8 wide lies at an aligned address.
+    """
+    return -(-(prompt_len + max_new_tokens + SMALLEST_PIECE) // 16) * 16
+
+
+def piece_sizes(capacity: int) -> tuple[int, ...]:
+    """Return the tokens that a run of a prompt may take, falling: powers of two, so that few kernels are compiled."""
+    largest = min(capacity, LARGEST_PIECE).bit_length()
+    return tuple(1 << bit for bit in reversed(range(SMALLEST_PIECE.bit_length() - 1, largest)))
 
 
 @dataclass(frozen=True)

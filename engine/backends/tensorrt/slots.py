@@ -16,6 +16,7 @@ from cellscribe.engine.backends.tensorrt.faults import running
 from cellscribe.engine.backends.tensorrt.layout import (
     Kept,
     cache_names,
+    check_in_place,
     check_layout,
     check_memory,
     slot_layout,
@@ -79,7 +80,7 @@ class TensorRTSlots:
         self._parts, self._slots, self.remark = parts, slots, ""
         self._running = partial(running, parts.torch, parts.device.name)
         rows, recipe = slots.num_slots, parts.plan.recipe
-        _check_in_place(parts)
+        check_in_place(parts.plan, parts.decoder.updated_in_place(), parts.described.decoder)
         kept = slot_layout(parts.described, parts.plan, slots, rows)
         check_layout(parts.plan, kept, parts.decoder.bindings)
         batch = min(recipe.prompt_batch, rows)
@@ -194,14 +195,3 @@ class TensorRTSlots:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             self.remark = f"steps were not captured as a CUDA graph ({why}), so each takes longer."
             return None
-
-
-def _check_in_place(parts: Parts) -> None:
-    """Every cache is given to TensorRT as input and as output; anything but an update in place would spoil it."""
-    wanted = {f"new_{name}": name for name in cache_names(parts.described.decoder)}
-    found = parts.decoder.updated_in_place()
-    if found != wanted:
-        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise PlanError(
-            f"{parts.plan} does not update {odd[0]} in place; build it anew, and report this if it stays so."
-        )

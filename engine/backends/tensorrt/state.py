@@ -8,6 +8,7 @@ import numpy as np
 
 from cellscribe.engine.backends.base import NOT_FINITE, SlotPlan
 from cellscribe.engine.backends.tensorrt.device import Device, Tensor
+from cellscribe.engine.backends.text import TextPlan
 from cellscribe.engine.decode.sampling import TOKEN_STREAM
 from cellscribe.engine.keyed import stream_keys, uniforms
 from cellscribe.engine.types import Sampling
@@ -47,28 +48,36 @@ class TextState:
     """What a step takes besides caches and memory, and what it leaves for the host; B rows.
 
     The random numbers of a text are drawn when it is admitted, one for each token that it may have, so that the device
-    only looks them up.
+    only looks them up. `near` is the mask of layers that see the last `window` positions alone.
     """
 
-    def __init__(self, torch: Any, device: Device, plan: SlotPlan, prompt_len: int, capacity: int) -> None:
+    def __init__(
+        self, torch: Any, device: Device, plan: SlotPlan | TextPlan, prompt_len: int, capacity: int, window: int = 0
+    ) -> None:
         rows = plan.num_slots
-        self._torch, self._device, self._plan, self._prompt_len = torch, device, plan, prompt_len
+        self._torch, self._device, self._plan, self._window = torch, device, plan, window
         self._range = device.upload(np.arange(capacity))
         self._eos = device.upload(np.array(sorted(plan.eos_ids) or [NOT_FINITE], dtype=np.int64))
         self.tokens = device.zeros((rows, 1), torch.int64)
         self.positions = device.zeros((rows, 1), torch.int64)
         self.mask = device.zeros((rows, 1, capacity), torch.bool)
         self._lengths = device.zeros((rows,), torch.int64)  # tokens chosen so far
+        self._prompt_lens = device.zeros((rows,), torch.int64)
         self._alive = device.zeros((rows,), torch.bool)
         self._draws = device.zeros((rows, plan.max_new_tokens), torch.float32)
         self.spoke = device.zeros((rows,), torch.bool)  # rows that chose a token in the last run
         self.chosen = device.zeros((rows,), torch.int64)
         self.logprobs = device.zeros((rows,), torch.float32)
+        self.near = device.zeros((rows, 1, capacity), torch.bool) if window else self.mask
         with device.working():
+            self.near[:, :, 0] = True
             self.mask[:, :, 0] = True  # an idle row attends to something, so that it stays finite
+            self._prompt_lens.fill_(prompt_len)
 
-    def begin(self, slot: int, key: int) -> None:
-        """Start a text in a row."""
+    def begin(self, slot: int, key: int, prompt_len: int | None = None) -> None:
+        """Start a text in a row; its prompt has `prompt_len` tokens, where it is not that of all rows."""
+        if prompt_len is not None:
+            self._prompt_lens[slot] = prompt_len
         draws = uniforms(
             stream_keys(self._plan.sampling.seed, np.array([key], np.uint64), TOKEN_STREAM),
             np.arange(self._plan.max_new_tokens),
@@ -89,8 +98,11 @@ class TextState:
         self.logprobs[rows].copy_(logprobs)
         fed, at = self.tokens[rows, 0], self.positions[rows, 0]
         fed.copy_(torch.where(alive, tokens.where(finite, torch.zeros_like(tokens)), fed))
-        at.copy_(torch.where(alive, self._prompt_len + lengths, at))
-        self.mask[rows, 0].copy_(self._range <= self.positions[rows])
+        at.copy_(torch.where(alive, self._prompt_lens[rows] + lengths, at))
+        seen = self._range <= self.positions[rows]
+        self.mask[rows, 0].copy_(seen)
+        if self._window:
+            self.near[rows, 0].copy_(seen & (self._range > self.positions[rows] - self._window))
         lengths.add_(alive)
         ended = ~finite | (tokens[:, None] == self._eos).any(-1) | (lengths >= plan.max_new_tokens)
         alive.logical_and_(~ended)

@@ -19,8 +19,10 @@ from cellscribe.engine.backends.tensorrt.plan import (
     Recipe,
     capacity_of,
     read_plan,
+    text_capacity,
 )
 from cellscribe.engine.backends.tensorrt.products import PRODUCTS, Installed
+from cellscribe.engine.backends.tensorrt.text import TensorRTText
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.integrity import record
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER
@@ -65,7 +67,7 @@ def make_plan(bundle: Bundle, home: Path, tokens: int = 24, **changes: Any) -> P
 
 
 def _plan(bundle: Bundle, name: str, recipe: Recipe) -> str:
-    with prepared(bundle, name, recipe.capacity) as graph:
+    with prepared(bundle, name, recipe.capacity, precision=recipe.precision) as graph:
         kept = {n: v for n, v in graph.outputs.items() if n not in OPTIONAL_OUTPUTS or n in recipe.outputs}
         tensors = {n: (True, v.dtype, v.shape) for n, v in graph.inputs.items()}
         tensors |= {n: (False, v.dtype, v.shape) for n, v in kept.items()}
@@ -81,3 +83,20 @@ def open_fake(bundle: Bundle, *plans: Plan, device: FakeDevice | None = None) ->
         return Installed(PRODUCTS[key], fake_module(device), plans[0].recipe.version, 13)
 
     return TensorRTBackend(bundle, plans, device, product)
+
+
+def make_text_plan(bundle: Bundle, home: Path, prompt: int = 100, tokens: int = 32, **changes: Any) -> Plan:
+    """Write a plan folder of a bundle without an encoder, as this user's own."""
+    sizes = {"prompt_batch": 1, "encode_batch": 0, "prompt_len": prompt, "genes": 0, "outputs": ()}
+    changes = sizes | {"capacity": text_capacity(prompt, tokens)} | changes
+    return make_plan(bundle, home, tokens, **changes)
+
+
+def open_fake_text(bundle: Bundle, *plans: Plan, device: FakeDevice | None = None) -> TensorRTText:
+    """Open plans of a bundle without an encoder with the fake products."""
+    device = device or FakeDevice()
+
+    def product(key: str) -> Installed:
+        return Installed(PRODUCTS[key], fake_module(device), plans[0].recipe.version, 13)
+
+    return TensorRTText(bundle, plans, device, product)
