@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.backends.base import Backend
-from cellscribe.engine.backends.choose import CPU, NATIVE, Choice, choose_backend, precision_of, remarks_of
+from cellscribe.engine.backends.choose import Choice, choose_backend, precision_of, remarks_of
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from cellscribe.engine.backends.opening import CPU, NATIVE
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.bundle.figures import Parity
 from cellscribe.engine.bundle.load import REFERENCE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,11 @@ def _limits(tolerance: Mapping[str, float]) -> str:
     return f"{said}, the same token at {share:.1%} of greedy steps at least"
 
 
-def verify_text_bundle(bundle: Bundle, backend: str = "auto", threads: int | None = None) -> TextVerifyReport:
+def verify_text_bundle(
+    bundle: Bundle, backend: str = "auto", threads: int | None = None, plans: Path | None = None
+) -> TextVerifyReport:
     """Run the bundle's reference prompts and compare with what torch computed at export; errors as `verify_bundle`."""
-    opened = choose_text_backend(bundle, backend, threads)
+    opened = choose_text_backend(bundle, backend, threads, plans=plans)
     kept = bundle.manifest.text_parity
     parity = measure_text_parity(bundle, opened, kept.source if kept else "reference prompts")
     return TextVerifyReport(bundle.name, opened.device, parity, text_failures(parity))

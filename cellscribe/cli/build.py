@@ -12,6 +12,13 @@ from cellscribe.cli import options
 from cellscribe.cli.guard import guarded
 
 
+class Precision(StrEnum):
+    """What a plan computes in."""
+
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
 class Product(StrEnum):
     """Which TensorRT builds."""
 
@@ -31,10 +38,17 @@ def build(
     genes: Annotated[
         int | None, typer.Option("--genes", min=1, help="Most tokens per cell; the bundle's without it.")
     ] = None,
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option("--prompt-tokens", min=1, help="Longest prompt, where cells are read as sentences; 1024 or less."),
+    ] = None,
     evidence: Annotated[bool, typer.Option("--evidence/--no-evidence", help="Keep the attention to genes.")] = True,
     attention: Annotated[bool, typer.Option("--attention", help="Keep it for every layer and head (--save-attn).")] = (
         False
     ),
+    precision: Annotated[
+        Precision, typer.Option("--precision", help="fp32 for fp32 bundles that read cells as sentences.")
+    ] = Precision.fp16,
     product: Annotated[
         Product, typer.Option("--product", help="rtx is TensorRT for RTX, trt is TensorRT 11.")
     ] = Product.auto,
@@ -75,7 +89,9 @@ def build(
             slots=slots,
             max_new_tokens=max_new_tokens,
             genes=genes,
+            prompt_tokens=prompt_tokens,
             outputs=tuple(asked),
+            precision=precision.value,
             product=product.value,
             timing_cache=timing_cache,
             output=output,

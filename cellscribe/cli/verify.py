@@ -57,7 +57,7 @@ def verify(
     opened, is_timed = open_bundle(options.bundle_folder(bundle)), report is not None
     found: VerifyReport | TextVerifyReport
     if opened.manifest.sentences is not None:
-        found = verify_text_bundle(opened, backend.value, threads)
+        found = verify_text_bundle(opened, backend.value, threads, plans)
     else:
         if backend is options.BackendChoice.tensorrt:
             _build_missing_plan(opened, plans)

@@ -32,7 +32,7 @@ class Feed:
     @property
     def width(self) -> int:
         """Tokens of a row."""
-        return self.tokens.shape[1]
+        return int(self.tokens.shape[1])
 
     def mask(self, capacity: int, window: int = 0) -> npt.NDArray[np.bool_]:
         """Return which cache positions each token sees, bool [B, w, C]; of a `window` the last ones alone."""

@@ -122,6 +122,9 @@ def plan_facts(bundle: Bundle, output: Path | None = None, machine: Machine | No
 def _summary(plan: Plan) -> str:
     recipe = plan.recipe
     title = PRODUCTS[recipe.product].title if recipe.product in PRODUCTS else recipe.product
+    if recipe.reads_sentences:
+        tokens = f"prompts of {recipe.prompt_len} and {recipe.max_new_tokens} new tokens"
+        return f"{title} for SM{recipe.compute_capability}, {recipe.precision}, {recipe.slots} slots, {tokens}"
     sizes = f"{recipe.slots} slots, {recipe.max_new_tokens} new tokens, " if recipe.capacity else ""
     return f"{title} for SM{recipe.compute_capability}, {sizes}{recipe.genes} tokens per cell"
 

@@ -101,7 +101,7 @@ class TensorRTText:
                 total = self._device.zeros((self.shape.d_model,), self._torch.float64)
                 for states in runs.run(prompt, 0, caches):
                     total += states.double().sum(0)
-                found[i] = self._device.fetch([total])()[0] / len(prompt)
+                found[i] = np.asarray(self._device.fetch([total])()[0], np.float64) / len(prompt)
             parts.decoder.save_kernels()
         return found
 
