@@ -73,7 +73,7 @@ def test_free_answers(cellscribe: Call, bundle: Path, cells_file: Path, tmp_path
         (["--template", "x"], 2, "from 0 on, or draw"),
         (["--templates", "{folder}/nothing.json"], 3, "does not exist"),
         (["--bundle", "demo"], 3, "reads no sentences"),
-        (["--backend", "cuda"], 3, "does not run bundles that read sentences"),
+        (["--backend", "cuda"], 3, "its kernels are those of LingoCell"),
     ],
 )
 def test_what_cannot_be_done(

@@ -11,6 +11,8 @@ import pytest
 
 from cellscribe.engine.backends.cpu.text import CpuText
 from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
+from cellscribe.engine.backends.onnxruntime_text_cuda import OnnxRuntimeTextCuda
+from cellscribe.engine.backends.sessions import CPU
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.errors import BundleError
 from cellscribe.engine.verify_text import measure_text_parity, require_text_parity, text_failures, verify_text_bundle
@@ -96,6 +98,12 @@ def test_rows_that_attend_together_get_what_each_gets_alone(bundle: Bundle, inst
     assert np.isfinite(whole).all()
     for step in (1, 3, 9, 64):
         np.testing.assert_array_equal(states(range(0, 122, step)), whole)
+
+
+def test_the_class_for_gpus_computes_the_same(bundle: Bundle) -> None:
+    found = measure_text_parity(bundle, OnnxRuntimeTextCuda(bundle, CPU, threads=1), "device")
+    require_text_parity(found, bundle.name)
+    assert found.logits_max_error < 5e-4
 
 
 def test_the_report_says_it(bundle: Bundle) -> None:

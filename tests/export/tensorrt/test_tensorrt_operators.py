@@ -8,9 +8,11 @@ from pathlib import Path
 
 import onnx
 import pytest
+from causal_bundles import bundle_of
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cellscribe.engine.bundle import open_bundle
+from cellscribe.engine.bundle.load import DECODER
 from cellscribe.engine.packaged import packaged_bundle
 from cellscribe.export.tensorrt.graph import prepared
 
@@ -81,6 +83,15 @@ def test_every_node_is_one_that_tensorrt_documents(name: str, request: pytest.Fi
             assert list(complaints(model)) == []
             seen |= {node.op_type for node in model.graph.node}
     assert {"Attention", "TensorScatter", "RotaryEmbedding", "RMSNormalization", "Softmax"} <= seen
+
+
+@pytest.mark.parametrize(("kind", "built"), [("gpt2", "fp32"), ("neox", "fp16"), ("gemma2", "fp16")])
+def test_so_is_every_node_of_a_decoder_without_an_encoder(kind: str, built: str, tmp_path: Path) -> None:
+    with prepared(bundle_of(kind, "fp32", tmp_path), DECODER, 208, precision=built) as graph:
+        model = ModelProto()
+        model.ParseFromString(graph.serialised)
+    assert list(complaints(model)) == []
+    assert {"Gelu", "GatherElements", "TensorScatter"} <= {node.op_type for node in model.graph.node}
 
 
 @pytest.mark.parametrize(

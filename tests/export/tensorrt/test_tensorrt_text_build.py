@@ -5,8 +5,6 @@ Execution is not tested here: that needs the card.
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,47 +12,19 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import torch
+from causal_bundles import CONFIGS, bundle_of
 
 from cellscribe.engine.backends.tensorrt.machine import Machine
 from cellscribe.engine.backends.tensorrt.plan import text_capacity
 from cellscribe.engine.bundle import Bundle, open_bundle
-from cellscribe.engine.bundle.integrity import record
 from cellscribe.engine.bundle.load import DECODER
 from cellscribe.engine.errors import PlanError, UsageError
-from cellscribe.export import causal_bundle
-from cellscribe.export.models.causal import CausalConfig, CausalDecoder, CausalGraph
 from cellscribe.export.tensorrt import build_plans
 from cellscribe.export.tensorrt.graph import prepared
 from cellscribe.export.tensorrt.profiles import profiles, shapes
-from cellscribe.export.trace import cache_names, trace_causal
+from cellscribe.export.trace import cache_names
 
-CONFIGS = {
-    "gpt2": CausalConfig(99, 64, 2, 4, 4, 16, 128, 160, activation="gelu_tanh", learned_positions=True),
-    "neox": CausalConfig(99, 64, 2, 4, 4, 16, 128, 160, is_parallel=True, rotary_width=4),
-    "gemma2": CausalConfig(
-        99, 64, 3, 4, 2, 16, 96, 160, norm="rms", activation="gelu_tanh", is_gated=True, has_post_norms=True,
-        has_biases=False, rotary_width=16, embedding_scale=8.0, query_scale=0.2, attention_cap=3.0, logits_cap=2.0,
-        window=21, tie_embeddings=True,
-    ),
-}  # fmt: skip
 NO_GPU = Machine(problem="no GPU at all")
-
-
-def bundle_of(kind: str, precision: str, folder: Path) -> Bundle:
-    torch.manual_seed(0)
-    decoder = CausalDecoder(CONFIGS[kind]).eval()
-    with torch.no_grad():
-        for tensor in decoder.parameters():
-            tensor.normal_(std=0.2)
-        parts = causal_bundle.CausalParts("c2s", copy.deepcopy(decoder), "", (0,))
-        dtype = torch.float16 if precision == "fp16" else torch.float32
-        decoder = decoder.to(dtype)
-        decoder.restore_tables()
-        folder.mkdir(exist_ok=True)
-        trace_causal(CausalGraph(decoder).to(dtype), folder / DECODER, dtype)
-    manifest = causal_bundle._manifest(parts, precision, kind)
-    return Bundle(folder, replace(manifest, files={path.name: record(path) for path in folder.iterdir()}), "")
 
 
 def opened_again(bundle: Bundle, capacity: int, precision: str) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from causal_bundles import bundle_of
 from fake_device import FakeDevice
 from fake_plans import make_text_plan, open_fake_text
 
@@ -99,6 +100,25 @@ def test_labels_are_those_of_the_cpu(backends: Backends) -> None:
         for i, text in expected.items():
             assert found[i].token_ids == text.token_ids
             np.testing.assert_allclose(found[i].logprobs, text.logprobs, atol=1e-4)
+
+
+def test_layers_with_a_window_see_the_last_positions_alone(tmp_path: Path) -> None:
+    """Gemma-2: a window shorter than prompts, heads that share keys, capped scores."""
+    bundle = bundle_of("gemma2", "fp32", tmp_path / "bundle")
+    plan = make_text_plan(bundle, tmp_path, 60, 30, precision="fp32")
+    random = np.random.default_rng(0)
+    requests = [TextRequest(i, i, random.integers(3, 99, n)) for i, n in enumerate((9, 30, 41))]
+    ids = ((5, 6, 7), (5, 8, 9), (20, 21, 22, 23))
+    labels = LabelTrie(list("abc"), ids, 2)
+    for trie in (None, labels):
+        found = []
+        for backend in (OnnxRuntimeText(bundle, 2), open_fake_text(bundle, plan)):
+            run = TextPlan(2, 41, 24, Sampling(), frozenset([2]), longest_label=5 if trie else 0)
+            scheduler = Scheduler(backend.open_text_slots(run), 2, eos_ids=run.eos_ids, max_new_tokens=24)
+            events = scheduler.run(replace(one, labels=trie) for one in requests)
+            found.append({e.text.request.index: e.text.token_ids for e in events if e.text.is_finished})
+        assert found[0] == found[1]
+        assert len(set(map(tuple, found[0].values()))) > 1
 
 
 def test_embeddings_and_logits_are_those_of_torch(backends: Backends, bundle: Bundle) -> None:
