@@ -18,7 +18,7 @@ from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.output.anndata import annotate
 from cellscribe.engine.output.frame import to_frame
-from cellscribe.engine.packaged import packaged_bundle, packaged_cells
+from cellscribe.engine.packaged import named_bundle, packaged_bundle, packaged_cells
 from cellscribe.engine.source_model import SourceModel
 from cellscribe.engine.types import Piece, Sampling
 
@@ -175,9 +175,8 @@ def load(
     UsageError
         For an option that does not go with the others.
     """
-    folder = packaged_bundle() if str(bundle) == "demo" and not Path(bundle).is_dir() else Path(bundle)
     return Model(
-        open_bundle(folder),
+        open_bundle(named_bundle(bundle)),
         threads=threads,
         seed=seed,
         hvg=hvg,

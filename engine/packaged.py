@@ -1,8 +1,10 @@
-"""The model and the cells that come with the package."""
+"""The models and the cells that come with the package."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+_BUNDLES = {"demo": "bundle", "demo-c2s": "bundle_c2s"}
 
 
 def _folder() -> Path:
@@ -11,11 +13,21 @@ def _folder() -> Path:
     return Path(str(cellscribe.__file__)).parent / "demo"
 
 
-def packaged_bundle() -> Path:
-    """Return the folder of the demonstration bundle."""
-    return _folder() / "bundle"
+def packaged_bundle(name: str = "demo") -> Path:
+    """Return the folder of a packaged bundle: ``demo`` describes cells, ``demo-c2s`` reads and writes sentences."""
+    return _folder() / _BUNDLES[name]
+
+
+def named_bundle(name: str | Path) -> Path:
+    """Return the folder that a user means: a packaged bundle by its name, unless a folder has that name."""
+    return packaged_bundle(str(name)) if str(name) in _BUNDLES and not Path(name).is_dir() else Path(name)
+
+
+def packaged_name(folder: Path) -> str | None:
+    """Return the name of the packaged bundle that lies in a folder; None for any other folder."""
+    return next((name for name in _BUNDLES if packaged_bundle(name).resolve() == folder.resolve()), None)
 
 
 def packaged_cells() -> Path:
-    """Return the file of the packaged cells: blood cells that were held out of the demonstration's training."""
+    """Return the file of the packaged cells: blood cells that were held out of training."""
     return _folder() / "cells.h5ad"

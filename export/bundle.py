@@ -23,6 +23,7 @@ from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.verify import measure_parity, require_parity
 from cellscribe.engine.versions import versions
 from cellscribe.export.causal_bundle import CausalParts, export_causal
+from cellscribe.export.checkpoint.c2s import read_habits
 from cellscribe.export.checkpoint.causal import read_causal
 from cellscribe.export.describe_manifest import manifest_of
 from cellscribe.export.fused import fuse_file
@@ -173,7 +174,8 @@ def _export_text(
         raise CheckpointError(f"{checkpoint} is not a folder; point to a checkpoint folder.")
     tokenizer = read_tokenizer(checkpoint / "tokenizer.json")
     _, eos = special_ids(checkpoint, tokenizer)
-    parts = CausalParts("c2s", read_causal(checkpoint), tokenizer.to_str(), eos)
+    num_genes, notes = read_habits(checkpoint)
+    parts = CausalParts("c2s", read_causal(checkpoint), tokenizer.to_str(), eos, num_genes, notes)
     stored: Precision = "fp16" if precision == "fp16" else "fp32"
     write = partial(export_causal, parts, precision=stored, name=name, cells=cells, tools=_tools(), say=say)
     if precision in WEIGHT_ONLY:

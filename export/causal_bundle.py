@@ -26,6 +26,7 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
 from cellscribe.engine.sentences.transform import TIES
 from cellscribe.engine.verify_text import measure_text_parity, require_text_parity
+from cellscribe.export.checkpoint.c2s import NUM_GENES
 from cellscribe.export.models.causal import CausalDecoder, CausalGraph
 from cellscribe.export.sealing import seal
 from cellscribe.export.trace import trace_causal
@@ -44,7 +45,7 @@ class CausalParts:
     decoder: CausalDecoder
     tokenizer_json: str
     eos_ids: tuple[int, ...]
-    num_genes: int = 200
+    num_genes: int = NUM_GENES
     notes: str = ""
 
 

@@ -14,7 +14,12 @@ from cellscribe.cli.guard import guarded
 @guarded
 def annotate(
     cells: options.CellsArgument,
-    bundle: Annotated[str, typer.Option("--bundle", metavar="DIR", help="Bundle folder that annotates, as of c2s.")],
+    bundle: Annotated[
+        str,
+        typer.Option(
+            "--bundle", metavar="DIR", help="Bundle folder that annotates, as of c2s; 'demo-c2s' is packaged."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Result: .h5ad, .parquet, .jsonl or .csv.")
     ],

@@ -13,7 +13,12 @@ from cellscribe.cli.guard import guarded
 
 @guarded
 def generate(
-    bundle: Annotated[str, typer.Option("--bundle", metavar="DIR", help="Bundle folder that writes cells, as of c2s.")],
+    bundle: Annotated[
+        str,
+        typer.Option(
+            "--bundle", metavar="DIR", help="Bundle folder that writes cells, as of c2s; 'demo-c2s' is packaged."
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.h5ad", help="The cells.")],
     cell_type: Annotated[
         str | None, typer.Option("--cell-type", help="What kind of cell; any without it.", show_default=False)

@@ -120,9 +120,7 @@ def template_number(text: str) -> int | None:
 
 
 def bundle_folder(name: str) -> Path:
-    """Return the folder of a bundle; "demo" is the packaged one, unless a folder has that name."""
-    if name != "demo" or Path(name).is_dir():
-        return Path(name)
-    from cellscribe.engine.model import packaged_bundle
+    """Return the folder of a bundle; "demo" and "demo-c2s" are the packaged ones, unless a folder has that name."""
+    from cellscribe.engine.packaged import named_bundle
 
-    return packaged_bundle()
+    return named_bundle(name)

@@ -14,7 +14,7 @@ import shlex
 from pathlib import Path
 
 from cellscribe.engine.bundle.load import Bundle
-from cellscribe.engine.packaged import packaged_bundle
+from cellscribe.engine.packaged import packaged_name
 
 PLANS = "plans"
 
@@ -45,7 +45,7 @@ def writable_home(bundle: Bundle, output: Path | None = None) -> Path:
     homes = plan_homes(bundle, output)
     if len(homes) == 1:
         return homes[0]
-    if _is_packaged(bundle):
+    if packaged_name(bundle.folder) is not None:
         return homes[1]
     own = homes[0] if homes[0].exists() else homes[0].parent
     return homes[0] if os.access(own, os.W_OK) else homes[1]
@@ -53,7 +53,7 @@ def writable_home(bundle: Bundle, output: Path | None = None) -> Path:
 
 def build_command(bundle: Bundle, *options: str, home: Path | None = None) -> str:
     """Return the whole command that builds a plan for this machine; `home` is where its plans were looked for."""
-    where = "demo" if _is_packaged(bundle) else shlex.quote(str(bundle.folder))
+    where = packaged_name(bundle.folder) or shlex.quote(str(bundle.folder))
     if home is not None and home not in plan_homes(bundle):
         options = (*options, f"--output {shlex.quote(str(home))}")
     return f"`{' '.join(['cellscribe build', where, '--target this', *options])}`"
@@ -80,7 +80,3 @@ def jit_file(plan_sha256: str) -> Path:
 
 def _listed(digest: str) -> Path:
     return cache_folder() / "built" / digest
-
-
-def _is_packaged(bundle: Bundle) -> bool:
-    return bundle.folder.resolve() == packaged_bundle().resolve()

@@ -1,0 +1,98 @@
+"""The packaged bundle that reads and writes cells as sentences, over the packaged cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+from typer.testing import Result
+
+from cellscribe.engine.bundle import open_bundle
+from cellscribe.engine.cells import open_cells
+from cellscribe.engine.packaged import named_bundle, packaged_bundle, packaged_cells, packaged_name
+from cellscribe.engine.sentences.genes import SentenceGenes
+from cellscribe.engine.sentences.inverse import Inverse
+from cellscribe.engine.text_groups import write_cells
+from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.verify_text import verify_text_bundle
+
+ROOT = Path(__file__).resolve().parents[2]
+Call = Callable[..., Result]
+RESULTS = ROOT / "benchmarks/results/demo_c2s_heldout.json"
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RESULTS.read_text())
+    return found
+
+
+@pytest.fixture(scope="module", params=["auto", "onnxruntime-cpu"])
+def model(request: pytest.FixtureRequest) -> TextModel:
+    return TextModel(open_bundle(named_bundle("demo-c2s")), 2, request.param)
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime-cpu"])
+def test_the_bundle_does_here_what_torch_did(backend: str) -> None:
+    report = verify_text_bundle(open_bundle(packaged_bundle("demo-c2s")), backend)
+    assert report.passed, report.lines()
+
+
+def test_it_stays_small_and_says_what_it_is(cellscribe: Call) -> None:
+    folder = packaged_bundle("demo-c2s")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 5e6
+    said = " ".join(cellscribe("inspect", "demo-c2s").output.split())
+    for words in ("demonstration", "knows nothing else", "Apache-2.0", "BSD-3-Clause"):
+        assert words in said
+
+
+def test_it_labels_held_out_cells_as_recorded(model: TextModel, stored: dict[str, Any]) -> None:
+    recorded = stored["sets"]["pbmc68k_reduced"]
+    cells = ad.read_h5ad(packaged_cells())
+    labels = sorted({name for name in stored["type_names"].values() if name in recorded["confusion"]})
+    labels = sorted(set(labels) | set(recorded["answers"].values()))
+    assert set(recorded["answers"]) == set(cells.obs_names)
+    with open_cells(cells) as source:
+        found = {one.name: one.text for one in model.about_cells(source, labels=labels, batch_size=16)}
+    truth = cells.obs["cell_type_reference"].astype(str).map(stored["type_names"])
+    assert np.mean([found[name] == recorded["answers"][name] for name in found]) >= 0.985
+    accuracy = np.mean([found[name] == right for name, right in truth.items()])
+    assert accuracy == pytest.approx(recorded["accuracy_listed"], abs=0.015)
+    assert stored["bundle_hash"] == model.bundle.hash
+
+
+def test_the_recorded_cell_is_written_again(model: TextModel, stored: dict[str, Any]) -> None:
+    cells = ad.read_h5ad(packaged_cells())
+    genes = SentenceGenes.of(cells.var_names)
+    for label in ("CD19+ B cell", "CD56+ natural killer cell"):
+        found, _ = write_cells(model, 1, genes, Inverse(-0.5, 1.5), cell_type=label)
+        assert found.obs["cell_sentence"].tolist() == [stored["written"][label]["example"]]
+
+
+def test_annotate_and_generate_by_its_name(cellscribe: Call, tmp_path: Path, stored: dict[str, Any]) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(stored["type_names"].values()))
+    out, written = tmp_path / "out.h5ad", tmp_path / "written.h5ad"
+    arguments = ("--bundle", "demo-c2s", "--quiet")
+    done = cellscribe("annotate", packaged_cells(), *arguments, "--labels", labels, "-o", out, "--limit", 12)
+    assert done.exit_code == 0, done.output
+    assert set(ad.read_h5ad(out).obs["cellscribe_label"][:12]) <= set(stored["type_names"].values())
+    done = cellscribe(
+        "generate", *arguments, "--cell-type", "CD19+ B cell", "-n", 2, "--like", packaged_cells(), "-o", written
+    )
+    assert done.exit_code == 0, done.output
+    assert ad.read_h5ad(written).shape == (2, 765)
+
+
+def test_a_folder_of_that_name_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert packaged_name(named_bundle("demo-c2s")) == "demo-c2s"
+    monkeypatch.chdir(tmp_path)
+    Path("demo-c2s").mkdir()
+    assert named_bundle("demo-c2s") == Path("demo-c2s")
+    assert packaged_name(Path("demo-c2s")) is None
+    assert named_bundle("demo") == packaged_bundle()
