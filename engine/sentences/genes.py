@@ -80,10 +80,10 @@ class SentenceGenes:
 
     @cached_property
     def text(self) -> tuple[bytes, npt.NDArray[np.int64]]:
-        """All words as UTF-8, each with a space after it, and where each starts, int64 [G + 1]."""
+        """All words as UTF-8, each with a space after it, and where each starts, int64 [G + 1]; spaces follow."""
         encoded = [word.encode() + b" " for word in self.words]
         starts = np.concatenate(([0], np.cumsum([len(one) for one in encoded]))).astype(np.int64)
-        return b"".join(encoded), starts
+        return b"".join(encoded) + b" " * native.NAME_SLACK, starts
 
 
 def _doubles(words: tuple[str, ...], where: str) -> str:

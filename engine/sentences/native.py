@@ -21,14 +21,23 @@ Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 
 _DONE = 0
-_ENTRY_BYTES = 16
+_RELEASE = 2
+_ENTRY_BYTES = 36
+NAME_SLACK = 16  # bytes that are moved of a name at once, and so have to follow the last
 
 
 class _Rank(ctypes.Structure):
     _fields_ = (
-        ("num_rows", c_int64), ("most", c_int64), ("indptr", c_void_p), ("indices", c_void_p), ("data", c_void_p),
+        ("num_rows", c_int64), ("indptr", c_void_p), ("indices", c_void_p), ("data", c_void_p),
         ("gene_keys", c_void_p), ("row_keys", c_void_p), ("scratch", c_void_p), ("kept", c_void_p),
         ("genes", c_void_p), ("values", c_void_p),
+    )  # fmt: skip
+
+
+class _Tally(ctypes.Structure):
+    _fields_ = (
+        ("num_rows", c_int64), ("indptr", c_void_p), ("indices", c_void_p), ("data", c_void_p), ("totals", c_void_p),
+        ("num_cells", c_void_p),
     )  # fmt: skip
 
 
@@ -54,7 +63,7 @@ class NativeSentences:
         self._library = library
 
     def rank(
-        self, part: Part, gene_keys: UInt64, row_keys: UInt64, kept: Int64, most: int
+        self, part: Part, gene_keys: UInt64, row_keys: UInt64, kept: Int64
     ) -> tuple[Int32, npt.NDArray[np.float32]] | None:
         """Return genes int32 [kept[-1]] by falling value and their values float32, row after row.
 
@@ -65,7 +74,7 @@ class NativeSentences:
         gene_keys, row_keys
             Keys of the genes [n_genes], and stream keys of the rows [B], that equal values are ordered by.
         kept
-            Where the genes of each row go, int64 [B + 1], at most `most` of them.
+            Where the genes of each row go, int64 [B + 1]: as many as are wanted, and no more than the row has.
         """
         if not _is_flat(part.indices, np.int32) or not _is_flat(part.data, np.float32):
             return None
@@ -73,21 +82,34 @@ class NativeSentences:
         scratch = np.empty(_ENTRY_BYTES * int(np.diff(part.indptr).max(initial=0)), np.uint8)
         gene_keys, row_keys = np.ascontiguousarray(gene_keys), np.ascontiguousarray(row_keys)
         request = _Rank(
-            part.n_rows, most, part.indptr.ctypes.data, part.indices.ctypes.data, part.data.ctypes.data,
+            part.n_rows, part.indptr.ctypes.data, part.indices.ctypes.data, part.data.ctypes.data,
             gene_keys.ctypes.data, row_keys.ctypes.data, scratch.ctypes.data, kept.ctypes.data, genes.ctypes.data,
             values.ctypes.data,
         )  # fmt: skip
         code = int(self._library.cellscribe_cpu_rank(ctypes.byref(request)))
         return (genes, values) if code == _DONE else None
 
+    def tally(self, part: Part, num_cells: Int64) -> npt.NDArray[np.float64] | None:
+        """Return totals of rows, float64 [B], and count up in `num_cells` int64 [n_genes] the rows that have a gene."""
+        if not _is_flat(part.indices, np.int32) or not _is_flat(part.data, np.float32):
+            return None
+        totals = np.empty(part.n_rows, np.float64)
+        request = _Tally(
+            part.n_rows, part.indptr.ctypes.data, part.indices.ctypes.data, part.data.ctypes.data, totals.ctypes.data,
+            num_cells.ctypes.data,
+        )  # fmt: skip
+        self._library.cellscribe_cpu_tally(ctypes.byref(request))
+        return totals
+
     def join(self, indptr: Int64, genes: Int32, names: bytes, starts: Int64) -> tuple[npt.NDArray[np.uint8], Int64]:
         """Return names joined by spaces, row after row, as UTF-8 bytes, and where each row ends, int64 [B + 1]."""
-        text = np.empty(int((starts[1:] - starts[:-1])[genes].sum()), np.uint8)
         ends = np.empty(len(indptr), np.int64)
         request = _Join(
-            len(indptr) - 1, indptr.ctypes.data, genes.ctypes.data, names, starts.ctypes.data, text.ctypes.data,
-            ends.ctypes.data,
-        )  # fmt: skip
+            len(indptr) - 1, indptr.ctypes.data, genes.ctypes.data, names, starts.ctypes.data, None, ends.ctypes.data
+        )
+        self._library.cellscribe_cpu_join(ctypes.byref(request))
+        text = np.empty(int(ends[-1]) + NAME_SLACK, np.uint8)
+        request.text = text.ctypes.data
         self._library.cellscribe_cpu_join(ctypes.byref(request))
         return text[: ends[-1]], ends
 
@@ -125,7 +147,9 @@ def opened(library: ctypes.CDLL) -> NativeSentences | None:
     if found is None:
         return None
     found.restype = c_int64
-    expected = (ctypes.sizeof(_Rank) * 1009 + ctypes.sizeof(_Join)) * 1009 + ctypes.sizeof(_Clean)
+    expected = _RELEASE
+    for struct in (_Rank, _Tally, _Join, _Clean):
+        expected = expected * 1009 + ctypes.sizeof(struct)
     return NativeSentences(library) if int(found()) == expected else None
 
 

@@ -56,7 +56,7 @@ def rank_genes(part: Part, genes: SentenceGenes, row_keys: UInt64, num_genes: in
     most = max(1, int(lengths.max(initial=1)) if num_genes is None else num_genes)
     if (compiled := native.find_native()) is not None:
         kept = _pointers(np.minimum(lengths, most))
-        found = compiled.rank(part, genes.keys, row_keys, kept, most)
+        found = compiled.rank(part, genes.keys, row_keys, kept)
         if found is not None:
             return Ranked(kept, *found)
     return _rank(part, genes.keys, row_keys, most)
@@ -78,8 +78,10 @@ def to_sentences(ranked: Ranked, genes: SentenceGenes) -> list[str]:
     """Join the words of every cell by single spaces; a cell without genes gives an empty sentence."""
     if (compiled := native.find_native()) is not None:
         text, ends = compiled.join(ranked.indptr, ranked.genes, *genes.text)
-        whole, edges = text.tobytes(), ends.tolist()
-        return [whole[a:b].decode() for a, b in pairwise(edges)]
+        edges, whole = ends.tolist(), str(text.data, "utf-8")
+        if len(whole) == len(text):  # a character a byte
+            return [whole[a:b] for a, b in pairwise(edges)]
+        return [str(text[a:b].data, "utf-8") for a, b in pairwise(edges)]
     words, edges = np.array(genes.words, dtype=object)[ranked.genes], ranked.indptr.tolist()
     return [" ".join(words[a:b]) for a, b in pairwise(edges)]
 

@@ -6,48 +6,18 @@
 #include <cstring>
 #include <string_view>
 
+#include "order.h"
+
 #define CELLSCRIBE_CPU_API extern "C" __attribute__((visibility("default")))
 
 namespace {
 
-constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ull;
-constexpr uint32_t kInfinite = 0x7F800000u;
+using cellscribe::sentences::Entry;
+using cellscribe::sentences::Order;
+using cellscribe::sentences::Row;
+using cellscribe::sentences::Span;
 
-uint64_t mixed(uint64_t state) {
-    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9ull;
-    state = (state ^ (state >> 27)) * 0x94D049BB133111EBull;
-    return state ^ (state >> 31);
-}
-
-// Rising order is falling value: the high half holds the value's bits inverted, the low half its draw.
-struct Entry {
-    uint64_t order;
-    int32_t place;
-};
-
-// Draws that agree in their upper half are told apart by the lower one, then by the gene.
-struct Before {
-    const uint64_t *gene_keys;
-    const int32_t *indices;
-    uint64_t row_key;
-
-    uint64_t draw(int32_t place) const { return mixed(row_key + (gene_keys[indices[place]] + 1) * kGolden); }
-    bool operator()(const Entry &a, const Entry &b) const {
-        if (a.order != b.order) return a.order < b.order;
-        const uint64_t first = draw(a.place), second = draw(b.place);
-        return first != second ? first < second : indices[a.place] < indices[b.place];
-    }
-};
-
-// The first `kept` entries in their order, by the upper halves of draws alone; false where those do not tell two apart.
-bool rank_quickly(Entry *entries, int64_t kept, int64_t length) {
-    const auto before = [](const Entry &a, const Entry &b) { return a.order < b.order; };
-    if (kept < length) std::nth_element(entries, entries + kept, entries + length, before);
-    std::sort(entries, entries + kept, before);
-    for (int64_t i = 1; i < kept; ++i)
-        if (entries[i].order == entries[i - 1].order) return false;
-    return kept == 0 || kept == length || entries[kept].order != entries[kept - 1].order;
-}
+constexpr int64_t kSlack = CELLSCRIBE_NAME_SLACK;
 
 uint64_t hash_of(std::string_view word) {
     uint64_t state = 0xCBF29CE484222325ull;  // FNV-1a
@@ -83,47 +53,62 @@ int64_t merge(int32_t *genes, int64_t length, int32_t gene) {
 }  // namespace
 
 CELLSCRIBE_CPU_API int64_t cellscribe_cpu_sentences_fingerprint(void) {
-    const auto both = int64_t(sizeof(CellscribeCpuRank)) * 1009 + int64_t(sizeof(CellscribeCpuJoin));
-    return both * 1009 + int64_t(sizeof(CellscribeCpuClean));
+    int64_t all = CELLSCRIBE_SENTENCES_RELEASE;
+    for (const size_t size : {sizeof(CellscribeCpuRank), sizeof(CellscribeCpuTally), sizeof(CellscribeCpuJoin),
+                              sizeof(CellscribeCpuClean)})
+        all = all * 1009 + int64_t(size);
+    return all;
 }
 
 CELLSCRIBE_CPU_API int cellscribe_cpu_rank(const CellscribeCpuRank *p) {
-    auto *entries = static_cast<Entry *>(p->scratch);
     for (int64_t row = 0; row < p->num_rows; ++row) {
         const int64_t start = p->indptr[row], length = p->indptr[row + 1] - start;
-        const Before before{p->gene_keys, p->indices + start, p->row_keys[row]};
-        uint32_t odd = 0;
-        for (int64_t i = 0; i < length; ++i) {
-            uint32_t bits;
-            std::memcpy(&bits, p->data + start + i, 4);
-            odd |= uint32_t(bits - 1u >= kInfinite - 1u);
-            entries[i] = {uint64_t(~bits) << 32 | before.draw(int32_t(i)) >> 32, int32_t(i)};
-        }
-        if (odd) return CELLSCRIBE_RANK_IS_ODD;
-        const int64_t kept = std::min(length, p->most), at = p->kept[row];
-        if (!rank_quickly(entries, kept, length)) {
-            if (kept < length) std::nth_element(entries, entries + kept, entries + length, before);
-            std::sort(entries, entries + kept, before);
-        }
+        const int64_t at = p->kept[row], kept = p->kept[row + 1] - at;
+        const Row values{p->indices + start, p->data + start, length, p->gene_keys, p->row_keys[row]};
+        const Span span(values);
+        if (length > 0 && !span.is_plain()) return CELLSCRIBE_RANK_IS_ODD;
+        if (kept == 0) continue;
+        Order order(values, p->scratch);
+        const Entry *entries = order.first(kept, span);
         for (int64_t i = 0; i < kept; ++i) {
-            p->genes[at + i] = p->indices[start + entries[i].place];
-            p->values[at + i] = p->data[start + entries[i].place];
+            p->genes[at + i] = values.indices[entries[i].place];
+            p->values[at + i] = values.data[entries[i].place];
         }
     }
     return CELLSCRIBE_RANKED;
 }
 
+CELLSCRIBE_CPU_API int cellscribe_cpu_tally(const CellscribeCpuTally *p) {
+    for (int64_t row = 0; row < p->num_rows; ++row) {
+        double sums[8] = {};  // so that additions need not wait for each other
+        int64_t i = p->indptr[row];
+        const int64_t end = p->indptr[row + 1];
+        for (; i + 8 <= end; i += 8)
+            for (int lane = 0; lane < 8; ++lane) sums[lane] += double(p->data[i + lane]);
+        for (int lane = 0; i < end; ++i, ++lane) sums[lane] += double(p->data[i]);
+        for (int half = 4; half > 0; half /= 2)
+            for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+        p->totals[row] = sums[0];
+    }
+    const int64_t num_values = p->num_rows > 0 ? p->indptr[p->num_rows] : 0;
+    for (int64_t i = 0; i < num_values; ++i) ++p->num_cells[p->indices[i]];
+    return CELLSCRIBE_RANKED;
+}
+
 CELLSCRIBE_CPU_API int cellscribe_cpu_join(const CellscribeCpuJoin *p) {
-    char *out = p->text;
     p->ends[0] = 0;
+    int64_t at = 0;
     for (int64_t row = 0; row < p->num_rows; ++row) {
         for (int64_t i = p->indptr[row]; i < p->indptr[row + 1]; ++i) {
             const int64_t from = p->starts[p->genes[i]], length = p->starts[p->genes[i] + 1] - from;
-            std::memcpy(out, p->names + from, size_t(length));
-            out += length;
+            if (p->text != nullptr) {
+                std::memcpy(p->text + at, p->names + from, kSlack);  // most names fit, and a fixed size is quick
+                if (length > kSlack) std::memcpy(p->text + at + kSlack, p->names + from + kSlack, size_t(length - kSlack));
+            }
+            at += length;
         }
-        if (p->indptr[row] < p->indptr[row + 1]) --out;
-        p->ends[row + 1] = out - p->text;
+        if (p->indptr[row] < p->indptr[row + 1]) --at;
+        p->ends[row + 1] = at;
     }
     return CELLSCRIBE_RANKED;
 }

@@ -11,6 +11,8 @@ extern "C" {
 #endif
 
 enum {
+    CELLSCRIBE_SENTENCES_RELEASE = 2, /* counted up when the sizes below stay and their meaning does not */
+    CELLSCRIBE_NAME_SLACK = 16,       /* bytes that are moved of a name at once */
     CELLSCRIBE_RANKED = 0,
     CELLSCRIBE_RANK_IS_ODD = 1 /* a value is not positive and finite */
 };
@@ -18,26 +20,36 @@ enum {
 /* CSR rows; pointers rise from 0, indices lie in [0, genes). B: rows; N: entries. */
 typedef struct CellscribeCpuRank {
     int64_t num_rows;
-    int64_t most;             /* genes to keep of a row, at least 1 */
     const int64_t *indptr;    /* [B + 1] */
     const int32_t *indices;   /* [N] */
     const float *data;        /* [N] */
     const uint64_t *gene_keys; /* [genes] */
     const uint64_t *row_keys; /* [B] stream keys of the draws */
-    void *scratch;            /* 16 bytes for each entry of the longest row */
-    const int64_t *kept;      /* [B + 1]: where a row's genes go, at most `most` of them */
+    void *scratch;            /* 36 bytes for each entry of the longest row, aligned to 8 */
+    const int64_t *kept;      /* [B + 1]: where the first genes of a row go, as many as are wanted and there are */
     int32_t *genes;           /* out [kept[B]] */
     float *values;            /* out [kept[B]] */
 } CellscribeCpuRank;
 
-/* Names of genes, each followed by a space, one after the other; `starts` [genes + 1]. */
+/* Rows as above. */
+typedef struct CellscribeCpuTally {
+    int64_t num_rows;
+    const int64_t *indptr;
+    const int32_t *indices;
+    const float *data;
+    double *totals;     /* out [B] */
+    int64_t *num_cells; /* [genes], counted up by the rows that have an entry of the gene */
+} CellscribeCpuTally;
+
+/* Names of genes, each followed by a space, one after the other; `starts` [genes + 1]. For join, CELLSCRIBE_NAME_SLACK
+ * bytes follow that may be read. */
 typedef struct CellscribeCpuJoin {
     int64_t num_rows;
     const int64_t *indptr;  /* [B + 1] */
     const int32_t *genes;   /* [indptr[B]] */
     const char *names;
     const int64_t *starts;
-    char *text;             /* out; room for all names with their spaces */
+    char *text;             /* out [ends[B] + CELLSCRIBE_NAME_SLACK], or null: only `ends` are wanted */
     int64_t *ends;          /* out [B + 1]: row b is text[ends[b] .. ends[b + 1]), without a last space */
 } CellscribeCpuJoin;
 
@@ -59,6 +71,7 @@ typedef struct CellscribeCpuClean {
 
 int64_t cellscribe_cpu_sentences_fingerprint(void);
 int cellscribe_cpu_rank(const CellscribeCpuRank *p);
+int cellscribe_cpu_tally(const CellscribeCpuTally *p);
 int cellscribe_cpu_join(const CellscribeCpuJoin *p);
 /* Fills a table [size], a power of two above the number of names, with the place of every name. */
 int cellscribe_cpu_words(const char *names, const int64_t *starts, int64_t count, int32_t *table, int64_t size);
