@@ -171,7 +171,7 @@ def _check_sparse(matrix: Any, where: str) -> None:
 
 def _texts(names: Any, frame: str) -> list[str]:
     texts = list(names)
-    if not all(isinstance(name, str) for name in texts):
+    if not all(issubclass(kind, str) for kind in set(map(type, texts))):
         raise InputError(
             f"The index of adata.{frame} holds no names; run adata.{frame}_names = adata.{frame}_names.astype(str)."
         )

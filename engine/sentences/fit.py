@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from cellscribe.engine.errors import InputError
 
 Floats = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 THRESHOLD = 3.0  # log10 of a rank; the line is drawn through the thousand highest genes
 
 
@@ -41,43 +41,84 @@ class RankFit:
         return self.slope * log_ranks + self.intercept
 
 
-def fit_ranks(log_ranks: Floats, values: Floats, num_cells: int, threshold: float = THRESHOLD) -> RankFit:
+def fit_ranks(ranks: Int64, values: Floats, num_cells: int, threshold: float = THRESHOLD) -> RankFit:
     """Fit a line by least squares.
+
+    Ranks are few against the points, so what concerns them alone is computed once a rank.
 
     Parameters
     ----------
-    log_ranks
-        log10(1 + rank), ranks from 0, of genes that are not zero [M].
+    ranks
+        Ranks, from 0, of genes that are not zero, int64 [M]; the line runs through their log10(1 + rank).
     values
         Their log10(1 + normalised counts) [M].
     num_cells
         How many cells they come from.
     threshold
-        Only points below it decide the line; all points are judged.
+        Only points whose log10(1 + rank) is below it decide the line; all points are judged.
 
     Raises
     ------
     InputError
         When there are fewer than three points, or no two different ranks or values.
     """
-    x, y = np.asarray(log_ranks, np.float64), np.asarray(values, np.float64)
-    near = x < threshold
-    if near.sum() < 3 or np.ptp(x[near]) == 0 or np.ptp(y) == 0:
+    y = np.asarray(values, np.float64)
+    of_rank = np.bincount(ranks)  # points
+    x = log_ranks(np.arange(len(of_rank)))
+    near = np.where(x < threshold, of_rank, 0)
+    if near.sum() < 3 or np.count_nonzero(near) < 2 or np.ptp(y) == 0:
         raise InputError(
-            f"{num_cells} cells with {len(x)} expressed genes are too few or too even to fit a line through ranks; "
+            f"{num_cells} cells with {len(y)} expressed genes are too few or too even to fit a line through ranks; "
             "give cells that express more genes."
         )
-    slope, intercept = np.polynomial.polynomial.polyfit(x[near], y[near], 1)[::-1]
-    line = slope * x + intercept
-    left, whole = float(((y - line) ** 2).sum()), float(((y - y.mean()) ** 2).sum())
+    sums = np.bincount(ranks, weights=y)
+    slope, intercept = _line(x, near, np.where(near > 0, sums, 0.0))
+    off, from_mean = y - (slope * x + intercept)[ranks], y - y.mean()
     return RankFit(
-        slope=float(slope),
-        intercept=float(intercept),
-        r_squared=1.0 - left / whole,
-        pearson_r=float(stats.pearsonr(line, y).statistic),
-        spearman_r=float(stats.spearmanr(line, y).statistic),
+        slope=slope,
+        intercept=intercept,
+        r_squared=1.0 - float(off @ off) / float(from_mean @ from_mean),
+        pearson_r=float(np.sign(slope)) * _correlation(x, of_rank, ranks, from_mean),
+        spearman_r=float(np.sign(slope)) * _correlation(_places(of_rank), of_rank, ranks, _places_of(y)),
         num_cells=num_cells,
-        num_points=len(x),
+        num_points=len(y),
         num_fitted=int(near.sum()),
         threshold=threshold,
     )
+
+
+def log_ranks(ranks: Int64) -> Floats:
+    """Return log10(1 + rank)."""
+    found: Floats = np.log10(1.0 + np.arange(int(ranks.max(initial=-1)) + 1))[ranks]
+    return found
+
+
+def _line(x: Floats, weights: Int64, sums: Floats) -> tuple[float, float]:
+    """Slope and intercept through points of which `weights` have each x, with `sums` of their values."""
+    num = weights.sum()
+    middle, height = (weights @ x) / num, sums.sum() / num
+    away = x - middle
+    slope = float((away @ (sums - weights * height)) / (weights @ away**2))
+    return slope, float(height - slope * middle)
+
+
+def _correlation(x: Floats, weights: Int64, ranks: Int64, y: Floats) -> float:
+    """Pearson's r of x[ranks] and `y`, whose mean is zero."""
+    away = x - (weights @ x) / weights.sum()
+    return float((away @ np.bincount(ranks, weights=y)) / np.sqrt((weights @ away**2) * (y @ y)))
+
+
+def _places(counts: Int64) -> Floats:
+    """Mean place of each group of equal numbers among all, where groups follow each other."""
+    ends = np.cumsum(counts)
+    found: Floats = ends - (counts - 1) / 2.0
+    return found
+
+
+def _places_of(values: Floats) -> Floats:
+    """Mean place of every value among all, less the mean of all; values that are alike mostly stand side by side."""
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    lengths = np.diff(np.append(starts, len(values)))
+    distinct, group = np.unique(values[starts], return_inverse=True)
+    places = _places(np.bincount(group, weights=lengths, minlength=len(distinct)).astype(np.int64))
+    return np.repeat(places[group], lengths) - (len(values) + 1) / 2.0

@@ -13,7 +13,8 @@ from cellscribe.engine.cells.parts import Part, take
 from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.keyed import UInt64, cell_keys, stream_keys, uniforms
-from cellscribe.engine.sentences.fit import RankFit, fit_ranks
+from cellscribe.engine.sentences import native
+from cellscribe.engine.sentences.fit import RankFit, fit_ranks, log_ranks
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import Ranked, rank_genes, to_sentences
 
@@ -115,13 +116,12 @@ class Transform:
         self.num_cells[:] = 0
         done = 0
         for rows, part in self._parts(self.census.rows):
-            names = tuple(str(name) for name in self.source.obs_names[rows])
+            names = tuple(map(str, self.source.obs_names[rows].tolist()))
             mine = stream_keys(self.options.seed, keys[done : done + len(rows)], TIES)
             ranked = rank_genes(part, self.genes, mine, self.options.num_genes)
             self._refuse_empty(ranked, names)
-            totals = np.add.reduceat(np.append(part.data, 0.0).astype(np.float64), part.indptr[:-1])
+            totals = _tally(part, self.num_cells)
             self._totals.append(totals)
-            self.num_cells += np.bincount(part.indices, minlength=len(self.num_cells))
             chosen = np.flatnonzero(is_sampled[done : done + len(rows)])
             if len(chosen):  # every gene of a cell has a rank, whatever a sentence keeps
                 self._sampled.append((rank_genes(take(part, chosen), self.genes, mine[chosen]), totals[chosen]))
@@ -131,19 +131,22 @@ class Transform:
 
     def points(self) -> tuple[Floats, Floats]:
         """Return log10(1 + rank) and log10(1 + normalised counts) of the cells of the fit, after all blocks."""
+        ranks, values = self._points()
+        return log_ranks(ranks), values
+
+    def fit(self) -> RankFit:
+        """Fit the line, after all blocks."""
+        return fit_ranks(*self._points(), num_cells=sum(len(totals) for _, totals in self._sampled))
+
+    def _points(self) -> tuple[Int64, Floats]:
         scale = float(np.median(np.concatenate(self._totals)))
-        ranks, values = [], []
+        values = []
         for ranked, totals in self._sampled:
-            ranks.append(np.log10(1.0 + ranked.ranks))
             if self.source.value_kind == "lognorm":
                 values.append(ranked.values / _LN10)
             else:
                 values.append(np.log10(1.0 + ranked.values * (scale / totals).repeat(ranked.lengths)))
-        return np.concatenate(ranks), np.concatenate(values)
-
-    def fit(self) -> RankFit:
-        """Fit the line, after all blocks."""
-        return fit_ranks(*self.points(), num_cells=sum(len(totals) for _, totals in self._sampled))
+        return np.concatenate([ranked.ranks for ranked, _ in self._sampled]), np.concatenate(values)
 
     def _count(self, wanted: Int64) -> Census:
         """Look through all cells once: how many genes each has, and how many kept cells each gene."""
@@ -193,9 +196,19 @@ class Transform:
             )
 
 
+def _tally(part: Part, num_cells: Int64) -> Floats:
+    """Return totals of cells, float64 [B], and count up in `num_cells` the cells that express each gene."""
+    compiled = native.find_native()
+    found = None if compiled is None else compiled.tally(part, num_cells)
+    if found is not None:
+        return found
+    num_cells += np.bincount(part.indices, minlength=len(num_cells))
+    return np.add.reduceat(np.append(part.data, 0.0).astype(np.float64), part.indptr[:-1])
+
+
 def _keys(source: CellSource, rows: Int64) -> UInt64:
     """Identities of cells, by their names, uint64 [N]."""
-    names = [str(name) for name in source.obs_names[rows]]
+    names = [*map(str, source.obs_names[rows].tolist())]
     compiled = native_binning.find_native()
     found = None if compiled is None else compiled.cell_keys(names)
     return cell_keys(names) if found is None else found

@@ -145,7 +145,7 @@ def test_bad_input(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no obs column"):
             write_sentences(Transform(source), tmp_path, columns=("nothing",))
     with pytest.raises(InputError, match="too few or too even"):
-        fit_ranks(np.zeros(2), np.zeros(2), 1)
+        fit_ranks(np.zeros(2, np.int64), np.zeros(2), 1)
 
 
 def test_log_normalised_values_give_the_same_sentences() -> None:
