@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.cells.parts import Part
+from cellscribe.engine.keyed import UInt64, cell_keys
 
 Array = npt.NDArray[Any]
 Int64 = npt.NDArray[np.int64]
@@ -228,6 +229,13 @@ def find_native() -> NativeBinning | None:
         return None
     library = load_cpu_library()
     return None if library is None else opened(library)
+
+
+def name_keys(names: Sequence[str]) -> UInt64:
+    """Return :func:`cellscribe.engine.keyed.cell_keys` of names, by compiled code where the package has it."""
+    native = find_native()
+    keys = None if native is None else native.cell_keys(names)
+    return cell_keys(np.array(names, dtype=object)) if keys is None else keys
 
 
 def _rows(indptr: Int64, indices: Array, data: Array, n_genes: int) -> _Rows:

@@ -73,13 +73,16 @@ def fit_ranks(ranks: Int64, values: Floats, num_cells: int, threshold: float = T
         )
     sums = np.bincount(ranks, weights=y)
     slope, intercept = _line(x, near, np.where(near > 0, sums, 0.0))
-    off, from_mean = y - (slope * x + intercept)[ranks], y - y.mean()
+    away, from_mean = x - (of_rank @ x) / len(y), y - y.mean()
+    xx, xy, yy = of_rank @ away**2, away @ (sums - of_rank * y.mean()), from_mean @ from_mean
+    shift = y.mean() - (slope * (of_rank @ x) / len(y) + intercept)  # of all points against the line
+    left = yy - 2 * slope * xy + slope**2 * xx + len(y) * shift**2
     return RankFit(
         slope=slope,
         intercept=intercept,
-        r_squared=1.0 - float(off @ off) / float(from_mean @ from_mean),
-        pearson_r=float(np.sign(slope)) * _correlation(x, of_rank, ranks, from_mean),
-        spearman_r=float(np.sign(slope)) * _correlation(_places(of_rank), of_rank, ranks, _places_of(y)),
+        r_squared=float(1.0 - left / yy),
+        pearson_r=float(np.sign(slope) * xy / np.sqrt(xx * yy)),
+        spearman_r=float(np.sign(slope) * _correlation(of_rank, ranks, y)),
         num_cells=num_cells,
         num_points=len(y),
         num_fitted=int(near.sum()),
@@ -102,10 +105,11 @@ def _line(x: Floats, weights: Int64, sums: Floats) -> tuple[float, float]:
     return slope, float(height - slope * middle)
 
 
-def _correlation(x: Floats, weights: Int64, ranks: Int64, y: Floats) -> float:
-    """Pearson's r of x[ranks] and `y`, whose mean is zero."""
-    away = x - (weights @ x) / weights.sum()
-    return float((away @ np.bincount(ranks, weights=y)) / np.sqrt((weights @ away**2) * (y @ y)))
+def _correlation(of_rank: Int64, ranks: Int64, values: Floats) -> float:
+    """Spearman's r of ranks, of which there are `of_rank` each, and values."""
+    middle = (len(values) + 1) / 2.0
+    x, y = _places(of_rank) - middle, _places_of(values) - middle
+    return float((x @ np.bincount(ranks, weights=y)) / np.sqrt((of_rank @ x**2) * (y @ y)))
 
 
 def _places(counts: Int64) -> Floats:
@@ -116,9 +120,10 @@ def _places(counts: Int64) -> Floats:
 
 
 def _places_of(values: Floats) -> Floats:
-    """Mean place of every value among all, less the mean of all; values that are alike mostly stand side by side."""
+    """Mean place of every value among all; values that are alike mostly stand side by side."""
     starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
     lengths = np.diff(np.append(starts, len(values)))
     distinct, group = np.unique(values[starts], return_inverse=True)
     places = _places(np.bincount(group, weights=lengths, minlength=len(distinct)).astype(np.int64))
-    return np.repeat(places[group], lengths) - (len(values) + 1) / 2.0
+    found: Floats = np.repeat(places[group], lengths)
+    return found

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.cells import native_binning
 from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.cells.tables import ENSEMBL
 from cellscribe.engine.errors import InputError
-from cellscribe.engine.keyed import UInt64, cell_keys
+from cellscribe.engine.keyed import UInt64
 from cellscribe.engine.sentences import native
 
 _SHOWN = 5
@@ -39,9 +40,9 @@ class SentenceGenes:
         InputError
             When two names are alike in upper case, or one is empty or holds a space or a line break.
         """
-        words = tuple(str(name).upper() for name in names)
-        broken = next((word for word in words if not word or any(c.isspace() for c in word)), None)
-        if broken is not None:
+        words = tuple(map(str.upper, map(str, names)))
+        if " ".join(words).split() != [*words]:
+            broken = next(word for word in words if word.split() != [word])
             raise InputError(
                 f"{where} has a gene named {broken!r}, which cannot be one word; rename it without spaces."
             )
@@ -70,7 +71,7 @@ class SentenceGenes:
     @cached_property
     def keys(self) -> UInt64:
         """Identity of every gene, uint64 [G]: a function of its word, so that the order of columns plays no part."""
-        return cell_keys(np.array(self.words, dtype=object))
+        return native_binning.name_keys(self.words)
 
     @cached_property
     def table(self) -> npt.NDArray[np.int32] | None:
@@ -81,9 +82,9 @@ class SentenceGenes:
     @cached_property
     def text(self) -> tuple[bytes, npt.NDArray[np.int64]]:
         """All words as UTF-8, each with a space after it, and where each starts, int64 [G + 1]; spaces follow."""
-        encoded = [word.encode() + b" " for word in self.words]
-        starts = np.concatenate(([0], np.cumsum([len(one) for one in encoded]))).astype(np.int64)
-        return b"".join(encoded) + b" " * native.NAME_SLACK, starts
+        text = " ".join((*self.words, "")).encode()
+        starts = np.flatnonzero(np.frombuffer(b" " + text, np.uint8) == ord(" "))
+        return text + b" " * native.NAME_SLACK, starts.astype(np.int64)
 
 
 def _doubles(words: tuple[str, ...], where: str) -> str:

@@ -22,7 +22,7 @@ Int32 = npt.NDArray[np.int32]
 
 _DONE = 0
 _RELEASE = 2
-_ENTRY_BYTES = 36
+_ENTRY_BYTES = 40
 NAME_SLACK = 16  # bytes that are moved of a name at once, and so have to follow the last
 
 

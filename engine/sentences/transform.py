@@ -12,7 +12,7 @@ from cellscribe.engine.cells import native_binning
 from cellscribe.engine.cells.parts import Part, take
 from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.errors import InputError
-from cellscribe.engine.keyed import UInt64, cell_keys, stream_keys, uniforms
+from cellscribe.engine.keyed import UInt64, stream_keys, uniforms
 from cellscribe.engine.sentences import native
 from cellscribe.engine.sentences.fit import RankFit, fit_ranks, log_ranks
 from cellscribe.engine.sentences.genes import SentenceGenes
@@ -101,7 +101,8 @@ class Transform:
         wanted = np.arange(source.n_cells) if rows is None else np.asarray(rows, np.int64).ravel()
         whole = SentenceGenes.of_cells(source)
         self.census = self._count(wanted)
-        self.genes = SentenceGenes(tuple(whole.words[i] for i in self.census.columns))
+        is_whole = len(self.census.columns) == source.n_genes
+        self.genes = whole if is_whole else SentenceGenes(tuple(whole.words[i] for i in self.census.columns))
         self._slot = np.full(source.n_genes, -1, np.int32)
         self._slot[self.census.columns] = np.arange(len(self.census.columns), dtype=np.int32)
         self._sampled: list[tuple[Ranked, Floats]] = []
@@ -110,7 +111,7 @@ class Transform:
 
     def blocks(self) -> Iterator[Sentences]:
         """Give the sentences, in the order of the rows; at the end the line can be fitted."""
-        keys = _keys(self.source, self.census.rows)
+        keys = native_binning.name_keys([*map(str, self.source.obs_names[self.census.rows].tolist())])
         is_sampled = self._sample(keys)
         self._sampled, self._totals = [], []
         self.num_cells[:] = 0
@@ -139,13 +140,20 @@ class Transform:
         return fit_ranks(*self._points(), num_cells=sum(len(totals) for _, totals in self._sampled))
 
     def _points(self) -> tuple[Int64, Floats]:
+        """Ranks, and log10(1 + normalised counts); genes of one value stand side by side and share its logarithm."""
         scale = float(np.median(np.concatenate(self._totals)))
         values = []
         for ranked, totals in self._sampled:
+            is_first = np.append(True, ranked.values[1:] != ranked.values[:-1])
+            is_first[ranked.indptr[:-1]] = True
+            starts = np.flatnonzero(is_first)
+            found = ranked.values[starts]
             if self.source.value_kind == "lognorm":
-                values.append(ranked.values / _LN10)
+                logs = (found / _LN10).astype(np.float64)
             else:
-                values.append(np.log10(1.0 + ranked.values * (scale / totals).repeat(ranked.lengths)))
+                row = np.searchsorted(ranked.indptr, starts, side="right") - 1
+                logs = np.log10(1.0 + found * (scale / totals)[row])
+            values.append(logs.repeat(np.diff(np.append(starts, len(ranked.values)))))
         return np.concatenate([ranked.ranks for ranked, _ in self._sampled]), np.concatenate(values)
 
     def _count(self, wanted: Int64) -> Census:
@@ -204,11 +212,3 @@ def _tally(part: Part, num_cells: Int64) -> Floats:
         return found
     num_cells += np.bincount(part.indices, minlength=len(num_cells))
     return np.add.reduceat(np.append(part.data, 0.0).astype(np.float64), part.indptr[:-1])
-
-
-def _keys(source: CellSource, rows: Int64) -> UInt64:
-    """Identities of cells, by their names, uint64 [N]."""
-    names = [*map(str, source.obs_names[rows].tolist())]
-    compiled = native_binning.find_native()
-    found = None if compiled is None else compiled.cell_keys(names)
-    return cell_keys(names) if found is None else found

@@ -18,6 +18,7 @@ using cellscribe::sentences::Row;
 using cellscribe::sentences::Span;
 
 constexpr int64_t kSlack = CELLSCRIBE_NAME_SLACK;
+static_assert(Order::kBytes == CELLSCRIBE_RANK_BYTES);
 
 uint64_t hash_of(std::string_view word) {
     uint64_t state = 0xCBF29CE484222325ull;  // FNV-1a
@@ -61,6 +62,7 @@ CELLSCRIBE_CPU_API int64_t cellscribe_cpu_sentences_fingerprint(void) {
 }
 
 CELLSCRIBE_CPU_API int cellscribe_cpu_rank(const CellscribeCpuRank *p) {
+    const auto place = cellscribe::sentences::find_place();
     for (int64_t row = 0; row < p->num_rows; ++row) {
         const int64_t start = p->indptr[row], length = p->indptr[row + 1] - start;
         const int64_t at = p->kept[row], kept = p->kept[row + 1] - at;
@@ -69,7 +71,7 @@ CELLSCRIBE_CPU_API int cellscribe_cpu_rank(const CellscribeCpuRank *p) {
         if (length > 0 && !span.is_plain()) return CELLSCRIBE_RANK_IS_ODD;
         if (kept == 0) continue;
         Order order(values, p->scratch);
-        const Entry *entries = order.first(kept, span);
+        const Entry *entries = order.first(kept, span, place);
         for (int64_t i = 0; i < kept; ++i) {
             p->genes[at + i] = values.indices[entries[i].place];
             p->values[at + i] = values.data[entries[i].place];

@@ -13,6 +13,7 @@ extern "C" {
 enum {
     CELLSCRIBE_SENTENCES_RELEASE = 2, /* counted up when the sizes below stay and their meaning does not */
     CELLSCRIBE_NAME_SLACK = 16,       /* bytes that are moved of a name at once */
+    CELLSCRIBE_RANK_BYTES = 40,       /* of room for an entry */
     CELLSCRIBE_RANKED = 0,
     CELLSCRIBE_RANK_IS_ODD = 1 /* a value is not positive and finite */
 };
@@ -25,7 +26,7 @@ typedef struct CellscribeCpuRank {
     const float *data;        /* [N] */
     const uint64_t *gene_keys; /* [genes] */
     const uint64_t *row_keys; /* [B] stream keys of the draws */
-    void *scratch;            /* 36 bytes for each entry of the longest row, aligned to 8 */
+    void *scratch;            /* CELLSCRIBE_RANK_BYTES for each entry of the longest row, aligned to 8 */
     const int64_t *kept;      /* [B + 1]: where the first genes of a row go, as many as are wanted and there are */
     int32_t *genes;           /* out [kept[B]] */
     float *values;            /* out [kept[B]] */
