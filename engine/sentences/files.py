@@ -79,8 +79,8 @@ def _lines(block: Sentences) -> Iterator[str]:
 
 
 def _type_of(column: pd.Series[Any]) -> pa.DataType:
-    """Numbers as they are stored, all else as text."""
-    dtype = column.dtype
+    """Numbers as they are stored, those that may be missing too; all else as text."""
+    dtype = getattr(column.dtype, "numpy_dtype", column.dtype)
     return pa.from_numpy_dtype(dtype) if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else pa.string()
 
 
@@ -100,7 +100,7 @@ def _batch(block: Sentences, schema: pa.Schema, extra: dict[str, Any]) -> pa.Rec
                 )
             )
         else:
-            arrays.append(pa.array(values.to_numpy(), kind))
+            arrays.append(pa.array(values if hasattr(values.dtype, "numpy_dtype") else values.to_numpy(), kind))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -31,6 +32,16 @@ def small(num_cells: int = 30, *, empty: bool = False) -> AnnData:
     cells.obs["kind"] = ["T cell" if i % 2 else None for i in range(num_cells)]
     cells.obs["depth"] = np.arange(num_cells) / 2
     return cells
+
+
+def with_columns() -> tuple[AnnData, tuple[str, ...]]:
+    """Cells with a column of every type that obs may have."""
+    cells, number = small(), np.arange(30)
+    cells.obs["half"], cells.obs["single"] = number.astype(np.float16), (number / 3).astype(np.float32)
+    cells.obs["is_good"], cells.obs["byte"] = number % 2 == 0, number.astype(np.uint8)
+    cells.obs["count"] = pd.array([None, *range(29)], dtype="Int64")
+    cells.obs["day"] = pd.date_range("2020-01-01", periods=30)
+    return cells, tuple(cells.obs.columns)
 
 
 def test_order_of_the_original(golden: Golden) -> None:
@@ -109,11 +120,31 @@ def test_files(tmp_path: Path) -> None:
 
 def test_the_arrow_folder_opens_in_the_datasets_library(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="the datasets library is not installed")
-    with open_cells(small()) as source:
-        write_sentences(Transform(source), tmp_path, ("arrow",), columns=("kind",))
+    cells, columns = with_columns()
+    with open_cells(cells) as source:
+        write_sentences(Transform(source), tmp_path, ("arrow", "parquet"), columns=columns)
     loaded = datasets.load_from_disk(str(tmp_path / "arrow"))
-    assert loaded.num_rows == 30
-    assert loaded[1]["kind"] == "T cell"
+    assert {name: value.dtype for name, value in loaded.features.items()} == {
+        "cell_name": "string", "cell_sentence": "string", "num_genes": "int32", "kind": "string", "depth": "float64",
+        "half": "float16", "single": "float32", "is_good": "bool", "byte": "uint8", "count": "int64", "day": "string",
+    }  # fmt: skip
+    assert loaded.to_list() == pq.read_table(tmp_path / "sentences.parquet").to_pylist()
+    assert loaded.map(lambda row: {"n": len(row["cell_sentence"].split(" "))})["n"] == loaded["num_genes"]
+    assert loaded.train_test_split(0.2, seed=0)["test"].num_rows == 6
+
+
+def test_columns_keep_their_types(tmp_path: Path) -> None:
+    cells, columns = with_columns()
+    with open_cells(cells) as source:
+        write_sentences(Transform(source), tmp_path, ("parquet",), columns=columns)
+    table = pq.read_table(tmp_path / "sentences.parquet")
+    assert {field.name: str(field.type) for field in table.schema} == {
+        "cell_name": "string", "cell_sentence": "string", "num_genes": "int32", "kind": "string", "depth": "double",
+        "half": "halffloat", "single": "float", "is_good": "bool", "byte": "uint8", "count": "int64", "day": "string",
+    }  # fmt: skip
+    assert table.column("count").to_pylist()[:3] == [None, 0, 1]
+    assert table.column("day").to_pylist()[1] == "2020-01-02 00:00:00"
+    assert table.column("byte").to_pylist() == list(range(30))
 
 
 def test_an_empty_cell_is_an_error_unless_it_is_left_out() -> None:
