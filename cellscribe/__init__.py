@@ -7,6 +7,13 @@
 >>> for piece in model.stream(adata[0]):         # text as it is generated
 ...     print(piece.text, end="")
 
+Of the family c2s, which reads cells as sentences (:class:`SentenceModel`):
+
+>>> model = cs.load("C2S_BUNDLE")
+>>> frame = model.annotate(adata, labels=["B cell", "T cell", "monocyte"])
+>>> answers = model.ask(adata, "Is this cell dividing?")
+>>> cells = model.generate("B cell", n=100, like=adata)
+
 Names are imported when first used, so ``import cellscribe`` is quick.
 """
 
@@ -21,11 +28,12 @@ if not (_Path(__file__).parent / "engine").is_dir():  # in a checkout its subpac
 if TYPE_CHECKING:
     from cellscribe.engine.errors import CellscribeError
     from cellscribe.engine.model import Model, load
+    from cellscribe.engine.sentence_model import SentenceModel
     from cellscribe.engine.types import Description, Piece, Sampling
 
     __version__: str
 
-__all__ = ["CellscribeError", "Description", "Model", "Piece", "Sampling", "__version__", "load"]
+__all__ = ["CellscribeError", "Description", "Model", "Piece", "Sampling", "SentenceModel", "__version__", "load"]
 
 _HOME = {
     "CellscribeError": "cellscribe.engine.errors",
@@ -33,6 +41,7 @@ _HOME = {
     "Model": "cellscribe.engine.model",
     "Piece": "cellscribe.engine.types",
     "Sampling": "cellscribe.engine.types",
+    "SentenceModel": "cellscribe.engine.sentence_model",
     "load": "cellscribe.engine.model",
 }
 

@@ -7,21 +7,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from cellscribe.engine.backends.choose import Choice, choose_backend, remarks_of
-from cellscribe.engine.bundle import Bundle, open_bundle
-from cellscribe.engine.bundle.manifest import read_manifest
+from cellscribe.engine.backends.choose import remarks_of
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.device_facts import backend_facts, gpu_facts, passed_facts, plan_facts
 from cellscribe.engine.errors import BackendError, BundleError
 from cellscribe.engine.machine import machine_facts
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.run import count
-from cellscribe.engine.packaged import packaged_bundle
+from cellscribe.engine.sentence_model import SentenceModel
+from cellscribe.engine.sentences.genes import SentenceGenes
+from cellscribe.engine.text_embed import embed_cells
 from cellscribe.engine.types import MIN_NEW_TOKENS
+
+AnyModel: TypeAlias = Model | SentenceModel
 
 NUM_TRIAL_CELLS, NUM_TOKENS = 4, 96
 
@@ -67,58 +69,52 @@ def examine(
     facts = [*machine_facts(), *gpu_facts()]
     loaded = partial(load, bundle, threads=threads, backend=backend, plans=plans)
     if cells is None:
-        return _examine_bundle(facts, partial(_open, bundle, loaded, backend, threads, plans), plans)
+        return _examine_bundle(facts, loaded, plans)
     with open_cells(cells, layer=layer, values=values) as source:
         model = loaded()
         facts += [*_bundle_facts(model.bundle, model.backend_choice, plans), *_cell_facts(model, source)]
         return Examination((*facts, ("time", _expected_time(model, source))))
 
 
-def _examine_bundle(
-    facts: list[tuple[str, str]], opened: Callable[[], tuple[Bundle, Choice]], plans: Path | None
-) -> Examination:
+def _examine_bundle(facts: list[tuple[str, str]], loaded: Callable[[], AnyModel], plans: Path | None) -> Examination:
     try:
-        return Examination((*facts, *_bundle_facts(*opened(), plans)))
+        return Examination((*facts, *_bundle_facts(loaded(), plans)))
     except (BundleError, BackendError) as error:
         return Examination(tuple(facts), (str(error),))
 
 
-def _open(
-    bundle: str | Path, loaded: Callable[[], Model], backend: str, threads: int | None, plans: Path | None
-) -> tuple[Bundle, Choice]:
-    """Open a bundle, with or without an encoder, and its backend."""
-    folder = packaged_bundle() if str(bundle) == "demo" and not Path(bundle).is_dir() else Path(bundle)
-    if read_manifest(folder).sentences is None:
-        model = loaded()
-        return model.bundle, model.backend_choice
-    opened = open_bundle(folder)
-    return opened, choose_backend(opened, backend, threads=threads, plans=plans)
-
-
-def _bundle_facts(bundle: Bundle, choice: Choice, plans: Path | None) -> Iterator[tuple[str, str]]:
-    manifest = bundle.manifest
+def _bundle_facts(model: AnyModel, plans: Path | None) -> Iterator[tuple[str, str]]:
+    manifest = model.bundle.manifest
     num_bytes = sum(record.bytes for record in manifest.files.values())
-    yield "bundle", f"{bundle.name} ({manifest.family}, {manifest.precision}), {num_bytes / 1e6:,.1f} MB"
-    yield from backend_facts(bundle, plans)
-    yield from plan_facts(bundle, plans)
-    yield "device", choice.backend.device
-    yield from passed_facts(choice)
-    yield from (("remark", one) for one in remarks_of(choice.backend))
+    yield "bundle", f"{model.bundle.name} ({manifest.family}, {manifest.precision}), {num_bytes / 1e6:,.1f} MB"
+    yield from backend_facts(model.bundle, plans)
+    yield from plan_facts(model.bundle, plans)
+    yield "device", model.device
+    yield from passed_facts(model.backend_choice)
+    yield from (("remark", one) for one in remarks_of(model.backend_choice.backend))
 
 
-def _cell_facts(model: Model, source: CellSource) -> Iterator[tuple[str, str]]:
+def _cell_facts(model: AnyModel, source: CellSource) -> Iterator[tuple[str, str]]:
     yield "cells", f"{source.path}, {count(source.n_cells, 'cell')} × {count(source.n_genes, 'gene')}"
     yield "values", source.value_note
+    if isinstance(model, SentenceModel):
+        words = SentenceGenes.of_cells(source).words
+        yield "genes", f"{len(words):,} names as words, in sentences of {model.text.num_genes}"
+        return
     yield "genes", str(model.gene_report(source)["sentence"])
 
 
-def _expected_time(model: Model, source: CellSource) -> str:
+def _expected_time(model: AnyModel, source: CellSource) -> str:
     """Time a few cells, then scale: a token costs the same whichever it is."""
     rows = np.unique(np.linspace(0, source.n_cells - 1, NUM_TRIAL_CELLS).astype(np.int64))
     started = time.perf_counter()
-    embedded = model.embed_cells(source, rows=rows)
+    embedded = (
+        embed_cells(model.text, source, rows=rows)
+        if isinstance(model, SentenceModel)
+        else model.embed_cells(source, rows=rows)
+    )
     encoding = (time.perf_counter() - started) / len(rows)
-    if not model.bundle.describes:
+    if isinstance(model, SentenceModel) or not model.bundle.describes:
         return f"about {duration(encoding * source.n_cells)} to embed all cells"
     started = time.perf_counter()
     run = model.describe_cells(source, rows=rows, max_new_tokens=MIN_NEW_TOKENS, batch_size=len(rows))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.errors import InputError
+from cellscribe.engine.errors import CellscribeError, InputError, UsageError
 
 TERM = re.compile(r"CL:\d{7}")
 SUFFIXES = (".txt", ".tsv", ".json")
@@ -101,13 +102,51 @@ def read_labels(path: Path) -> Labels:
         raise InputError(f"{path} cannot be read as labels ({error}); give one a line.") from error
     if not pairs:
         raise InputError(f"{path} holds no labels; give one a line.")
+    return _checked(pairs, str(path), InputError)
+
+
+def labels_of(given: Labels | Mapping[str, str | None] | Sequence[str] | None) -> Labels | None:
+    """Make labels of names, or of a mapping of names to Cell Ontology ids (None for none); None of None.
+
+    Raises
+    ------
+    UsageError
+        When there is no label, one is no text or empty, two are alike, or an id is none.
+    """
+    if given is None or isinstance(given, Labels):
+        return given
+    pairs = list(given.items()) if isinstance(given, Mapping) else [(name, None) for name in given]
+    if not pairs:
+        raise UsageError("there are no labels; give one at least, or leave them out.")
+    bad = next((one for pair in pairs for one in pair if one is not None and not isinstance(one, str)), None)
+    if bad is not None or any(name is None for name, _ in pairs):
+        raise UsageError(f"labels has {bad!r}, which is no text; give names.")
+    return _checked([(name.strip(), (term or "").strip()) for name, term in pairs], "labels", UsageError)
+
+
+def twice(names: Sequence[str]) -> str:
+    """Say which two names are alike but for case and spaces; empty when none are."""
+    seen: dict[str, str] = {}
+    for name in names:
+        plain = " ".join(name.casefold().split())
+        other = seen.get(plain)
+        if other == name:
+            return f"the label {name!r} is there twice; give each once."
+        if other is not None:
+            return f"the labels {other!r} and {name!r} differ in case or spaces alone; keep one."
+        seen[plain] = name
+    return ""
+
+
+def _checked(pairs: list[tuple[str, str]], where: str, kind: type[CellscribeError]) -> Labels:
     names = [name for name, _ in pairs]
-    double = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if double is not None:
-        raise InputError(f"{path} has the label {double!r} twice; give each once.")
+    problem = "" if all(names) else "a label has no name; give it one, or leave it out."
+    problem = problem or twice(names)
+    if problem:
+        raise kind(f"{where}: {problem}")
     wrong = next((term for _, term in pairs if term and not TERM.fullmatch(term)), None)
     if wrong is not None:
-        raise InputError(f"{path} gives the id {wrong!r}, which is none of the Cell Ontology; write it as CL:0000236.")
+        raise kind(f"{where} gives the id {wrong!r}, which is none of the Cell Ontology; write it as CL:0000236.")
     return Labels(tuple(names), tuple(term for _, term in pairs))
 
 

@@ -1,11 +1,11 @@
-"""The model as a user meets it: load a bundle, then describe, stream or embed cells."""
+"""The model as a user meets it: load a bundle, then describe, stream or embed cells, or what its family does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,11 @@ from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.spec import HvgFlavor
 from cellscribe.engine.cells.values import ValueChoice
-from cellscribe.engine.errors import InputError
+from cellscribe.engine.errors import BundleError, InputError, UsageError
 from cellscribe.engine.output.anndata import annotate
 from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.packaged import named_bundle, packaged_bundle, packaged_cells
+from cellscribe.engine.sentence_model import SentenceModel
 from cellscribe.engine.source_model import SourceModel
 from cellscribe.engine.types import Piece, Sampling
 
@@ -132,6 +133,25 @@ class Model(SourceModel):
                 source, 0, sampling=sampling or Sampling(), max_new_tokens=max_new_tokens, top_genes=top_genes
             )
 
+    def annotate(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: families with an encoder label no cells."""
+        raise self._lacks("annotate")
+
+    def ask(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: families with an encoder take no questions."""
+        raise self._lacks("ask")
+
+    def generate(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: families with an encoder write no cells."""
+        raise self._lacks("generate")
+
+    def _lacks(self, what: str) -> BundleError:
+        has = "describe, stream or embed" if self.bundle.describes else "embed"
+        return BundleError(
+            f"the bundle {self.bundle.name} ({self.bundle.manifest.family}) does not {what}; use {has}, or choose a "
+            "bundle of the family c2s."
+        )
+
     @contextmanager
     def _opened(self, adata: AnnData, layer: str | None, values: ValueChoice) -> Iterator[CellSource]:
         """Open a user's object, and hold on to nothing of it afterwards."""
@@ -156,8 +176,14 @@ def load(
     hvg_flavor: HvgFlavor | None = None,
     backend: str = "auto",
     plans: str | Path | None = None,
-) -> Model:
-    """Load a bundle.
+    organism: str = "human",
+    genes_per_cell: int | None = None,
+    template: int | str = 0,
+    templates: str | Path | None = None,
+) -> Model | SentenceModel:
+    """Load a bundle: a :class:`Model`, or a :class:`SentenceModel` where it reads cells as sentences (c2s).
+
+    Both have every method; one that a family lacks raises BundleError and says what to use.
 
     Parameters
     ----------
@@ -165,6 +191,8 @@ def load(
         A bundle folder, or "demo" for the small model that comes with the package.
     threads, seed, hvg, hvg_flavor, backend, plans
         See :class:`cellscribe.engine.source_model.SourceModel`.
+    organism, genes_per_cell, template, templates
+        Of bundles that read sentences; see :class:`cellscribe.engine.sentence_model.SentenceModel`.
 
     Raises
     ------
@@ -175,8 +203,29 @@ def load(
     UsageError
         For an option that does not go with the others.
     """
+    opened = open_bundle(named_bundle(bundle))
+    if opened.manifest.sentences is not None:
+        if hvg is not None or hvg_flavor is not None:
+            raise UsageError(
+                f"the bundle {opened.name} reads sentences of all genes; leave the gene list and its flavour out."
+            )
+        return SentenceModel(
+            opened,
+            threads=threads,
+            seed=seed,
+            backend=backend,
+            organism=organism,
+            genes_per_cell=genes_per_cell,
+            template=template,
+            templates=templates,
+            plans=plans,
+        )
+    if (organism, genes_per_cell, template, templates) != ("human", None, 0, None):
+        raise UsageError(
+            f"the bundle {opened.name} reads no sentences; leave organism, genes per cell, template and templates out."
+        )
     return Model(
-        open_bundle(named_bundle(bundle)),
+        opened,
         threads=threads,
         seed=seed,
         hvg=hvg,
@@ -186,4 +235,4 @@ def load(
     )
 
 
-__all__ = ["Model", "load", "packaged_bundle", "packaged_cells"]
+__all__ = ["Model", "SentenceModel", "load", "packaged_bundle", "packaged_cells"]

@@ -18,7 +18,7 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.read import cells_of
 from cellscribe.engine.sentences.templates import fields_of, fill
-from cellscribe.engine.text_model import Answer, Progress, TextModel
+from cellscribe.engine.text_model import NO_GENE, Answer, Progress, TextModel
 from cellscribe.engine.types import Sampling
 
 Rows = npt.NDArray[np.int64]
@@ -103,6 +103,7 @@ def ask_cells(
     question: str,
     *,
     rows: Rows | None = None,
+    values: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
     max_new_tokens: int = 64,
@@ -115,6 +116,8 @@ def ask_cells(
     ----------
     question
         Its ``{cell_sentence}`` becomes the cell's genes; without one they are put before it.
+    values
+        More values for the prompt.
 
     Raises
     ------
@@ -131,9 +134,9 @@ def ask_cells(
         question if is_whole else "Genes of one {organism} cell, most expressed first: {cell_sentence}\n" + question
     )
     names, sentences = model.sentences(source, rows)
-    shared = {"organism": model.settings.organism, "num_genes": model.num_genes}
+    shared = {"organism": model.settings.organism, "num_genes": model.num_genes, **(values or {})}
     texts = [fill(prompt, shared, {"cell_sentence": one}).text for one in sentences]
-    empty = {i: "no gene is expressed in it" for i, one in enumerate(sentences) if not one}
+    empty = {i: NO_GENE for i, one in enumerate(sentences) if not one}
     return model.answers(
         names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
         progress=progress,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.choose import choose_text_backend
+from cellscribe.engine.backends.choose import choose_backend, padding_backend
+from cellscribe.engine.backends.prompt_rows import OnPrompts
 from cellscribe.engine.backends.text import TextBackend
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource
@@ -18,7 +20,7 @@ from cellscribe.engine.decode.scheduler import Text
 from cellscribe.engine.decode.texts import decode
 from cellscribe.engine.errors import BundleError, UsageError
 from cellscribe.engine.keyed import cell_key, cell_keys, stream_keys
-from cellscribe.engine.labels import Labelled, Labels
+from cellscribe.engine.labels import Labelled, Labels, twice
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
@@ -28,12 +30,18 @@ from cellscribe.engine.text_writer import TextOptions, write_texts
 from cellscribe.engine.types import Description, Sampling
 from cellscribe.engine.versions import versions
 
+if TYPE_CHECKING:
+    from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
+
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Progress = Callable[[int, int, int], None]  # texts done, texts in all, tokens so far
 
 _BLOCK = 1024
 MAX_SLOTS = 512
+PAD = "<pad>"  # of Gemma-2; tokenizers without it pad with the token that ends a text
+NO_GENE = "no gene is expressed in it"
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,15 @@ class TextModel:
     ----------
     bundle
         An opened bundle of a family without an encoder.
-    backend
-        What runs it: ``auto``, ``cpu`` (our own library) or ``onnxruntime-cpu``.
+    backend, plans
+        What runs it, and a folder of TensorRT plans (:func:`cellscribe.engine.backends.choose.choose_backend`).
     templates
         A file of prompts (:func:`cellscribe.engine.sentences.templates.read_templates`) in place of ours.
+
+    Attributes
+    ----------
+    notice
+        A sentence about the last answers that is no failure (fewer slots than asked for); empty when there is none.
     """
 
     bundle: Bundle
@@ -93,19 +106,29 @@ class TextModel:
     backend: str = "auto"
     templates: Path | None = None
     settings: TextSettings = field(default_factory=TextSettings)
+    plans: Path | None = None
+    notice: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         manifest = self.bundle.manifest
         if manifest.sentences is None or manifest.decoder is None:
             raise BundleError(f"the bundle {self.bundle.name} reads no sentences; choose one of the family c2s.")
         self._input, self.context = manifest.sentences, manifest.decoder.max_positions
-        self._backend: TextBackend = choose_text_backend(self.bundle, self.backend, self.threads)
+        self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
+        self._backend = cast(TextBackend, self.backend_choice.backend)
+        self._padding: OnnxRuntimeText | None = None
         self._tasks = packaged_templates() | (read_templates(self.templates) if self.templates else {})
 
     @property
     def device(self) -> str:
         """Device and provider in words."""
         return self._backend.device
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector, d."""
+        assert self.bundle.manifest.decoder is not None
+        return self.bundle.manifest.decoder.d_model
 
     @property
     def num_genes(self) -> int:
@@ -121,9 +144,8 @@ class TextModel:
     def label_trie(self, labels: Sequence[str]) -> LabelTrie:
         """Return labels as the model writes them after a prompt; UsageError where they cannot be told apart."""
         named = [one.strip() for one in labels]
-        if len(set(named)) != len(named):
-            double = next(one for i, one in enumerate(named) if one in named[:i])
-            raise UsageError(f"the label {double!r} is there twice; give each once.")
+        if problem := twice(named):
+            raise UsageError(problem)
         ids = [self.bundle.tokenizer.encode(f" {one}", add_special_tokens=False).ids for one in named]
         return LabelTrie(named, ids, self._input.eos_token_ids[0])
 
@@ -172,7 +194,7 @@ class TextModel:
         """
         names, sentences = self.sentences(source, rows)
         texts = self._prompts(task, names, sentences, values)
-        empty = {i: "no gene is expressed in it" for i, one in enumerate(sentences) if not one}
+        empty = {i: NO_GENE for i, one in enumerate(sentences) if not one}
         return self.answers(
             names, texts, empty, labels=labels, all_labels=all_labels, sampling=sampling,
             max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
@@ -217,7 +239,9 @@ class TextModel:
             labelled = Labelled.of_scores(labels, texts, _label_scores(found, len(labels.names)))
         else:
             labelled = Labelled(labels, texts, np.exp(np.array([one.logprob for one in found], np.float32)))
-        return Run(rows, tuple(map(_described, found)), settings=self._settings(source), labels=labelled)
+        return Run(
+            rows, tuple(map(_described, found)), settings=self._settings(source), labels=labelled, notice=self.notice
+        )
 
     def answers(
         self,
@@ -249,9 +273,11 @@ class TextModel:
         found: dict[int, Answer] = {}
         report = None if progress is None else lambda done, count: progress(done + len(failed), len(names), count)
         keys = [cell_key(names[i]) for i in kept]
-        for text in write_texts(self._backend, [tokens[i] for i in kept], keys, options, report):
+        said: list[str] = []
+        for text in write_texts(self._backend, [tokens[i] for i in kept], keys, options, report, said.append):
             i = kept[text.request.index]
             found[i] = self._answer(names[i], text)
+        self.notice = said[0] if said else ""
         return tuple(
             found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {failed[i]}")
             for i, name in enumerate(names)
@@ -261,19 +287,16 @@ class TextModel:
         """Return the tokens of prompts, int64 [P] each, with what the tokenizer puts before every text."""
         return [np.array(one.ids, np.int64) for one in self.bundle.tokenizer.encode_batch(list(texts))]
 
-    def embed(self, source: CellSource, rows: Rows | None = None) -> npt.NDArray[np.float32]:
-        """Embed cells: the mean of the last states over the prompt of cell type prediction, float32 [N, d].
+    def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
+        """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
+        return self._backend.embed_prompts(prompts, progress)
 
-        A cell that expresses nothing has a row of NaN.
-        """
-        names, sentences = self.sentences(source, rows)
-        kept = [i for i, one in enumerate(sentences) if one]
-        texts = self._prompts("cell_type_prediction", [names[i] for i in kept], [sentences[i] for i in kept])
-        assert self.bundle.manifest.decoder is not None
-        found = np.full((len(names), self.bundle.manifest.decoder.d_model), np.nan, np.float32)
-        if kept:
-            found[kept] = self._backend.embed_prompts(self.encode(texts))
-        return found
+    def embed_padded(self, prompts: Sequence[Ints]) -> Floats:
+        """Return the mean over one batch of prompts with its padding, float32 [N, d]; only ONNX Runtime can."""
+        if self._padding is None:
+            self._padding = padding_backend(self.bundle, self._backend, self.backend, self.threads)
+        pad_id = self.bundle.tokenizer.token_to_id(PAD)
+        return self._padding.embed_padded(prompts, self._input.eos_token_ids[0] if pad_id is None else pad_id)
 
     def _prompts(
         self, task: str, names: Sequence[str], sentences: Sequence[str], values: Mapping[str, str] | None = None
@@ -285,6 +308,10 @@ class TextModel:
             fill(template.prompt(chosen.template, name, chosen.seed), shared, {"cell_sentence": sentence}).text
             for name, sentence in zip(names, sentences, strict=True)
         ]
+
+    def settings_of(self, source: CellSource, **more: object) -> dict[str, object]:
+        """Return what a result depends on, with more or other entries."""
+        return {**self._settings(source), **more}
 
     def _settings(self, source: CellSource) -> dict[str, object]:
         return {

@@ -1,4 +1,4 @@
-"""Prompts in, texts out: prompts are put in order of their length, and caches are as large as the longest needs."""
+"""Prompts in, texts out: prompts of a like length share slots, whose caches are as large as the longest needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.backends.prompt_rows import by_size, common_prefix
 from cellscribe.engine.backends.text import TextBackend, TextPlan
 from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.decode.scheduler import Scheduler, Text, TextRequest
@@ -16,6 +17,7 @@ from cellscribe.engine.types import Sampling
 
 Ints = npt.NDArray[np.int64]
 OnText = Callable[[int, int], None]  # texts finished, tokens so far
+OnNotice = Callable[[str], None]
 
 _CHUNK = 4096  # prompts that are ordered by length together
 
@@ -61,6 +63,7 @@ def write_texts(
     keys: Sequence[int],
     options: TextOptions,
     progress: OnText | None = None,
+    notice: OnNotice | None = None,
 ) -> Iterator[Text]:
     """Write a text after every prompt int64 [P]; texts come as they are finished, ``request.index`` says whose.
 
@@ -68,6 +71,8 @@ def write_texts(
     ----------
     keys
         Identity of every prompt, that draws are keyed by.
+    notice
+        Hears in a sentence of slots that there was no room for.
 
     Raises
     ------
@@ -77,8 +82,7 @@ def write_texts(
         When the device fails.
     """
     done = tokens = 0
-    for start in range(0, len(prompts), _CHUNK):
-        order = sorted(range(start, min(start + _CHUNK, len(prompts))), key=lambda i: (-len(prompts[i]), i))
+    for order in _groups([len(one) + options.longest for one in prompts]):
         plan = TextPlan(
             num_slots=min(options.num_slots, len(order)),
             longest_prompt=len(prompts[order[0]]),
@@ -89,7 +93,7 @@ def write_texts(
             longest_label=options.longest if options.labels else 0,
         )
         requests = (TextRequest(i, keys[i], prompts[i], options.labels, all_labels=options.all_labels) for i in order)
-        for event in _scheduler(backend, plan, options).run(requests):
+        for event in _scheduler(backend, plan, options, notice).run(requests):
             tokens += event.token_id is not None
             if event.text.is_finished:
                 done += 1
@@ -98,29 +102,28 @@ def write_texts(
                 progress(done, tokens)
 
 
-def _scheduler(backend: TextBackend, plan: TextPlan, options: TextOptions) -> Scheduler:
-    """Open the slots; half as many, and again, where there is no room for so many."""
+def _groups(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Give prompts by falling size, chunk by chunk; none of a group has caches more than twice as large as it needs."""
+    for start in range(0, len(sizes), _CHUNK):
+        for group in by_size(sizes[start : start + _CHUNK]):
+            yield [start + i for i in group]
+
+
+def _scheduler(backend: TextBackend, plan: TextPlan, options: TextOptions, notice: OnNotice | None) -> Scheduler:
+    """Open the slots; as many as there is room for, which is said, where it is not enough for all."""
+    said = ""
     while True:
         try:
             slots = backend.open_text_slots(plan)
-        except RoomError:
+        except RoomError as error:
             if plan.num_slots == 1:
                 raise
-            plan = replace(plan, num_slots=plan.num_slots // 2)
+            fitting = error.num_fitting if 0 < error.num_fitting < plan.num_slots else plan.num_slots // 2
+            plan, said = replace(plan, num_slots=fitting), f"{str(error).removesuffix('.')}; went on with {fitting}."
             continue
+        if notice and said:
+            notice(said)
         return Scheduler(slots, plan.num_slots, eos_ids=options.eos_ids, max_new_tokens=options.most_steps)
-
-
-def common_prefix(prompts: Sequence[Ints]) -> Ints:
-    """Return the tokens that all prompts begin with; none of a single prompt, which gains nothing by it."""
-    if len(prompts) < 2:
-        return np.zeros(0, np.int64)
-    first = prompts[0]
-    length = min(map(len, prompts)) - 1
-    for other in prompts[1:]:
-        same = first[:length] == other[:length]
-        length = length if same.all() else int(same.argmin())
-    return first[:length]
 
 
 __all__ = ["TextOptions", "common_prefix", "write_texts"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from building import device_library, emulated_library, has_gpu
@@ -84,12 +86,47 @@ def native_library() -> None:
         pytest.skip(f"no native CPU library: {problem}")
 
 
-@pytest.fixture(scope="session")
-def c2s_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the golden GPT-NeoX, whose weights are random and whose context holds 1,024 tokens."""
+def _export_golden(shared: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     pytest.importorskip("torch", reason="the export extra is not installed")
     from cellscribe.export.bundle import export_checkpoint
 
-    out = tmp_path_factory.mktemp("c2s") / "neox"
-    export_checkpoint(shared / "fixtures" / "c2s_neox" / "model", out, family="c2s")
+    out = tmp_path_factory.mktemp("c2s") / name
+    export_checkpoint(shared / "fixtures" / f"c2s_{name}" / "model", out, family="c2s")
     return out
+
+
+@pytest.fixture(scope="session")
+def c2s_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the golden GPT-NeoX, whose weights are random and whose context holds 1,024 tokens."""
+    return _export_golden(shared, tmp_path_factory, "neox")
+
+
+@pytest.fixture(scope="session")
+def c2s_gpt2_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the golden GPT-2, which has learned positions, 256 of them."""
+    return _export_golden(shared, tmp_path_factory, "gpt2")
+
+
+@pytest.fixture(scope="session")
+def gemma(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A bundle of a Gemma-2 of random weights, and the model: 8,192 positions; some layers see the last 700."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    torch = pytest.importorskip("torch", reason="the export extra is not installed")
+    from cellscribe.export.bundle import export_checkpoint
+
+    config = transformers.Gemma2Config(
+        vocab_size=448, hidden_size=32, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=3,
+        intermediate_size=48, head_dim=16, query_pre_attn_scalar=24, sliding_window=700, max_position_embeddings=8192,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0, attn_logit_softcapping=3.0, final_logit_softcapping=8.0,
+    )  # fmt: skip
+    config._attn_implementation = "eager"
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.normal_(std=0.3)
+    folder = tmp_path_factory.mktemp("gemma")
+    model.save_pretrained(folder / "model")
+    shutil.copy(shared / "fixtures" / "c2s_neox" / "model" / "tokenizer.json", folder / "model")
+    export_checkpoint(folder / "model", folder / "bundle", family="c2s")
+    return folder / "bundle", model

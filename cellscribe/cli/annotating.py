@@ -50,7 +50,7 @@ def annotate_file(job: AnnotateJob) -> int:
     model = TextModel(open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings)
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, (), job.limit)
-        notes(_facts(model, source, len(rows), labels), job.is_quiet)
+        notes(facts(model, source, len(rows), labels), job.is_quiet)
         started = time.perf_counter()
         with progress_bar("annotating", job.is_quiet) as bar:
             run = model.annotate_cells(
@@ -67,7 +67,10 @@ def annotate_file(job: AnnotateJob) -> int:
     return finish(run, seconds, [job.output], job.is_quiet)
 
 
-def _facts(model: TextModel, source: CellSource, num_rows: int, labels: Labels | None) -> Iterator[tuple[str, str]]:
+def facts(
+    model: TextModel, source: CellSource, num_rows: int, labels: Labels | None = None
+) -> Iterator[tuple[str, str]]:
+    """Say what is about to run: device, bundle, cells, values, labels."""
     yield "device", model.device
     yield "bundle", f"{model.bundle.name} ({model.bundle.manifest.family}, {model.bundle.manifest.precision})"
     yield "cells", f"{num_rows:,} of {source.name}, sentences of {model.num_genes} genes"

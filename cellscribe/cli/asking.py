@@ -7,22 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
 import typer
 
 from cellscribe.cli.console import error_console, notes
 from cellscribe.cli.guard import SOME_FAILED
 from cellscribe.cli.options import bundle_folder
 from cellscribe.cli.progress import progress_bar
-from cellscribe.cli.work import rows_of
 from cellscribe.engine.bundle import open_bundle
-from cellscribe.engine.cells import CellSource, open_cells
+from cellscribe.engine.cells import open_cells
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.text import printable
-from cellscribe.engine.text_groups import about_groups, ask_cells, groups_of
-from cellscribe.engine.text_model import Answer, Progress, TextModel, TextSettings
+from cellscribe.engine.questions import Question, answers_frame, ask
+from cellscribe.engine.text_model import Answer, TextModel, TextSettings
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -50,31 +48,32 @@ class AskJob:
     threads: int | None = None
     is_quiet: bool = False
 
-    def check(self) -> dict[str, str]:
-        """Return the values given with --set; UsageError or OutputError for what cannot work."""
+    def check(self) -> Question:
+        """Return what is asked; UsageError or OutputError for what cannot work."""
         if not self.bundle:
             raise UsageError("no bundle is named; give --bundle DIR, one that reads sentences.")
-        if (self.question is None) == (self.task is None):
-            raise UsageError("ask takes a question or --task; give one of them.")
-        if self.by is not None and self.task is None:
-            raise UsageError("--by asks about groups, which needs a task; give --task, as in tissue_prediction.")
         bad = next((one for one in self.pairs if "=" not in one), None)
         if bad is not None:
             raise UsageError(f"--set is {bad!r}; write it as name=text.")
+        fields = dict(one.split("=", 1) for one in self.pairs)
+        question = Question(self.question, self.task, self.by, self.group_cells, fields)
         if self.output is not None:
             check_output(self.output, self.cells, _SUFFIXES)
-        return dict(one.split("=", 1) for one in self.pairs)
+        return question
 
 
 def ask_file(job: AskJob) -> int:
     """Ask about the cells of a file, write and show the answers, and return the exit code."""
-    values = job.check()
+    question = job.check()
     model = TextModel(open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings)
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         started = time.perf_counter()
         notes([("device", model.device), ("bundle", model.bundle.name), ("values", source.value_note)], job.is_quiet)
         with progress_bar("asking", job.is_quiet) as bar:
-            answers = _answers(job, model, source, values, bar)
+            answers = ask(
+                model, source, question, limit=job.limit, max_new_tokens=job.max_new_tokens,
+                batch_size=job.batch_size, progress=bar,
+            )  # fmt: skip
         seconds = time.perf_counter() - started
     if job.output is not None:
         _write(answers, job.output)
@@ -83,6 +82,8 @@ def ask_file(job: AskJob) -> int:
     if not job.is_quiet:
         where = f", written to {job.output}" if job.output is not None else ""
         error_console().print(f"{len(answers):,} answers in {seconds:.1f} s{where}", style="dim", soft_wrap=True)
+    if model.notice:
+        error_console().print(f"note: {printable(model.notice)}", style="yellow", markup=False, soft_wrap=True)
     failed = [one for one in answers if one.status != "ok"]
     if failed:
         line = f"note: {len(failed):,} of {len(answers):,} failed, first {failed[0].name}: {failed[0].status}"
@@ -90,38 +91,8 @@ def ask_file(job: AskJob) -> int:
     return SOME_FAILED if failed else 0
 
 
-def _answers(
-    job: AskJob, model: TextModel, source: CellSource, values: dict[str, str], bar: Progress | None
-) -> tuple[Answer, ...]:
-    if job.by is not None:
-        assert job.task is not None
-        groups = groups_of(source, job.by, job.group_cells, job.settings.seed)[: job.limit]
-        return about_groups(
-            model, source, groups, job.task, values=values, max_new_tokens=job.max_new_tokens,
-            batch_size=job.batch_size, progress=bar,
-        )  # fmt: skip
-    rows = rows_of(source, (), job.limit)
-    if job.question is not None:
-        return ask_cells(
-            model, source, job.question, rows=rows, max_new_tokens=job.max_new_tokens, batch_size=job.batch_size,
-            progress=bar,
-        )  # fmt: skip
-    assert job.task is not None
-    return model.about_cells(
-        source, job.task, rows=rows, values=values, max_new_tokens=job.max_new_tokens, batch_size=job.batch_size,
-        progress=bar,
-    )  # fmt: skip
-
-
 def _write(answers: tuple[Answer, ...], path: Path) -> None:
-    frame = pd.DataFrame(
-        {
-            "name": [one.name for one in answers],
-            "answer": [one.text for one in answers],
-            "logprob": [one.logprob for one in answers],
-            "status": [one.status for one in answers],
-        }
-    )
+    frame = answers_frame(answers)
     with replacing(path) as part:
         if path.suffix == ".parquet":
             frame.to_parquet(part)

@@ -27,29 +27,50 @@ def embed(
     threads: options.ThreadsOption = None,
     genes: options.GenesOption = None,
     hvg_flavor: options.FlavorOption = None,
+    organism: options.OrganismOption = "human",
+    num_genes: options.SentenceOption = None,
+    templates: options.TemplatesOption = None,
+    template: options.TemplateOption = "0",
+    seed: Annotated[int, typer.Option("--seed", help="Key of the draws that break ties.")] = 0,
+    upstream_padding: Annotated[
+        int | None,
+        typer.Option(
+            "--upstream-padding",
+            metavar="N",
+            help="c2s: average over padding too, in batches of N cells, as the original does; vectors then depend on "
+            "the cells beside them.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: options.QuietOption = False,
 ) -> int:
-    """Turn cells into vectors (obsm X_cellscribe in an .h5ad output)."""
-    import time
+    """Turn cells into vectors (obsm X_cellscribe in an .h5ad output).
 
-    from cellscribe.cli.console import notes
-    from cellscribe.cli.progress import progress_bar
-    from cellscribe.cli.work import check_destinations, facts, finish, load_for, rows_of
-    from cellscribe.engine.cells import open_cells
-    from cellscribe.engine.output.fields import check_key
-    from cellscribe.engine.output.files import write_run
+    A bundle with an encoder gives its cell embedding, of length 1; one that reads sentences (c2s) the mean of its last
+    states over the prompt of cell type prediction.
+    """
+    from cellscribe.cli.embedding import EmbedJob, embed_file
 
-    check_key(key_added)
-    check_destinations(cells, output, None, None)
-    with open_cells(cells, layer=layer, values=input_.value) as source:
-        model = load_for(
-            bundle, threads, genes, hvg_flavor.value if hvg_flavor else None, backend=backend.value, plans=plans
-        )
-        rows = rows_of(source, (), limit)
-        notes(facts(model, source, len(rows)), quiet)
-        started = time.perf_counter()
-        with progress_bar("embedding", quiet) as progress:
-            run = model.embed_cells(source, rows=rows, progress=progress)
-        seconds = time.perf_counter() - started
-    write_run(run, output, cells, key_added)
-    return finish(run, seconds, [output], quiet)
+    number = options.template_number(template)
+    job = EmbedJob(
+        cells=cells,
+        output=output,
+        bundle=bundle,
+        layer=layer,
+        values=input_.value,
+        key_added=key_added,
+        limit=limit,
+        backend=backend.value,
+        plans=plans,
+        threads=threads,
+        genes=genes,
+        hvg_flavor=hvg_flavor.value if hvg_flavor else None,
+        organism=organism,
+        genes_per_cell=num_genes,
+        templates=templates,
+        template="draw" if number is None else number,
+        seed=seed,
+        upstream_padding=upstream_padding,
+        is_quiet=quiet,
+    )
+    return embed_file(job)

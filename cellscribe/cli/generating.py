@@ -11,13 +11,12 @@ from cellscribe.cli.options import bundle_folder
 from cellscribe.cli.progress import progress_bar, rates
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.cells import open_cells
-from cellscribe.engine.errors import UsageError
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.h5ad import write_new
+from cellscribe.engine.output.text import printable
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.read import read_genes
-from cellscribe.engine.sentences.transform import Transform
+from cellscribe.engine.sentences.words import check_choice, words_and_line
 from cellscribe.engine.text_groups import write_cells
 from cellscribe.engine.text_model import TextModel, TextSettings
 from cellscribe.engine.types import Sampling
@@ -45,21 +44,11 @@ class GenerateJob:
 
     def words_and_line(self) -> tuple[SentenceGenes, Inverse]:
         """Return what counts as a gene, and what turns ranks into expression; UsageError when neither is given."""
-        if (self.like is None) == (self.fit is None or self.genes is None):
-            raise UsageError(
-                "generate needs genes and a line to turn sentences into expression; give either --like CELLS.h5ad, or "
-                "--genes and --fit as c2s transform wrote them."
-            )
+        check_choice(self.like is not None, self.genes is not None, self.fit is not None)
         if self.like is None:
-            assert self.fit is not None
-            assert self.genes is not None
-            return read_genes(self.genes), Inverse.read(self.fit)
+            return words_and_line(genes=self.genes, fit=self.fit)
         with open_cells(self.like) as source:
-            transform = Transform(source)
-            for _ in transform.blocks():
-                pass
-            fit = transform.fit()
-            return transform.genes, Inverse(fit.slope, fit.intercept)
+            return words_and_line(source)
 
 
 def generate_file(job: GenerateJob) -> int:
@@ -88,6 +77,8 @@ def generate_file(job: GenerateJob) -> int:
             progress=bar,
         )
     write_new(cells, job.output)
+    if model.notice:
+        error_console().print(f"note: {printable(model.notice)}", style="yellow", markup=False, soft_wrap=True)
     if not job.is_quiet:
         seconds = time.perf_counter() - started
         error_console().print(f"{said}; {rates(job.count, 0, seconds)}", style="dim", soft_wrap=True)

@@ -107,7 +107,10 @@ def load_for(
 ) -> Model:
     """Load a bundle, with the gene list of a file where one is given."""
     hvg = None if genes is None else read_gene_list(genes)
-    return load(bundle, threads=threads, seed=seed, hvg=hvg, hvg_flavor=flavor, backend=backend, plans=plans)
+    model = load(bundle, threads=threads, seed=seed, hvg=hvg, hvg_flavor=flavor, backend=backend, plans=plans)
+    if isinstance(model, Model):
+        return model
+    return model.describe()  # says what to use
 
 
 def rows_of(source: CellSource, cell_ids: tuple[str, ...], limit: int | None) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from cellscribe.engine.backends.base import Backend
 from cellscribe.engine.backends.opening import CPU, NATIVE, How
@@ -15,6 +15,9 @@ from cellscribe.engine.backends.text import TextBackend
 from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.errors import BackendError, PlanError, UsageError
 from cellscribe.engine.gpu import has_gpu
+
+if TYPE_CHECKING:
+    from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
 
 BackendName = Literal["auto", "tensorrt", "cuda", "cpu", "onnxruntime", "onnxruntime-cuda", "onnxruntime-cpu"]
 NAMES: tuple[str, ...] = get_args(BackendName)
@@ -115,6 +118,25 @@ def choose_text_backend(
 ) -> TextBackend:
     """Open the backend of a name for a bundle without an encoder, or the best one; see :func:`choose_backend`."""
     return cast(TextBackend, choose_backend(bundle, name, threads=threads, device=device, plans=plans).backend)
+
+
+def padding_backend(bundle: Bundle, opened: TextBackend, name: str, threads: int | None = None) -> OnnxRuntimeText:
+    """Return what embeds padded prompts: the backend that is opened, or else, with "auto", ONNX Runtime on the CPU.
+
+    Raises
+    ------
+    BackendError
+        When another backend was asked for by its name.
+    """
+    from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
+
+    if isinstance(opened, OnnxRuntimeText):
+        return opened
+    if name != "auto":
+        raise BackendError(
+            f"the backend {name} does not pad prompts, as --upstream-padding (upstream_padding) asks; choose {CPU}."
+        )
+    return OnnxRuntimeText(bundle, threads)
 
 
 def check_plans(plans: Path | None) -> None:

@@ -10,6 +10,8 @@ import onnxruntime as ort
 
 from cellscribe.engine.backends.base import Array, Chosen, Floats, Ints, Ready
 from cellscribe.engine.backends.contract import check_text_decoder
+from cellscribe.engine.backends.onnxruntime_embedding import PromptMeans
+from cellscribe.engine.backends.prompt_rows import OnPrompts
 from cellscribe.engine.backends.sessions import BoundRun, default_threads, open_session
 from cellscribe.engine.backends.text import Prompted, TextPlan, check_room
 from cellscribe.engine.backends.text_state import TextState
@@ -49,23 +51,30 @@ class OnnxRuntimeText:
         check_room(self.bundle, plan.longest_prompt, plan.max_new_tokens)
         return OnnxRuntimeTextSlots(self, plan)
 
-    def embed_prompts(self, prompts: Sequence[Ints]) -> Floats:
+    def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
         """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
-        found = np.zeros((len(prompts), self.shape.d_model), np.float32)
         if not prompts:
-            return found
-        longest = max(map(len, prompts))
+            return np.zeros((0, self.shape.d_model), np.float32)
+        check_room(self.bundle, max(map(len, prompts)), 0)
+        return PromptMeans(self.run_states, self.caches, pieces, PIECE).of(prompts, self.shape.d_model, progress)
+
+    def embed_padded(self, prompts: Sequence[Ints], pad_id: int, progress: OnPrompts | None = None) -> Floats:
+        """Return the mean of the last states over padded prompts, padding included, float32 [N, d].
+
+        As Cell2Sentence 1.2.0 embeds a batch, run by transformers 5 with its default attention (``sdpa``): prompts are
+        padded on the left to the longest of them, positions are counted from the first padded one, no token sees
+        padding, and a padded position, which may see nothing, gets zeros from attention. (With ``eager`` attention the
+        original gives other numbers: there a padded position attends evenly to all of its row.)
+        """
+        longest = max(map(len, prompts), default=0)
         check_room(self.bundle, longest, 0)
-        caches = self.caches(1, longest)
+        found = np.zeros((len(prompts), self.shape.d_model), np.float32)
         for i, prompt in enumerate(prompts):
-            total = np.zeros(self.shape.d_model, np.float64)
-            for start, stop in pieces(0, len(prompt)):
-                states = np.zeros((1, stop - start, self.shape.d_model), np.float32)
-                self.run(
-                    prompt[None, start:stop], np.arange(start, stop)[None], caches, np.zeros((1, 1), np.int64), states
-                )
-                total += states[0].sum(0, dtype=np.float64)
-            found[i] = total / len(prompt)
+            tokens = np.concatenate((np.full(longest - len(prompt), pad_id, np.int64), prompt))[None]
+            states = self.run_states(tokens, np.arange(longest)[None], self.caches(1, longest), longest - len(prompt))
+            found[i] = states[0].mean(0, dtype=np.float64)
+            if progress:
+                progress(i + 1)
         return found
 
     def caches(self, rows: int, capacity: int) -> dict[str, Array]:
@@ -77,26 +86,37 @@ class OnnxRuntimeText:
             for part in ("key", "value")
         }
 
-    def run(
-        self, tokens: Ints, positions: Ints, caches: dict[str, Array], chosen: Ints, states: Floats | None = None
-    ) -> Floats:
-        """Run tokens int64 [B, T] over caches of B rows, which are updated -> logits [B, O, V] of the `chosen`.
+    def run(self, tokens: Ints, positions: Ints, caches: dict[str, Array], chosen: Ints) -> Floats:
+        """Run tokens int64 [B, T] over caches of B rows, which are updated -> logits [B, O, V] of the `chosen`."""
+        logits = np.zeros((*chosen.shape, self.shape.vocab_size), np.float32)
+        self._run(tokens, positions, caches, chosen, {"logits": logits})
+        return logits
 
-        With `states` [B, T, d] the last states are written there.
-        """
+    def run_states(self, tokens: Ints, positions: Ints, caches: dict[str, Array], padding: int = 0) -> Floats:
+        """Do the same for the last states [B, T, d]; the first `padding` positions are seen by none."""
+        states = np.zeros((*tokens.shape, self.shape.d_model), np.float32)
+        self._run(tokens, positions, caches, np.zeros((len(tokens), 1), np.int64), {"states": states}, padding)
+        return states
+
+    def _run(
+        self,
+        tokens: Ints,
+        positions: Ints,
+        caches: dict[str, Array],
+        chosen: Ints,
+        outputs: dict[str, Array],
+        padding: int = 0,
+    ) -> None:
         place = np.arange(next(iter(caches.values())).shape[2])
-        mask = place <= positions[:, :, None]
+        mask = (place <= positions[:, :, None]) & (place >= padding)
         inputs: dict[str, Array] = {
             "tokens": np.ascontiguousarray(tokens), "positions": np.ascontiguousarray(positions), "mask": mask,
             "chosen": np.ascontiguousarray(chosen),
         }  # fmt: skip
         if self.style.window:
             inputs["near"] = mask & (place > positions[:, :, None] - self.style.window)
-        logits = np.zeros((*chosen.shape, self.shape.vocab_size), np.float32)
-        outputs: dict[str, Array] = {"logits": logits} if states is None else {"logits": logits, "states": states}
         new = {f"new_{name}": array for name, array in caches.items()}
         BoundRun(self.decoder, inputs | caches, outputs | new)()
-        return logits
 
 
 def pieces(known: int, length: int) -> Iterator[tuple[int, int]]:
@@ -157,7 +177,9 @@ class OnnxRuntimeTextSlots:
         chosen = np.zeros((height, 1), np.int64)
         chosen[slots, 0] = counts - 1
         caches = {name: array[:height] for name, array in self._caches.items()}
-        logits = self._backend.run(tokens, starts[:, None] + np.arange(width), caches, chosen)[:, 0]
+        # What is beside a slot's own tokens counts nothing, but must have a position that the model knows.
+        positions = np.minimum(starts[:, None] + np.arange(width), self._backend.shape.max_positions - 1)
+        logits = self._backend.run(tokens, positions, caches, chosen)[:, 0]
         self._logits[slots] = logits[slots]
         return Ready(tuple(self._state.choose(slots, self._logits[slots])))
 

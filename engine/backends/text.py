@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cellscribe.engine.backends.base import Floats, Ints, Slots
+from cellscribe.engine.backends.prompt_rows import OnPrompts
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.errors import InputError
@@ -61,8 +62,11 @@ class TextBackend(Protocol):
     def open_text_slots(self, plan: TextPlan) -> Slots:
         """Allocate the slots of a run."""
 
-    def embed_prompts(self, prompts: Sequence[Ints]) -> Floats:
-        """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
+    def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
+        """Return the mean of the last states over each prompt's tokens, float32 [N, d].
+
+        A prompt's vector has the same bits whatever the others are; `progress` hears of prompts as they end.
+        """
 
 
 def check_room(bundle: Bundle, longest_prompt: int, max_new_tokens: int) -> None:

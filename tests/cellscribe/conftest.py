@@ -23,6 +23,7 @@ from cellscribe.engine.output.run import Run
 from cellscribe.engine.types import AttentionRecord, Description, Piece, TopGenes
 
 REPORT = {"sentence": "10 of 12 genes matched (83 %).", "warning": ""}
+_BOUND = ("cellscribe.cli.work", "cellscribe.cli.embedding", "cellscribe.engine.doctor")  # modules that take the model
 WORDS = (" A", " cell", " of", " blood", " with", " GENE1", ".")
 
 
@@ -141,10 +142,10 @@ def model(monkeypatch: pytest.MonkeyPatch, cells_file: Path) -> Iterator[FakeMod
     monkeypatch.setitem(sys.modules, "cellscribe.engine.model", module)
     monkeypatch.setattr(cells_package, "open_cells", lambda path, **_: FakeSource(Path(path)), raising=False)
     monkeypatch.setattr(cells_package, "CellSource", FakeSource, raising=False)
-    for name in ("cellscribe.cli.work", "cellscribe.engine.doctor"):
+    for name in _BOUND:
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield fake
-    for name in ("cellscribe.cli.work", "cellscribe.engine.doctor"):
+    for name in _BOUND:
         sys.modules.pop(name, None)
 
 

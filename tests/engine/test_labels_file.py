@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cellscribe.engine.errors import InputError
-from cellscribe.engine.labels import Labelled, Labels, read_labels
+from cellscribe.engine.errors import InputError, UsageError
+from cellscribe.engine.labels import Labelled, Labels, labels_of, read_labels
 
 
 def write(tmp_path: Path, name: str, text: str) -> Path:
@@ -45,7 +46,10 @@ def test_a_plain_list(tmp_path: Path) -> None:
     [
         ("a.csv", "B cell", "no ending that is understood"),
         ("a.txt", "\n# nothing\n", "holds no labels"),
-        ("a.txt", "B cell\nT cell\nB cell\n", "'B cell' twice"),
+        ("a.txt", "B cell\nT cell\nB cell\n", "'B cell' is there twice"),
+        ("a.txt", "B cell\nT cell\nb  Cell\n", "'B cell' and 'b  Cell' differ in case or spaces alone"),
+        ("a.json", '{"T cell": null, "T Cell ": null}', "'T cell' and 'T Cell' differ"),
+        ("a.tsv", "B cell\n\tCL:0000236\n", "a label has no name"),
         ("a.txt", "B cell\tCL:1\n", "'CL:1', which is none"),
         ("a.json", "{", "cannot be read as labels"),
         ("a.json", "3", "neither a list nor a mapping"),
@@ -71,3 +75,34 @@ def test_scores_give_margin_and_runner_up() -> None:
     assert found.runners_up == ("T cell", "", "monocyte")
     alone = Labelled.of_scores(Labels(("T cell",), ("",)), ("T cell",), np.ones((1, 1), np.float32))
     assert (alone.runners_up, alone.margin.tolist() if alone.margin is not None else None) == (("",), [1.0])
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"B cell\n\xff\xfe\n")
+    with pytest.raises(InputError, match="cannot be read as labels"):
+        read_labels(tmp_path / "a.txt")
+
+
+def test_labels_of_names_and_mappings() -> None:
+    named = labels_of(["B cell", " T cell "])
+    assert named == Labels(("B cell", "T cell"), ("", ""))
+    assert labels_of(named) is named
+    assert labels_of(None) is None
+    assert labels_of({"B cell": "CL:0000236", "T cell": None}) == Labels(("B cell", "T cell"), ("CL:0000236", ""))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "there are no labels"),
+        (["B cell", 3], "3, which is no text"),
+        ([None], "None, which is no text"),
+        ({"B cell": 3}, "3, which is no text"),
+        (["B cell", " "], "a label has no name"),
+        (["B cell", "B CELL"], "differ in case or spaces alone"),
+        ({"B cell": "CL:1"}, "'CL:1', which is none"),
+    ],
+)
+def test_labels_that_cannot_be_used(given: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        labels_of(given)

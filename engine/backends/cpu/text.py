@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from cellscribe.engine.backends.base import Chosen, Floats, Ints, Ready
 from cellscribe.engine.backends.cpu.backend import check_free, in_memory, native_words, open_library, slot_bytes
+from cellscribe.engine.backends.cpu.embedding import PromptMeans
 from cellscribe.engine.backends.cpu.passes import Passes
 from cellscribe.engine.backends.cpu.text_loading import NativeTextDecoder, load_text_decoder
+from cellscribe.engine.backends.prompt_rows import OnPrompts
 from cellscribe.engine.backends.sessions import default_threads
 from cellscribe.engine.backends.text import Prompted, TextPlan, check_room
 from cellscribe.engine.backends.text_state import Rows, TextState
@@ -50,25 +52,15 @@ class CpuText:
             passes = self._passes(decoder, plan.num_slots + bool(plan.prefix), state.capacity)
             return CpuTextSlots(passes, decoder, plan, state)
 
-    def embed_prompts(self, prompts: Sequence[Ints]) -> Floats:
+    def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
         """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
-        found = np.zeros((len(prompts), self.shape.d_model), np.float32)
         if not prompts:
-            return found
-        longest = max(map(len, prompts))
-        check_room(self.bundle, longest, 0)
+            return np.zeros((0, self.shape.d_model), np.float32)
+        check_room(self.bundle, max(map(len, prompts)), 0)
         decoder = self.decoder
-        with in_memory("a prompt"):
-            passes = self._passes(decoder, 1, longest)
-        for i, prompt in enumerate(prompts):
-            total = np.zeros(self.shape.d_model, np.float64)
-            for start in range(0, len(prompt), PIECE):
-                tokens = prompt[start : start + PIECE]
-                positions = np.arange(start, start + len(tokens))
-                states = passes.states(decoder.embed_at(tokens, positions), np.zeros(len(tokens), np.int64), positions)
-                total += states.sum(0, dtype=np.float64)
-            found[i] = total / len(prompt)
-        return found
+        with in_memory("prompts"):
+            means = PromptMeans(partial(self._passes, decoder), decoder, PIECE)
+            return means.of(prompts, self.shape.d_model, progress)
 
     def _passes(self, decoder: NativeTextDecoder, num_slots: int, capacity: int) -> Passes:
         check_free(num_slots, slot_bytes(self.shape, capacity))

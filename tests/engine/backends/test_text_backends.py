@@ -28,19 +28,15 @@ from cellscribe.engine.text_writer import TextOptions, write_texts
 from cellscribe.engine.types import Sampling
 
 Open = Callable[[Bundle], TextBackend]
-KINDS = ("c2s_gpt2", "c2s_neox")
+KINDS = {"c2s_gpt2": "c2s_gpt2_bundle", "c2s_neox": "c2s_bundle"}
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def golden(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def golden(request: pytest.FixtureRequest, shared: Path) -> Any:
     """A bundle of a golden checkpoint, what was said of it, and its values."""
-    pytest.importorskip("torch", reason="the export extra is not installed")
-    from cellscribe.export.bundle import export_checkpoint
-
     folder = shared / "fixtures" / request.param
-    out = tmp_path_factory.mktemp("c2s") / request.param
-    export_checkpoint(folder / "model", out, family="c2s")
-    return open_bundle(out), json.loads((folder / "expected.json").read_text()), np.load(folder / "expected.npz")
+    path = request.getfixturevalue(KINDS[request.param])
+    return open_bundle(path), json.loads((folder / "expected.json").read_text()), np.load(folder / "expected.npz")
 
 
 @pytest.fixture(params=["cpu", "onnxruntime-cpu", "onnxruntime-cuda"])

@@ -1,0 +1,130 @@
+"""A question about cells or groups of them, in a user's own words or by a task, and its answers as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.sentences.templates import fields_of
+from cellscribe.engine.text_groups import about_groups, ask_cells, groups_of
+from cellscribe.engine.text_model import Answer, Progress, TextModel
+from cellscribe.engine.types import Sampling
+
+_OF_CELLS = ("cell_sentence", "cell_sentences", "num_cells")  # what the cells themselves say
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Parameters
+    ----------
+    text
+        A question in own words; ``{cell_sentence}`` stands for a cell's genes.
+    task
+        A task of the templates in its place.
+    by
+        An obs column: its groups are asked about, not single cells; this takes a task about groups.
+    group_cells
+        Cells of a group in one prompt, 5 to 20.
+    fields
+        More values for the prompt, as ``{"tissue": "blood"}``.
+
+    Raises
+    ------
+    UsageError
+        Unless either `text` or `task` is given, or for groups without a task.
+    """
+
+    text: str | None = None
+    task: str | None = None
+    by: str | None = None
+    group_cells: int = 10
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.task is None):
+            raise UsageError("ask takes a question or --task (task); give one of them.")
+        if self.by is not None and self.task is None:
+            raise UsageError(
+                "--by (by) asks about groups, which needs a task; give --task (task), as in tissue_prediction."
+            )
+
+
+def ask(
+    model: TextModel,
+    source: CellSource,
+    question: Question,
+    *,
+    limit: int | None = None,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+    max_new_tokens: int = 64,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> tuple[Answer, ...]:
+    """Answer a question about every cell, or every group.
+
+    Parameters
+    ----------
+    limit
+        Only the first so many cells or groups.
+    labels
+        What answers must be one of; None leaves the model free.
+
+    Raises
+    ------
+    UsageError
+        For an unknown task, a value that the prompt lacks, or one that it has no place for.
+    InputError
+        For an unknown column, or a group with fewer cells than a prompt takes.
+    """
+    _check_fields(model, question)
+    if question.by is not None and question.task is not None:
+        groups = groups_of(source, question.by, question.group_cells, model.settings.seed)[:limit]
+        return about_groups(
+            model, source, groups, question.task, values=question.fields, labels=labels, sampling=sampling,
+            max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
+        )  # fmt: skip
+    rows = np.arange(source.n_cells)[:limit]
+    if question.text is not None:
+        return ask_cells(
+            model, source, question.text, rows=rows, values=question.fields, labels=labels, sampling=sampling,
+            max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
+        )  # fmt: skip
+    return model.about_cells(
+        source, str(question.task), rows=rows, values=question.fields, labels=labels, sampling=sampling,
+        max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+
+
+def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
+    """Lay answers out: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``, one row each."""
+    return pd.DataFrame(
+        {
+            "name": pd.Series([one.name for one in answers], dtype=object),
+            "answer": pd.Series([one.text for one in answers], dtype=object),
+            "logprob": np.array([one.logprob for one in answers], np.float64),
+            "status": pd.Series([one.status for one in answers], dtype=object),
+        }
+    )
+
+
+def _check_fields(model: TextModel, question: Question) -> None:
+    """Refuse values that no prompt has a place for, and those that the cells give."""
+    try:
+        prompts = (question.text,) if question.text is not None else model.task(str(question.task)).prompts
+        known = {name for one in prompts for name in fields_of(one)}
+    except ValueError:
+        return  # odd braces, which asking says more about
+    for name in question.fields:
+        if name not in known or name in _OF_CELLS:
+            free = ", ".join(sorted(known - set(_OF_CELLS))) or "none"
+            raise UsageError(
+                f"--set (fields) gives {name!r}, which the prompt has no place for; what can be set: {free}."
+            )

@@ -1,0 +1,286 @@
+"""A bundle that reads cells as sentences, as a user meets it: annotate, ask, generate, embed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from anndata import AnnData
+
+from cellscribe.engine.backends.choose import Choice
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.cells.given import Cells, opened
+from cellscribe.engine.cells.values import ValueChoice
+from cellscribe.engine.errors import BundleError, UsageError
+from cellscribe.engine.labels import Labels, labels_of, read_labels
+from cellscribe.engine.output.anndata import annotate as write_into
+from cellscribe.engine.output.fields import check_key
+from cellscribe.engine.output.frame import to_frame
+from cellscribe.engine.output.run import Run
+from cellscribe.engine.questions import Question, answers_frame, ask
+from cellscribe.engine.sentences.inverse import Inverse
+from cellscribe.engine.sentences.words import check_choice, words_and_line
+from cellscribe.engine.text_embed import embed_cells
+from cellscribe.engine.text_groups import write_cells
+from cellscribe.engine.text_model import TextModel, TextSettings
+from cellscribe.engine.types import Sampling
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GivenLabels: TypeAlias = str | Path | Sequence[str] | Mapping[str, str | None] | Labels
+
+
+class SentenceModel:
+    """One bundle of the family c2s on one device.
+
+    Cells are the path of an .h5ad file, an AnnData object, or a source that :func:`cellscribe.engine.cells.open_cells`
+    opened. What is found is also written into an AnnData object that is given, unless `copy` is true. Every method
+    raises InputError for cells that cannot be read, and UsageError for an option that cannot be honoured.
+
+    Parameters
+    ----------
+    bundle, threads, backend, templates, plans
+        As for :class:`cellscribe.engine.text_model.TextModel`.
+    seed, organism, genes_per_cell
+        As for :class:`cellscribe.engine.text_model.TextSettings`.
+    template
+        Which prompt of a task, from 0 on; "draw" draws one for every cell by its name.
+
+    Attributes
+    ----------
+    text
+        The same for opened cells, with progress: what the command line is made of.
+
+    Examples
+    --------
+    >>> import cellscribe as cs
+    >>> model = cs.load("C2S_BUNDLE", genes_per_cell=100)  # doctest: +SKIP
+    >>> model.annotate(adata, labels=["B cell", "T cell"])["label"]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        seed: int = 0,
+        backend: str = "auto",
+        organism: str = "human",
+        genes_per_cell: int | None = None,
+        template: int | str = 0,
+        templates: str | Path | None = None,
+        plans: str | Path | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}; choose at least 1.")
+        if isinstance(template, str) and template != "draw":
+            raise UsageError(f"template is {template!r}; give the number of a prompt, from 0 on, or 'draw'.")
+        settings = TextSettings(organism, genes_per_cell, None if isinstance(template, str) else template, seed)
+        self.text = TextModel(
+            bundle,
+            threads,
+            backend,
+            None if templates is None else Path(templates),
+            settings,
+            None if plans is None else Path(plans),
+        )
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle."""
+        return self.text.bundle
+
+    @property
+    def device(self) -> str:
+        """Device and provider in words."""
+        return self.text.device
+
+    @property
+    def backend_choice(self) -> Choice:
+        """What was opened, and which better backends were passed over, and why."""
+        return self.text.backend_choice
+
+    @property
+    def notice(self) -> str:
+        """What should be known about the last answers, as fewer slots than asked for; empty when there is nothing."""
+        return self.text.notice
+
+    def annotate(
+        self,
+        cells: Cells,
+        labels: GivenLabels | None = None,
+        *,
+        scores: bool = False,
+        max_new_tokens: int = 32,
+        batch_size: int = 32,
+        layer: str | None = None,
+        values: ValueChoice = "auto",
+        key_added: str = "cellscribe",
+        copy: bool = False,
+    ) -> pd.DataFrame:
+        """Label cells, freely or from a list.
+
+        Parameters
+        ----------
+        labels
+            Names, a mapping of names to Cell Ontology ids (None for none), or a file; None leaves the model free.
+        scores
+            Score every label: the frame gets ``runner_up``, ``margin`` and ``score of <label>``, an AnnData object obs
+            ``<key>_runner_up`` and ``<key>_margin`` and obsm ``<key>_label_scores``.
+        max_new_tokens
+            Longest free answer.
+        batch_size
+            Cells in work at the same time. It changes speed, never labels.
+        layer, values
+            As for :meth:`cellscribe.engine.model.Model.describe`.
+        key_added
+            Prefix of the keys written: obs ``<key>_label``, ``<key>_score``, ``<key>_status`` and, where ids are known,
+            ``<key>_cell_ontology_term_id``; uns ``<key>``.
+        copy
+            Leave an AnnData object as it is and only return the frame.
+
+        Returns
+        -------
+        One row per cell, indexed by its name: ``label``, ``score`` (0..1), ``status``, and what else is known.
+        """
+        check_key(key_added)
+        chosen = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels_of(labels)
+        with opened(cells, layer, values) as source:
+            run = self.text.annotate_cells(
+                source, labels=chosen, all_scores=scores, max_new_tokens=max_new_tokens, batch_size=batch_size
+            )
+        return to_frame(_kept(run, cells, key_added, copy))
+
+    def ask(
+        self,
+        cells: Cells,
+        question: str | None = None,
+        *,
+        task: str | None = None,
+        by: str | None = None,
+        group_cells: int = 10,
+        fields: Mapping[str, str] | None = None,
+        labels: Sequence[str] | None = None,
+        limit: int | None = None,
+        max_new_tokens: int = 64,
+        batch_size: int = 8,
+        layer: str | None = None,
+        values: ValueChoice = "auto",
+    ) -> pd.DataFrame:
+        """Ask about every cell, or about groups of cells.
+
+        Parameters
+        ----------
+        question, task, by, group_cells, fields
+            As `text`, `task` and so on of :class:`cellscribe.engine.questions.Question`.
+        labels, limit
+            As for :func:`cellscribe.engine.questions.ask`.
+        max_new_tokens, batch_size, layer, values
+            As for :meth:`annotate`.
+
+        Returns
+        -------
+        One row per cell or group: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``.
+        """
+        asked = Question(question, task, by, group_cells, dict(fields or {}))
+        with opened(cells, layer, values) as source:
+            found = ask(
+                self.text, source, asked, labels=labels, limit=limit, max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+            )  # fmt: skip
+        return answers_frame(found)
+
+    def generate(
+        self,
+        cell_type: str | None = None,
+        n: int = 10,
+        *,
+        like: Cells | None = None,
+        genes: str | Path | Sequence[str] | None = None,
+        fit: str | Path | Inverse | None = None,
+        temperature: float = 0.7,
+        top_p: float = 0.9,
+        max_new_tokens: int | None = None,
+        batch_size: int = 8,
+    ) -> AnnData:
+        """Write cells as sentences, and turn them into expression.
+
+        Parameters
+        ----------
+        cell_type, max_new_tokens, batch_size
+            As for :func:`cellscribe.engine.text_groups.write_cells`.
+        n
+            How many.
+        like, genes, fit
+            What turns sentences into cells, as for :func:`cellscribe.engine.sentences.words.words_and_line`.
+        temperature, top_p
+            How tokens are drawn; temperature 0 writes the same cell every time.
+
+        Returns
+        -------
+        Cells with log10(1 + normalised counts) in X, and the sentence they were made of in obs.
+        """
+        check_choice(like is not None, genes is not None, fit is not None)
+        sampling = Sampling(top_p if temperature else 1.0, temperature, self.text.settings.seed)
+        if like is None:
+            words, line = words_and_line(None, genes, fit)
+        else:
+            with opened(like, None, "auto") as source:
+                words, line = words_and_line(source)
+        return write_cells(
+            self.text, n, words, line, cell_type=cell_type, sampling=sampling, max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+        )[0]  # fmt: skip
+
+    def embed(
+        self,
+        cells: Cells,
+        *,
+        upstream_padding: int | None = None,
+        layer: str | None = None,
+        values: ValueChoice = "auto",
+        key_added: str = "cellscribe",
+        copy: bool = False,
+    ) -> npt.NDArray[np.float32]:
+        """Embed cells: float32 [N, d], the mean of the last states over the prompt of cell type prediction.
+
+        The vectors are also written to ``adata.obsm["X_<key_added>"]`` of an AnnData object that is given. They are as
+        the model gives them, not scaled to length 1; a cell that could not be embedded has a row of NaN.
+
+        Parameters
+        ----------
+        upstream_padding
+            As for :func:`cellscribe.engine.text_embed.embed_cells`: average over padding, too, in batches of so many.
+        layer, values, key_added, copy
+            As for :meth:`annotate`.
+        """
+        check_key(key_added)
+        with opened(cells, layer, values) as source:
+            run = embed_cells(self.text, source, upstream_padding=upstream_padding)
+        found = _kept(run, cells, key_added, copy).embeddings
+        assert found is not None
+        return found
+
+    def describe(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: the family describes nothing."""
+        raise self._lacks("describe")
+
+    def stream(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: the family describes nothing."""
+        raise self._lacks("stream")
+
+    def _lacks(self, what: str) -> BundleError:
+        return BundleError(
+            f"the bundle {self.bundle.name} reads cells as sentences and does not {what}; use annotate, ask, "
+            "generate or embed."
+        )
+
+
+def _kept(run: Run, cells: Cells, key_added: str, copy: bool) -> Run:
+    if isinstance(cells, AnnData) and not copy:
+        write_into(cells, run, key_added)
+    return run

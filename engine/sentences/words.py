@@ -1,0 +1,55 @@
+"""What turns sentences that a model writes into cells: which words are genes, and the line from rank to expression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.sentences.genes import SentenceGenes
+from cellscribe.engine.sentences.inverse import Inverse
+from cellscribe.engine.sentences.read import read_genes
+from cellscribe.engine.sentences.transform import Transform
+
+
+def check_choice(has_like: bool, has_genes: bool, has_fit: bool) -> None:
+    """Raise UsageError unless there are either cells to take both from, or genes and a line."""
+    if (has_genes, has_fit) != (not has_like, not has_like):
+        raise UsageError(
+            "generate needs genes and a line to turn sentences into expression; give either --like CELLS.h5ad (like), "
+            "or --genes and --fit (genes, fit) as c2s transform wrote them."
+        )
+
+
+def words_and_line(
+    like: CellSource | None = None,
+    genes: str | Path | Sequence[str] | None = None,
+    fit: str | Path | Inverse | None = None,
+) -> tuple[SentenceGenes, Inverse]:
+    """Return what counts as a gene, and what turns ranks into expression.
+
+    Parameters
+    ----------
+    like
+        Cells to take both from; all of them are read.
+    genes, fit
+        In their place: genes.tsv and fit.json of ``c2s transform``, or names of genes and a line.
+
+    Raises
+    ------
+    UsageError
+        When neither is given, or parts of both.
+    InputError
+        For what cannot be read.
+    """
+    check_choice(like is not None, genes is not None, fit is not None)
+    if like is not None:
+        transform = Transform(like)
+        for _ in transform.blocks():
+            pass
+        found = transform.fit()
+        return transform.genes, Inverse(found.slope, found.intercept)
+    words = read_genes(Path(genes)) if isinstance(genes, (str, Path)) else SentenceGenes.of(genes or ())
+    assert fit is not None
+    return words, fit if isinstance(fit, Inverse) else Inverse.read(Path(fit))
