@@ -80,10 +80,13 @@ def ask(
     Raises
     ------
     UsageError
-        For an unknown task, a value that the prompt lacks, or one that it has no place for.
+        For an unknown task, one about groups without them or about cells with them, a value that the prompt lacks, or
+        one that it has no place for.
     InputError
         For an unknown column, or a group with fewer cells than a prompt takes.
     """
+    if question.task is not None:
+        _check_kind(model, question)
     _check_fields(model, question)
     if question.by is not None and question.task is not None:
         groups = groups_of(source, question.by, question.group_cells, model.settings.seed)[:limit]
@@ -113,6 +116,15 @@ def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
             "status": pd.Series([one.status for one in answers], dtype=object),
         }
     )
+
+
+def _check_kind(model: TextModel, question: Question) -> None:
+    """Refuse tasks about groups without groups, and those about single cells with groups."""
+    named = {name for one in model.task(str(question.task)).prompts for name in fields_of(one)}
+    if question.by is None and "cell_sentences" in named:
+        raise UsageError(f"the task {question.task} is about groups of cells; add --by COLUMN (by), one of obs.")
+    if question.by is not None and "cell_sentences" not in named:
+        raise UsageError(f"the task {question.task} is not about groups of cells; leave --by (by) out.")
 
 
 def _check_fields(model: TextModel, question: Question) -> None:

@@ -263,6 +263,9 @@ class TextModel:
         options = TextOptions(
             sampling or Sampling(), max_new_tokens, batch_size, frozenset(self._input.eos_token_ids), trie, all_labels
         )
+        if options.longest >= self.context:
+            what = f"max_new_tokens is {max_new_tokens}" if trie is None else f"a label has {options.longest} tokens"
+            raise UsageError(f"{what}, and the context of {self.bundle.name} holds {self.context} in all; choose less.")
         failed = dict(lost or {})
         tokens = self.encode(texts)
         for i, one in enumerate(tokens):

@@ -174,8 +174,14 @@ def _export_text(
         raise CheckpointError(f"{checkpoint} is not a folder; point to a checkpoint folder.")
     tokenizer = read_tokenizer(checkpoint / "tokenizer.json")
     _, eos = special_ids(checkpoint, tokenizer)
+    decoder = read_causal(checkpoint)
+    if tokenizer.get_vocab_size() > decoder.config.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a decoder of "
+            f"{decoder.config.vocab_size}; take the tokenizer it was trained with."
+        )
     num_genes, notes = read_habits(checkpoint)
-    parts = CausalParts("c2s", read_causal(checkpoint), tokenizer.to_str(), eos, num_genes, notes)
+    parts = CausalParts("c2s", decoder, tokenizer.to_str(), eos, num_genes, notes)
     stored: Precision = "fp16" if precision == "fp16" else "fp32"
     write = partial(export_causal, parts, precision=stored, name=name, cells=cells, tools=_tools(), say=say)
     if precision in WEIGHT_ONLY:

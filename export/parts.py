@@ -105,9 +105,12 @@ def read_tokenizer(path: Path) -> Tokenizer:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; save the tokenizer as tokenizer.json in the decoder folder.")
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(f"{path} cannot be read ({error}); save the tokenizer again.") from error
+    tokenizer.no_truncation()  # what training left there would cut sentences, or fill them up
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def special_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int | None, tuple[int, ...]]:

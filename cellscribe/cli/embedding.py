@@ -93,6 +93,6 @@ def _embed(
         return embed_cells(model.text, source, rows=rows, upstream_padding=job.upstream_padding, progress=bar)
     if job.upstream_padding is not None:
         raise UsageError(
-            f"--upstream-padding is for bundles that read sentences; {model.bundle.name} has an encoder, so leave it out."
+            f"--upstream-padding is for bundles that read sentences; leave it out with {model.bundle.name}."
         )
     return model.embed_cells(source, rows=rows, progress=bar)

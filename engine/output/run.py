@@ -12,6 +12,7 @@ from cellscribe.engine.labels import Labelled
 from cellscribe.engine.types import AttentionRecord, Description
 
 NUM_NAMED_CELLS = 3  # cells named in a sentence about failures
+_NUM_REASONS = 3  # reasons given in one
 
 
 def _no_rows() -> npt.NDArray[np.int64]:
@@ -98,7 +99,9 @@ class Run:
         reasons: dict[str, list[str]] = {}
         for one in self.failed:
             reasons.setdefault(one.status.removeprefix("failed: "), []).append(one.cell_id)
-        details = "; ".join(f"{why} ({_some(names)})" for why, names in reasons.items())
+        details = "; ".join(f"{why} ({_some(names)})" for why, names in list(reasons.items())[:_NUM_REASONS])
+        if len(reasons) > _NUM_REASONS:
+            details += f"; and {count(len(reasons) - _NUM_REASONS, 'other reason')}"
         verb = "annotated" if self.labels else "described" if self.descriptions else "embedded"
         return f"{len(self.failed):,} of {count(len(self.names), self.noun)} could not be {verb}: {details}."
 

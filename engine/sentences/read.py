@@ -103,6 +103,9 @@ def _from_lines(path: Path) -> tuple[list[str], list[str]]:
     bad = next((i for i, line in enumerate(lines) if line.count("\t") != 1), None)
     if bad is not None:
         raise InputError(f"line {bad + 1} of {path} is not a name, a tab and a sentence; write it so, or use .txt.")
+    bad = next((i for i, line in enumerate(lines) if line.startswith("\t")), None)
+    if bad is not None:
+        raise InputError(f"line {bad + 1} of {path} names no cell before its tab; give each cell a name, or use .txt.")
     pairs = [line.split("\t") for line in lines]
     return [name for name, _ in pairs], [sentence for _, sentence in pairs]
 
@@ -121,10 +124,14 @@ def _from_parquet(path: Path) -> tuple[list[str], list[str]]:
     if not all(isinstance(text, str) for text in texts):
         raise InputError(f"the column {sentence} of {path} holds what is no text; give a sentence a cell.")
     name = next((one for one in _NAME_COLUMNS if one in table.column_names), None)
-    names = (
-        [f"cell_{i}" for i in range(len(texts))] if name is None else [str(x) for x in table.column(name).to_pylist()]
-    )
-    return names, texts
+    if name is None:
+        return [f"cell_{i}" for i in range(len(texts))], texts
+    found = table.column(name).to_pylist()
+    if any(one is None or not str(one).strip() for one in found):
+        raise InputError(
+            f"the column {name} of {path} leaves a cell without a name; give each one, or drop the column."
+        )
+    return [str(one) for one in found], texts
 
 
 def _text(path: Path) -> str:

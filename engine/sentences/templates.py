@@ -19,6 +19,7 @@ FIELDS = (
     "organism", "num_genes", "num_cells", "cell_sentence", "cell_sentences", "cell_type", "cell_types", "tissue",
     "abstract", "genes", "gene_set",
 )  # fmt: skip
+_NEEDED = {"cell_type_prediction": "cell_sentence"}  # what a prompt must name, or it says nothing of the cell
 _DRAW = 13  # stream of the draws that choose a prompt
 
 
@@ -119,6 +120,9 @@ def _template(task: str, raw: Any, where: str) -> Template:
     answer = raw.get("answer") if isinstance(raw, dict) else None
     if not isinstance(prompts, list) or not prompts or not all(isinstance(one, str) for one in (*prompts, answer)):
         raise InputError(f'{where}: the task {task} must be {{"prompts": [text, ...], "answer": text}}.')
+    needed = _NEEDED.get(task, "")
+    if not all(f"{{{needed}" in text for text in prompts if needed):
+        raise InputError(f"{where}: a prompt of the task {task} lacks {{{needed}}}; name it, or all cells are alike.")
     for text in (*prompts, str(answer)):
         try:
             names = fields_of(text)

@@ -172,6 +172,8 @@ class Transform:
         columns = (
             np.flatnonzero(num_cells >= max(1, options.min_cells)) if options.min_cells else np.arange(len(num_cells))
         )
+        if not len(rows) and options.min_genes <= 1:
+            raise InputError(f"no cell of {source.name} expresses a gene; give cells with counts.")
         if not len(rows) or not len(columns):
             raise InputError(
                 f"no cell of {source.name} expresses {options.min_genes} genes that {options.min_cells} cells share; "

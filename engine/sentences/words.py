@@ -10,7 +10,7 @@ from cellscribe.engine.errors import UsageError
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.read import read_genes
-from cellscribe.engine.sentences.transform import Transform
+from cellscribe.engine.sentences.transform import Transform, TransformOptions
 
 
 def check_choice(has_like: bool, has_genes: bool, has_fit: bool) -> None:
@@ -45,7 +45,7 @@ def words_and_line(
     """
     check_choice(like is not None, genes is not None, fit is not None)
     if like is not None:
-        transform = Transform(like)
+        transform = Transform(like, TransformOptions(min_genes=1))
         for _ in transform.blocks():
             pass
         found = transform.fit()

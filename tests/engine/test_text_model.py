@@ -14,7 +14,6 @@ from cellscribe.engine.cells import open_cells
 from cellscribe.engine.errors import BackendError, BundleError, UsageError
 from cellscribe.engine.packaged import packaged_bundle
 from cellscribe.engine.text_model import TextModel, TextSettings
-from cellscribe.engine.text_writer import common_prefix
 
 LABELS = ("B cell", "CD4 T cell", "CD8 T cell", "monocyte")
 
@@ -59,15 +58,6 @@ def test_free_answers_and_what_does_not_fit(bundle: Bundle) -> None:
     assert "exceed the context of 1024" in long[0].status
 
 
-def test_embeddings_are_those_of_the_prompt_alone(bundle: Bundle) -> None:
-    with open_cells(cells()) as source:
-        whole = model(bundle).embed(source)
-        alone = model(bundle).embed(source, np.array([7]))
-    assert np.isnan(whole[3]).all()
-    np.testing.assert_array_equal(whole[7], alone[0])
-    assert np.isfinite(np.delete(whole, 3, 0)).all()
-
-
 def test_prompts_are_drawn_by_name(bundle: Bundle) -> None:
     with open_cells(cells()) as source:
         fixed = model(bundle).about_cells(source, max_new_tokens=3)
@@ -95,10 +85,3 @@ def test_what_cannot_be_asked(bundle: Bundle) -> None:
         model(bundle, "cuda")
     with pytest.raises(BundleError, match="reads no sentences"):
         TextModel(open_bundle(packaged_bundle()))
-
-
-def test_common_prefix() -> None:
-    prompts = [np.array(one) for one in ([1, 2, 3, 4], [1, 2, 5, 6], [1, 2, 3])]
-    assert common_prefix(prompts).tolist() == [1, 2]
-    assert common_prefix(prompts[:1]).tolist() == []
-    assert common_prefix([prompts[0], prompts[0]]).tolist() == [1, 2, 3]

@@ -12,10 +12,13 @@ import onnxruntime as ort
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
 
 from cellscribe.engine.errors import CheckpointError
+from cellscribe.export.bundle import export_checkpoint
 from cellscribe.export.checkpoint.causal import read_causal
 from cellscribe.export.models.causal import CausalDecoder, CausalGraph
+from cellscribe.export.parts import read_tokenizer
 from cellscribe.export.trace import cache_names, trace_causal
 
 CAPACITY = 160
@@ -175,3 +178,22 @@ def test_what_cannot_be_read(tmp_path: Path, name: str, change: dict[str, Any], 
     shutil.rmtree(folder)
     with pytest.raises(CheckpointError, match=r"config\.json is missing"):
         read_causal(folder)
+
+
+def test_a_tokenizer_neither_cuts_nor_fills_up(shared: Path, tmp_path: Path) -> None:
+    """What training left in tokenizer.json would shorten every sentence."""
+    tokenizer = Tokenizer.from_file(str(shared / "fixtures" / "c2s_neox" / "model" / "tokenizer.json"))
+    wanted = tokenizer.encode("CD3D LYZ NKG7 MS4A1 GNLY").ids
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=64)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("CD3D LYZ NKG7").ids != wanted
+    assert read_tokenizer(tmp_path / "tokenizer.json").encode("CD3D LYZ NKG7 MS4A1 GNLY").ids == wanted
+
+
+def test_a_tokenizer_of_more_tokens_than_the_decoder(shared: Path, tmp_path: Path) -> None:
+    _, folder = saved(tmp_path, "gpt2")  # of 99 tokens
+    shutil.copy(shared / "fixtures" / "c2s_neox" / "model" / "tokenizer.json", folder)
+    with pytest.raises(CheckpointError, match="and a decoder of 99; take the tokenizer"):
+        export_checkpoint(folder, tmp_path / "bundle", family="c2s")
+    assert not (tmp_path / "bundle").exists()
