@@ -51,7 +51,7 @@ def test_an_engine_that_cannot_run_the_model_does_not_ask_for_another_measuremen
             pass
 
         def as_dict(self) -> dict[str, Any]:
-            return {"rates": {"read": [2e9], "fp32 registers": [1e9]}, "busy": [0.9]}
+            return {"threads": 2, "rates": {"read": [2e9], "fp32 registers": [1e9]}, "busy": [0.9]}
 
     measured: list[str] = []
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from peers import compared  # noqa: E402
 from peers.agreement import compare  # noqa: E402
 from peers.compared import Comparison  # noqa: E402
+from peers.floors import plain  # noqa: E402
 from peers.registry import Peer  # noqa: E402
 from peers.tiny_llama import SHAPES, random_prompts, write_llama  # noqa: E402
 
@@ -80,7 +81,7 @@ def test_results_are_kept_and_only_what_is_asked_is_measured_again(
             pass
 
         def as_dict(self) -> dict[str, Any]:
-            return {"rates": {"read": [2e9], "fp32 registers": [1e9]}, "busy": [0.9]}
+            return {"threads": 2, "rates": {"read": [2e9], "fp32 registers": [1e9]}, "busy": [0.9]}
 
     measured: list[str] = []
 
@@ -93,14 +94,14 @@ def test_results_are_kept_and_only_what_is_asked_is_measured_again(
     monkeypatch.setattr(compared, "Roofline", NoRoofline)
     monkeypatch.setattr(compared, "measured", measure)
     todo = [Comparison(key, (), {}, 1.0) for key in ("first", "second")]
-    compared.kept("x", todo, {})
-    compared.kept("x", todo, {})
+    compared.kept("x", todo, {}, plain(SHAPES["tiny"]))
+    compared.kept("x", todo, {}, plain(SHAPES["tiny"]))
     assert measured == ["first", "second", "second"]  # what lacked an engine is tried again
     assert "first: kept what was measured" in capsys.readouterr().out
-    compared.kept("x", todo[1:], {}, again=True)
+    compared.kept("x", todo[1:], {}, plain(SHAPES["tiny"]), again=True)
     assert set(json.loads((tmp_path / "x.json").read_text())["comparisons"]) == {"first", "second"}
     assert "the machine read 2 GB/s" in (tmp_path / "x.md").read_text()
     found = json.loads((tmp_path / "x.json").read_text())
     (tmp_path / "x.json").write_text(json.dumps(found | {"hardware": {"processor": "another"}}))
-    compared.kept("x", todo[:1], {})
+    compared.kept("x", todo[:1], {}, plain(SHAPES["tiny"]))
     assert json.loads((tmp_path / "x.other-machine.json").read_text())["comparisons"]
