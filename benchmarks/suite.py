@@ -18,7 +18,7 @@ from seed_way import BUNDLES, bundle
 
 HERE = Path(__file__).resolve().parent
 QUESTIONS = ("slots", "lengths", "memory", "capacity", "prompts", "admission", "encoding")
-WITHOUT_BUNDLES = {"demo", "cells", "plain_llama", "preprocessing", "quality"}
+WITHOUT_BUNDLES = {"c2s", "demo", "cells", "plain_llama", "preprocessing", "quality"}
 
 
 def stages(bundles: Path, again: list[str]) -> dict[str, list[list[str]]]:
@@ -31,6 +31,7 @@ def stages(bundles: Path, again: list[str]) -> dict[str, list[list[str]]]:
         "seed_way": [[sys.executable, "seed_way.py", str(bundles), *again]],
         "encoder": [[sys.executable, "encoder.py", str(bundles), *again]],
         "plain_llama": [[sys.executable, "plain_llama.py", *again]],
+        "c2s": [[sys.executable, "c2s.py", *again]],
         "shared_prompt": [[sys.executable, "shared_prompt.py", int4]],
         "curves": [
             _bench(str(path), f"bench_{name}", "--questions", ",".join(QUESTIONS)) for name, path in made.items()
