@@ -23,7 +23,9 @@ from cellscribe.engine.output.run import Run
 from cellscribe.engine.types import AttentionRecord, Description, Piece, TopGenes
 
 REPORT = {"sentence": "10 of 12 genes matched (83 %).", "warning": ""}
-_BOUND = ("cellscribe.cli.work", "cellscribe.cli.embedding", "cellscribe.engine.doctor")  # modules that take the model
+_BOUND = tuple(
+    f"cellscribe.{name}" for name in ("cli.work", "cli.annotating", "cli.embedding", "engine.doctor")
+)  # modules that take the model, or the cells, when they are imported
 WORDS = (" A", " cell", " of", " blood", " with", " GENE1", ".")
 
 
