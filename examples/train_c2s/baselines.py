@@ -37,18 +37,19 @@ def certain(cells: CellSet) -> tuple[npt.NDArray[np.str_], Floats]:
 def judge(split: Split, num_genes: int) -> dict[str, npt.NDArray[np.str_]]:
     """Return the label that each yardstick gives each held-out cell.
 
-    Settings are chosen by cross-validation inside the training cells. Expression is log1p of counts per 10,000, of all
-    genes of the set; words are the first `num_genes` of the sentence, weighted by 1 / log2(rank + 2): what the
+    Settings are chosen by cross-validation inside the training cells. Expression is log1p of counts per 10,000, of the
+    genes that at least three training cells express; words are the first `num_genes` of the sentence, weighted by 1 / log2(rank + 2): what the
     language model reads.
     """
     train, held_out = split.train, split.held_out
     names, counts = np.unique(train.labels, return_counts=True)
-    dense = np.asarray(train.expression.todense()), np.asarray(held_out.expression.todense())
+    kept = np.flatnonzero(train.counts.getnnz(0) >= 3)
+    fit, asked = train.expression[:, kept], held_out.expression[:, kept]
     words = word_features(train, num_genes), word_features(held_out, num_genes)
     return {
         "majority": np.full(len(held_out), names[counts.argmax()]),
-        "nearest_centroid": NearestCentroid().fit(dense[0], train.labels).predict(dense[1]),
-        "logistic_regression": _best(train.expression, train.labels, STRENGTHS).predict(held_out.expression),
+        "nearest_centroid": NearestCentroid().fit(fit.toarray(), train.labels).predict(asked.toarray()),
+        "logistic_regression": _best(fit, train.labels, STRENGTHS).predict(asked),
         "logistic_regression_on_sentences": _best(words[0], train.labels, WORD_STRENGTHS).predict(words[1]),
     }
 
