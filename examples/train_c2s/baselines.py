@@ -38,8 +38,8 @@ def judge(split: Split, num_genes: int) -> dict[str, npt.NDArray[np.str_]]:
     """Return the label that each yardstick gives each held-out cell.
 
     Settings are chosen by cross-validation inside the training cells. Expression is log1p of counts per 10,000, of the
-    genes that at least three training cells express; words are the first `num_genes` of the sentence, weighted by 1 / log2(rank + 2): what the
-    language model reads.
+    genes that at least three training cells express; words are the first `num_genes` of the sentence, weighted by
+    1 / log2(rank + 2): what the language model reads.
     """
     train, held_out = split.train, split.held_out
     names, counts = np.unique(train.labels, return_counts=True)
