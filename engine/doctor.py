@@ -72,7 +72,7 @@ def examine(
         return _examine_bundle(facts, loaded, plans)
     with open_cells(cells, layer=layer, values=values) as source:
         model = loaded()
-        facts += [*_bundle_facts(model.bundle, model.backend_choice, plans), *_cell_facts(model, source)]
+        facts += [*_bundle_facts(model, plans), *_cell_facts(model, source)]
         return Examination((*facts, ("time", _expected_time(model, source))))
 
 

@@ -22,6 +22,7 @@ from cellscribe.engine.backends.cuda_provider import check_started, in_words, on
 from cellscribe.engine.backends.device_arrays import DeviceArray, DeviceRun
 from cellscribe.engine.backends.device_text_slots import DeviceTextSlots
 from cellscribe.engine.backends.onnxruntime_text import pieces
+from cellscribe.engine.backends.prompt_rows import OnPrompts
 from cellscribe.engine.backends.sessions import Device, default_threads, running
 from cellscribe.engine.backends.text import TextPlan, check_room
 from cellscribe.engine.backends.text_feed import room_for, visible
@@ -78,8 +79,8 @@ class OnnxRuntimeTextCuda:
                 check_bytes(gpu.free_bytes, needed, gpu.name)
             return DeviceTextSlots(self, plan)
 
-    def embed_prompts(self, prompts: Sequence[Ints]) -> Floats:
-        """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
+    def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
+        """Return the mean of the last states over each prompt's tokens, float32 [N, d]; `progress` hears how many."""
         found = np.zeros((len(prompts), self.shape.d_model), np.float32)
         if not prompts:
             return found
@@ -94,6 +95,8 @@ class OnnxRuntimeTextCuda:
                     self.run_piece(prompt[start:stop], start, caches, caches, {"states": states})
                     total += states.read()[0].sum(0, dtype=np.float64)
                 found[i] = total / len(prompt)
+                if progress:
+                    progress(i + 1)
         return found
 
     def run_piece(self, tokens: Ints, start: int, source: Arrays, target: Arrays, outputs: Arrays) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cellscribe.engine.backends.base import Floats, Ints
+from cellscribe.engine.backends.prompt_rows import OnPrompts
 from cellscribe.engine.backends.tensorrt.backend import plan_file
 from cellscribe.engine.backends.tensorrt.device import CudaDevice, Device
 from cellscribe.engine.backends.tensorrt.engine import Engine
@@ -85,8 +86,8 @@ class TensorRTText:
         self._remark = slots.remark
         return slots
 
-    def embed_prompts(self, prompts: Sequence[Ints]) -> Floats:
-        """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
+    def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
+        """Return the mean of the last states over each prompt's tokens, float32 [N, d]; `progress` hears how many."""
         found = np.zeros((len(prompts), self.shape.d_model), np.float32)
         if not prompts:
             return found
@@ -102,6 +103,8 @@ class TensorRTText:
                 for states in runs.run(prompt, 0, caches):
                     total += states.double().sum(0)
                 found[i] = np.asarray(self._device.fetch([total])()[0], np.float64) / len(prompt)
+                if progress:
+                    progress(i + 1)
             parts.decoder.save_kernels()
         return found
 
