@@ -1,6 +1,7 @@
 # make demo   set up an environment and describe the packaged cells
 # make test   set up an environment with everything the tests need, and run them
-# make bench  set up the same environment and run every benchmark that needs no GPU; ARGS="--only demo" for some
+# make bench  set up the same environment and run every benchmark that needs no GPU, with results in build/benchmarks;
+#             ARGS="--only demo" for some, ARGS=--again to measure anew what is there
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

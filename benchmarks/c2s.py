@@ -16,18 +16,18 @@ once, 15 of a prompt of cell types; the others cannot. A run that is cut off goe
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from peers import compared
 from peers.c2s_prompts import cell_prompts, type_prompts
 from peers.compared import Comparison, kept
 from peers.floors import plain
 from peers.registry import Peer, c2s_peers
 from peers.shapes import SHAPES
 from peers.tiny_neox import SHAPES as NEOX_SHAPES
+from results_folder import VARIABLE
 
 SHAPE = "pythia-410m"
 BATCH, MANY = 8, 32
@@ -90,7 +90,7 @@ def main() -> None:
     todo = [one for name in ("types", "cells") if asked.only in (None, name) for one in comparisons(asked, name)]
     with tempfile.TemporaryDirectory() as scratch:
         if asked.shape != SHAPE:
-            compared.RESULTS = Path(scratch)
+            os.environ[VARIABLE] = scratch
         kept("c2s", todo, PARTS, plain(SHAPES[asked.shape]), again=asked.again)
 
 

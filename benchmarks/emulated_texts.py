@@ -15,6 +15,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 from hardware import hardware
+from results_folder import results_folder
 
 from cellscribe.engine.backends.cuda import CudaBackend
 from cellscribe.engine.bundle import open_bundle
@@ -24,8 +25,6 @@ from cellscribe.engine.versions import versions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from building import emulated_library
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -45,7 +44,7 @@ def main() -> None:
         "hardware": hardware(),
         "versions": versions(),
     }
-    (RESULTS / "emulated_texts.json").write_text(json.dumps(result, indent=1) + "\n")
+    (results_folder() / "emulated_texts.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 from hardware import written
-from peers.compared import RESULTS, Comparison, kept
+from peers.compared import Comparison, kept
 from peers.environments import HERE
 from peers.floors import lingocell
 from peers.ours_lingocell import packaged_batch
 from peers.registry import ENCODER_PEERS, Peer
+from results_folder import results_folder
 from seed_way import BITS, BUNDLES, bundle
 
 from cellscribe.engine.backends.cpu import CpuBackend
@@ -41,7 +42,7 @@ def main() -> None:
                    sizes={"cells": cells, "memory_len": 1201})
         for cells in (1, 8)
     ], PARTS, lingocell(paths["fp32"]), again=asked.again)  # fmt: skip
-    path = RESULTS / "encoder.json"
+    path = results_folder() / "encoder.json"
     written(path, json.loads(path.read_text()) | {"memory_cosine": cosines(paths)})
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from hardware import hardware
+from results_folder import results_folder
 
 import cellscribe as cs
 from cellscribe.engine.bundle import read_manifest
@@ -24,7 +25,6 @@ from cellscribe.engine.cells import open_cells
 from cellscribe.engine.packaged import packaged_cells
 
 SHAPE, CELLS, TOKENS = "lingocell-1.1b", 8, 32
-RESULT = Path(__file__).parent / "results/export_full_size.json"
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
         "hardware": hardware(),
         "versions": manifest.versions,
     }
-    RESULT.write_text(json.dumps(row, indent=1) + "\n")
+    (results_folder() / "export_full_size.json").write_text(json.dumps(row, indent=1) + "\n")
     print(json.dumps(row, indent=1))
 
 

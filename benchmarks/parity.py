@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 from hardware import hardware
+from results_folder import results_folder
 
 from cellscribe.engine.versions import versions
 from cellscribe.export.checkpoint.scgpt import read_scgpt
@@ -28,7 +29,6 @@ CASES = {
         for n in ("wqkv", "impl_wqkv", "in_proj")
     },
 }
-RESULT = Path(__file__).parent / "results/parity.json"
 
 
 def compare(session: ort.InferenceSession, values: Path) -> dict[str, float]:
@@ -52,7 +52,7 @@ def main() -> None:
             for file in files:
                 rows[f"{checkpoint} {Path(file).stem}"] = compare(session, fixtures / file)
     result = {"largest_difference": rows, "hardware": hardware(), "versions": versions()}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (results_folder() / "parity.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

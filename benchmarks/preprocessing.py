@@ -37,6 +37,7 @@ import pandas as pd
 import scanpy as sc
 import scipy.sparse as sp
 from hardware import hardware, written
+from results_folder import results_folder, shared_data
 
 from cellscribe.engine.bench.clock import in_turn
 from cellscribe.engine.cells import CellInput, CellTokenizer, GeneVocabulary, choose_hvgs, native_binning, open_cells
@@ -44,7 +45,6 @@ from cellscribe.engine.cells.genes import match_genes
 from cellscribe.engine.cells.native_binning import NativeBinning
 from cellscribe.engine.versions import versions
 
-RESULTS = Path(__file__).parent / "results"
 SPEC = CellInput("fixed", "hvg", 1200)
 Seconds = tuple[float, float]  # by the clock, of the processor
 Run = Callable[[], Seconds]
@@ -183,15 +183,11 @@ def measure(runs: dict[str, Run], rounds: int, n_cells: int) -> dict[str, Any]:
     return result
 
 
-def _shared_file() -> Path:
-    """The cells that the README's figures are of."""
-    folder = os.environ.get("CELLSCRIBE_SHARED") or Path(__file__).resolve().parents[2] / "shared"
-    return Path(folder) / "data" / "scp1884.h5ad"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times reading and binning.")
-    parser.add_argument("file", type=Path, nargs="?", default=_shared_file(), help="cells of 1,200 genes and more")
+    parser.add_argument(
+        "file", type=Path, nargs="?", default=shared_data() / "scp1884.h5ad", help="cells of 1,200 genes and more"
+    )
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--library", type=Path, help="library with the compiled binning; default: the package's")
@@ -245,7 +241,7 @@ def main() -> None:
             print(json.dumps(row), flush=True)
     os.sched_setaffinity(0, cores)
     result |= {"rounds": asked.rounds, "hardware": hardware(), "versions": versions() | {"scanpy": sc.__version__}}
-    written(RESULTS / "preprocessing.json", result)
+    written(results_folder() / "preprocessing.json", result)
 
 
 if __name__ == "__main__":

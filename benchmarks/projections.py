@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from gpu.roofline import (
     LINGOCELL,
@@ -22,9 +21,9 @@ from gpu.roofline import (
     step_work,
     step_work_in_cache,
 )
+from results_folder import results_folder
 
 LABEL = "projection, not measured"
-RESULTS = Path(__file__).parent / "results"
 TOKENS, TARGET_MS = 96, 180.0
 SLOTS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512)
 SHARES = (1.0, 0.85, 0.65)  # of the ceilings: the floor, a good kernel, what one slot is asked to reach
@@ -168,8 +167,8 @@ def _table(head: list[str], body: list[list[object]]) -> list[str]:
 
 def main() -> None:
     found = result()
-    (RESULTS / "projections.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "projections.md").write_text(markdown(found))
+    (results_folder() / "projections.json").write_text(json.dumps(found, indent=1) + "\n")
+    (results_folder() / "projections.md").write_text(markdown(found))
     print(markdown(found))
 
 

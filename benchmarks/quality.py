@@ -23,6 +23,7 @@ import anndata as ad
 import numpy as np
 import onnx
 from hardware import hardware, written
+from results_folder import PUBLISHED, results_folder
 from safetensors.numpy import save_file
 
 from cellscribe.engine.backends.choose import open_backend
@@ -38,7 +39,6 @@ from cellscribe.export.quantize.quality import quality_against
 from cellscribe.export.sealing import seal
 from cellscribe.export.tensorrt.halve import halve
 
-RESULTS = Path(__file__).parent / "results"
 REFERENCE = "onnxruntime-cpu"
 NUM_TOKENS = 64
 LABEL = "cell_type_reference"
@@ -85,7 +85,7 @@ def rows(original: Bundle, backend: str, cells: ad.AnnData, expected: Expected) 
 
 def type_accuracy(texts: list[str], cells: ad.AnnData) -> float:
     """Return the share of texts that name the right type, judged as in demo_heldout.json."""
-    names: dict[str, str] = json.loads((RESULTS / "demo_heldout.json").read_text())["type_names"]
+    names: dict[str, str] = json.loads((PUBLISHED / "demo_heldout.json").read_text())["type_names"]
     longest_first = sorted(names, key=lambda label: -len(names[label]))
     found = [next((label for label in longest_first if names[label] in text), "") for text in texts]
     return float(np.mean(np.array(found) == cells.obs[LABEL].astype(str).to_numpy()))
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--backend", default=REFERENCE)
     parser.add_argument("--bundle", type=Path, default=packaged_bundle())
     parser.add_argument("--cells", type=Path, default=packaged_cells())
-    parser.add_argument("--out", type=Path, default=RESULTS / "quality.json")
+    parser.add_argument("--out", type=Path, default=results_folder() / "quality.json")
     options = parser.parse_args()
     original, cells = open_bundle(options.bundle), ad.read_h5ad(options.cells)
     batch, _ = real_cells(original, options.cells, cells.n_obs)

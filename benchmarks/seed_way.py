@@ -66,9 +66,14 @@ def comparison(
 def bundle(path: Path, precision: str) -> Path:
     """Return a bundle, made where it is missing."""
     if not path.is_dir():
-        options = ["--random", "--shape", SHAPE, "--precision", precision]
-        subprocess.run([sys.executable, "-m", "cellscribe", "export", *options, str(path)], check=True)
+        subprocess.run(bundle_command(path, precision), check=True)
     return path
+
+
+def bundle_command(path: Path, precision: str) -> list[str]:
+    """Return the command that makes a bundle of random weights."""
+    options = ["--random", "--shape", SHAPE, "--precision", precision]
+    return [sys.executable, "-m", "cellscribe", "export", *options, str(path)]
 
 
 if __name__ == "__main__":

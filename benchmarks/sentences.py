@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from hardware import hardware, written
+from results_folder import results_folder
 
 from cellscribe.engine.bench.clock import in_turn
 from cellscribe.engine.cells import open_cells
@@ -32,7 +33,6 @@ from cellscribe.engine.sentences import Inverse, SentenceGenes, clean_sentences,
 from cellscribe.engine.sentences.ranked import Ranked
 from cellscribe.engine.sentences.transform import Transform, TransformOptions
 
-RESULT = Path(__file__).parent / "results/sentences.json"
 NUM_GENES = 200
 RANK, JOIN = "rank alone, compiled", "join alone, compiled"
 TRANSFORM = "c2s transform with its fit, in memory"
@@ -107,7 +107,7 @@ def main() -> None:
         "load_before": round(os.getloadavg()[0], 1),
         "hardware": hardware(),
     }
-    written(RESULT, result)
+    written(results_folder() / "sentences.json", result)
     for name, one in result["cells_per_second"].items():
         print(f"{name}: {one['median']:,} cells/s ({one['least']:,} to {one['most']:,})")
 

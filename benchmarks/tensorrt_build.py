@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 from hardware import hardware
+from results_folder import results_folder
 
 from cellscribe.engine.backends.tensorrt import find_plans
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.versions import versions
 
 SHAPE, TARGET, SLOTS, TOKENS = "lingocell-1.1b", "rtx4090", (32, 96), 96
-RESULT = Path(__file__).parent / "results/tensorrt_build.json"
 CELLSCRIBE = (sys.executable, "-m", "cellscribe")
 
 
@@ -33,7 +33,7 @@ def main() -> None:
         subprocess.run([*CELLSCRIBE, *export], check=True)
     rows = [build(bundle, work / "plans", slots) for slots in SLOTS]
     result = {"shape": SHAPE, "target": TARGET, "rows": rows, "hardware": hardware(), "versions": versions()}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (results_folder() / "tensorrt_build.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

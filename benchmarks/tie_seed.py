@@ -7,22 +7,20 @@ texts that name the right type, per seed.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import anndata as ad
 import numpy as np
 from hardware import hardware
+from results_folder import PUBLISHED, results_folder
 
 import cellscribe as cs
 from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.versions import versions
 
-RESULTS = Path(__file__).parent / "results"
-
 
 def main() -> None:
     cells = ad.read_h5ad(packaged_cells())
-    names: dict[str, str] = json.loads((RESULTS / "demo_heldout.json").read_text())["type_names"]
+    names: dict[str, str] = json.loads((PUBLISHED / "demo_heldout.json").read_text())["type_names"]
     truth = cells.obs["cell_type_reference"].astype(str)
     texts = [cs.load("demo", seed=seed).describe(cells, copy=True)["description"].tolist() for seed in range(5)]
     longest_first = sorted(names, key=lambda t: -len(names[t]))
@@ -42,7 +40,7 @@ def main() -> None:
         "hardware": hardware(),
         "versions": versions(),
     }
-    (RESULTS / "tie_seed.json").write_text(json.dumps(result, indent=1) + "\n")
+    (results_folder() / "tie_seed.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from gpu.parts import ON_REQUEST, PARTS
 from gpu.report import write_report
 from gpu.results import CUT, FAILED, RUNNING, SKIPPED, Store
+from results_folder import PUBLISHED, results_folder
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 _LEAST_SECONDS = 8.0  # below this a group is not begun
 _LAST_SECONDS = 6.0  # kept for the report
 
@@ -169,7 +169,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/gpu.sh")
     parser.add_argument("--name", help="results go to gpu_NAME.json and gpu_NAME.md; the GPU's name if not given")
     parser.add_argument("--minutes", type=float, default=10.0, help="all of it ends within this time")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--results", type=Path, default=results_folder(), help="folder of the results")
     parser.add_argument("--work", type=Path, required=True, help="folder for library, bundle and logs")
     parser.add_argument("--library", type=Path, help="a library of kernels instead of building one")
     parser.add_argument("--bundle", type=Path, help="a bundle of random weights, seed 0, instead of exporting one")
@@ -178,7 +178,7 @@ def arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if set(filter(None, asked.parts.split(","))) - set(PARTS):
         parser.error(f"--parts takes {', '.join(PARTS)}")
-    if asked.emulate and asked.results.resolve() == RESULTS:
+    if asked.emulate and asked.results.resolve() == PUBLISHED:
         parser.error("an emulated run measures nothing: give --results a folder outside the repository's results")
     asked.name = asked.name or ("emulated" if asked.emulate else gpu_name())
     return asked

@@ -21,12 +21,12 @@ from peers.agreement import compare
 from peers.floors import PRECISIONS, Floors
 from peers.registry import MissingPeerError, Peer, start
 from peers.worker import Worker, interleave
+from results_folder import results_folder
 
 from cellscribe.engine.bench.clock import ratio
 from cellscribe.engine.bench.hardware import Hardware
 from cellscribe.engine.bench.roofline import Roofline
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 THREADS = len(os.sched_getaffinity(0))
 Seconds = Callable[[dict[str, Any]], Sequence[float]]
 
@@ -125,7 +125,7 @@ def kept(
 
     What was measured before is kept and judged again by `work`.
     """
-    path = RESULTS / f"{name}.json"
+    path = results_folder() / f"{name}.json"
     hardware = Hardware.here().as_dict()
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     if found and found.get("hardware") != hardware:

@@ -20,6 +20,7 @@ from peers.floors import plain  # noqa: E402
 from peers.models import FORMATS  # noqa: E402
 from peers.registry import Peer, c2s_peers  # noqa: E402
 from peers.tiny_neox import NeoxShape  # noqa: E402
+from results_folder import VARIABLE  # noqa: E402
 
 ASKED = argparse.Namespace(bits=[4, 8, 16, 32], cells=4, new_tokens=20, rounds=2, shape="tiny-neox")
 
@@ -59,7 +60,7 @@ def test_an_engine_that_cannot_run_the_model_does_not_ask_for_another_measuremen
         measured.append(one.key)
         return {"rows": [], "ratios": {}, "agreement": {}, "missing": {"b": "not here"}, "rounds": 1, "sizes": {}}
 
-    monkeypatch.setattr(compared, "RESULTS", tmp_path)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     monkeypatch.setattr(compared, "Roofline", NoRoofline)
     monkeypatch.setattr(compared, "measured", measure)
     todo = [Comparison("known", (), {}, 1.0, may_lack=frozenset("b")), Comparison("unknown", (), {}, 1.0)]

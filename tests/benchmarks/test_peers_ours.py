@@ -18,6 +18,7 @@ from peers.compared import Comparison  # noqa: E402
 from peers.floors import plain  # noqa: E402
 from peers.registry import Peer  # noqa: E402
 from peers.tiny_llama import SHAPES, random_prompts, write_llama  # noqa: E402
+from results_folder import VARIABLE  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_results_are_kept_and_only_what_is_asked_is_measured_again(
         missing = {"b": "it is not here"} if one.key == "second" and measured.count("second") == 1 else {}
         return {"rows": [], "ratios": {}, "agreement": {}, "missing": missing, "rounds": 1, "sizes": {}}
 
-    monkeypatch.setattr(compared, "RESULTS", tmp_path)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
     monkeypatch.setattr(compared, "Roofline", NoRoofline)
     monkeypatch.setattr(compared, "measured", measure)
     todo = [Comparison(key, (), {}, 1.0) for key in ("first", "second")]
