@@ -1,8 +1,9 @@
 """What the parts of an answer cannot do without, and how near each engine comes to it.
 
 Everything follows from what a result file holds, so that entries that were measured before are judged as well. The
-floor is that of the best known form in an engine's own precision: an engine that keeps cross keys and values of a
-LingoCell, as the plain way does, is judged by the same floor as ours, which does not.
+floor is a bound of the form that an engine uses, in its own precision, and not of every conceivable one: engines that
+keep cross keys and values of a LingoCell, as the plain way does, are judged by the work of that form, and ours, which
+read the memory itself, by theirs.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from peers.tiny_llama import LlamaShape
 from peers.tiny_neox import NeoxShape
 
 from cellscribe.engine.bench.cost import Cost
+from cellscribe.engine.bench.hardware import Hardware
 from cellscribe.engine.bench.precision import precision_named
 from cellscribe.engine.bench.roofline import Roofline
 from cellscribe.engine.bench.work import Work
 from cellscribe.engine.bundle import read_manifest
 
 Sizes = Mapping[str, int]
-Floors = Callable[[str, Sizes], Mapping[str, Work]]
-"""Work of each part, by the precision of an engine and the sizes of a comparison."""
+Floors = Callable[[str, Sizes, str], Mapping[str, Work]]
+"""Work of each part, by the precision of an engine, the sizes of a comparison, and the engine's name."""
 
 PRECISIONS = {32: "fp32", 16: "fp16", 8: "int8", 4: "int4"}
-
-_HEAD_BITS = {"int4": "int8"}  # every engine keeps the head in 8 bits or more
+OURS = "cellscribe"  # what the names of our engines begin with
 PERCENTILES = (50, 90, 99)
 
 
@@ -59,12 +60,11 @@ def plain(shape: LlamaShape | NeoxShape) -> Floors:
     """
     decoder = Decoder.of(shape)
 
-    def floors(precision: str, sizes: Sizes) -> dict[str, Work]:
+    def floors(precision: str, sizes: Sizes, who: str = "") -> dict[str, Work]:
         named, new, length = precision_named(precision), sizes["new_tokens"], sizes["prompt_len"]
         slots = min(sizes["batch"], sizes["cells"]) if "batch" in sizes else sizes["slots"]
         batches = sizes.get("cells", slots) / slots
-        head_bytes = precision_named(_HEAD_BITS.get(precision, precision)).weight_bytes
-        weights = decoder.layers * named.weight_bytes + decoder.head * head_bytes
+        weights = decoder.layers * named.weight_bytes + decoder.head * named.outer_bytes  # as every engine keeps it
         cached = 2 * decoder.keys * named.state_bytes  # a token
         in_use = length + new / 2
         own = 4 * decoder.queries * in_use
@@ -78,12 +78,19 @@ def plain(shape: LlamaShape | NeoxShape) -> Floors:
     return floors
 
 
-def lingocell(bundle: Path) -> Floors:
-    """Return the floors of cells described by a bundle's shape, whatever the engine."""
-    manifest = read_manifest(bundle)
+def lingocell(bundle: Path, cache_bytes: int | None = None) -> Floors:
+    """Return the floors of cells described by a bundle's shape.
 
-    def floors(precision: str, sizes: Sizes) -> dict[str, Work]:
-        cost, cells = Cost.of(manifest, precision), sizes["cells"]
+    Engines of ours have the bundle's form of cross-attention; the others keep keys and values, and run the whole prompt
+    for every cell. `cache_bytes` is the processor's last cache, this machine's without; see :class:`Cost`.
+    """
+    manifest = read_manifest(bundle)
+    cache = Hardware.here().last_cache_bytes if cache_bytes is None else cache_bytes
+
+    def floors(precision: str, sizes: Sizes, who: str = OURS) -> dict[str, Work]:
+        cost, cells = Cost.of(manifest, precision, cache), sizes["cells"]
+        if not who.startswith(OURS):
+            cost = cost.materialised().with_whole_prompt()
         memory_len = sizes.get("memory_len", manifest.cell_input.num_genes + 1)
         encoder = cost.encode(cells, memory_len)
         if "new_tokens" not in sizes:
@@ -103,7 +110,7 @@ def judge(entry: dict[str, Any], floors: Floors) -> None:
     for row in entry["rows"]:
         precision = PRECISIONS[row["bits"]]
         sizes = {**entry["sizes"], **row.get("sizes", {})}
-        work, ceilings = floors(precision, sizes), roofline.ceilings(precision)
+        work, ceilings = floors(precision, sizes, row["who"]), roofline.ceilings(precision)
         for name, part in row["parts"].items():
             samples = 1e3 * np.array([one for found in part["rounds"] for one in found])
             part["ms"] = {f"p{q}": _short(np.percentile(samples, q)) for q in PERCENTILES}

@@ -1,10 +1,13 @@
 """Bytes and operations of an encoder run, a prompt run and a decode step, from the sizes in a bundle's manifest.
 
-Every figure is a floor: norms, rotations, softmaxes and activations are left out, a weight is read once a run, and of
-the embedding only the rows of the tokens. Shapes: B slots or cells, S tokens of a cell (`<cls>` and its genes), P
-prompt, C tokens in use, H query heads, K key/value heads, D head width, d model width, f feed-forward width, m memory
-width, V vocabulary, L layers, U layers from the first cross-attention up, X cross-attentions; w bytes of a weight, a
-bytes of a number in caches and of a memory as the encoder writes it, b bytes of a number of the memory that steps read.
+Every figure is a floor of the form that an engine uses (its precision, cross-attention over the memory itself or over
+keys and values), not of every way to the same texts: norms, rotations, softmaxes and activations are left out, a weight
+is read once a run, and of the embedding only the rows of the tokens. Shapes: B slots or cells, S tokens of a cell
+(`<cls>` and its genes), P prompt, C tokens in use, H query heads, K key/value heads, D head width, d model width, f
+feed-forward width, m memory width, V vocabulary, L layers, U layers from the first cross-attention up, X
+cross-attentions; w bytes of a weight, o of one outside the decoder's layers (head and encoder stay in 8 bits where the
+layers have 4), a bytes of a number in caches and of a memory as the encoder writes it, b bytes of a number of the
+memory that steps read.
 A multiply or an add is one operation; state operations are those of them that are not done in the arithmetic of the
 weights.
 
@@ -12,18 +15,18 @@ weights.
 layer weights         d (H + 2K) D + H D d + 3 d f
 cross weights         2 d H D, and 2 H D m that the latent form absorbs
 step weights          L layers, X crosses, d V for the head
-step bytes            w · step weights + B (w d + a · cache + b · attended)
+step bytes            w (L layers + X crosses) + o d V + B (w d + a · cache + b · attended)
   cache               2 L K D C
   attended            X S m (latent), X 2 K S D (materialised)
 step operations       B (2 · step weights + 4 L H D C + 4 X H S i), i = m (latent) or D (materialised)
   state               B (4 X H D m (latent) + 4 L H D C)
 prompt operations     B (2 P U layer + 2 P X cross + X · seen + 2 U H D P² + 2 d V)
-  seen                the cheaper of 4 P H S m + 4 P H D m (latent) and 4 S m K D + 4 P H S D (materialised)
+  seen                4 S m K D + 4 P H S D (materialised), or 4 P H S m + 4 P H D m where cheaper (latent)
   state               B 2 U H D P²
-prompt bytes          w (U layer + X cross + X 2 m K D + d V) + a B (S m + 2 L K D P)
+prompt bytes          w (U layer + X cross + X 2 m K D) + o d V + a B (S m + 2 L K D P)
 encoder operations    B (2 S (N (4 m² + 2 m g) + m² + m) + 4 N S² m), N layers of feed-forward width g
   state               B 4 N S² m
-encoder bytes         w (N (4 m² + 2 m g) + m² + m + S m) + B (13 S + a S m)
+encoder bytes         o (N (4 m² + 2 m g) + m² + m + S m) + B (13 S + a S m)
 ====================  ==================================================================================
 
 The layers below the first cross-attention are the same for all cells, so a prompt run need not touch them. A cell's
@@ -70,6 +73,10 @@ class Cost:
         """Return the cost of an engine that runs the whole prompt for every cell."""
         return replace(self, shares_prefix=False)
 
+    def materialised(self) -> Cost:
+        """Return the cost of an engine that keeps cross keys and values of every cell."""
+        return replace(self, cross=replace(self._texts[1], form="materialised"))
+
     @property
     def _texts(self) -> tuple[DecoderShape, CrossShape]:
         if self.decoder is None or self.cross is None:
@@ -103,6 +110,12 @@ class Cost:
         return shape.n_layers * self.layer_weights + crosses + shape.d_model * shape.vocab_size
 
     @property
+    def _step_weight_bytes(self) -> float:
+        shape, _ = self._texts
+        head = shape.d_model * shape.vocab_size
+        return (self.step_weights - head) * self.precision.weight_bytes + head * self.precision.outer_bytes
+
+    @property
     def encoder_weights(self) -> int:
         """Weights that the encoder reads, but for the rows of its gene embedding."""
         shape, m = self.encoder, self.encoder.d_model
@@ -111,8 +124,8 @@ class Cost:
     @property
     def fits_in_cache(self) -> bool:
         """Whether the processor's last cache may hold the weights, so that memory bandwidth is no ceiling."""
-        weights = self.step_weights if self.decoder else self.encoder_weights
-        return weights * self.precision.weight_bytes <= self.cache_bytes
+        outer = self.encoder_weights * self.precision.outer_bytes
+        return (self._step_weight_bytes if self.decoder else outer) <= self.cache_bytes
 
     def step(self, num_slots: int, tokens_in_use: float, memory_len: int) -> Work:
         """One token for each slot, C = `tokens_in_use` of them in each cache."""
@@ -127,7 +140,7 @@ class Cost:
         crosses = 4 * cross.n_layers * cross.n_heads * memory_len * inner
         own = 4 * shape.n_layers * shape.n_heads * shape.d_head * tokens_in_use
         return Work(
-            self.step_weights * precision.weight_bytes + attended + num_slots * cache,
+            self._step_weight_bytes + attended + num_slots * cache,
             num_slots * (2 * self.step_weights + crosses + own),
             num_slots * (2 * cross.n_layers * self.absorbed_weights + own),
         )
@@ -139,13 +152,15 @@ class Cost:
         head, made = shape.d_model * shape.vocab_size, 2 * cross.d_memory * cross.n_kv_heads * cross.d_head
         wide = cross.n_heads * cross.d_head
         latent = 4 * P * cross.n_heads * S * cross.d_memory + 4 * P * wide * cross.d_memory
-        seen = min(latent, 2 * S * made + 4 * P * S * wide)
+        kept = 2 * S * made + 4 * P * S * wide
+        seen = min(latent, kept) if cross.form == "latent" else kept
         products = 2 * P * (layers * self.layer_weights + cross.n_layers * self.cross_weights)
         own = 2 * layers * shape.n_heads * shape.d_head * P**2
-        weights = layers * self.layer_weights + cross.n_layers * (self.cross_weights + made) + head
+        weights = layers * self.layer_weights + cross.n_layers * (self.cross_weights + made)
+        read = weights * self.precision.weight_bytes + head * self.precision.outer_bytes
         state = S * cross.d_memory + self._cache(P)
         return Work(
-            weights * self.precision.weight_bytes + num_cells * state * self.precision.state_bytes,
+            read + num_cells * state * self.precision.state_bytes,
             num_cells * (products + cross.n_layers * seen + own + 2 * head),
             num_cells * own,
         )
@@ -157,7 +172,7 @@ class Cost:
         each = _TOKEN_BYTES * S + precision.state_bytes * S * m
         own = 4 * shape.n_layers * S * S * m
         flops = num_cells * (2 * S * weights + own)
-        return Work((weights + S * m) * precision.weight_bytes + num_cells * each, flops, num_cells * own)
+        return Work((weights + S * m) * precision.outer_bytes + num_cells * each, flops, num_cells * own)
 
     def text(self, num_slots: int, new_tokens: int, memory_len: int) -> Work:
         """Whole texts in all slots: the prompts, then `new_tokens` - 1 steps."""

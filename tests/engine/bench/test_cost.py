@@ -66,7 +66,11 @@ def test_memories_that_the_cache_holds_count_once() -> None:
 )
 def test_weights_in_every_precision(precision: str, number: float) -> None:
     cost = lingocell(precision)
-    assert cost.step(0, 100, S).bytes == pytest.approx(1_160_249_344 * number)
+    outer = max(number, 1.0625)  # int4 keeps head and encoder in 8 bits
+    assert cost.step(0, 100, S).bytes == pytest.approx(1_094_713_344 * number + 65_536_000 * outer)
+    assert cost.encode(0, S).bytes == pytest.approx((lingocell().encoder_weights + S * 512) * outer)
+    upper = 12 * 44_040_192 + 12 * (8_388_608 + 2 * 512 * 32 * 64)
+    assert cost.prompt(0, S).bytes == pytest.approx(upper * number + 65_536_000 * outer)
     assert cost.step(4, 100, S).flops == lingocell().step(4, 100, S).flops
     cache = 2 if precision == "fp16" else 4
     memory = {"fp16": 2, "int8": 1.0625, "int4": 1.0625}.get(precision, 4)
@@ -136,7 +140,9 @@ def test_a_text_is_its_prompt_and_one_step_less_than_its_tokens() -> None:
 
 def test_whether_the_weights_fit_into_the_cache() -> None:
     assert not lingocell(cache_bytes=32 * 2**20).fits_in_cache
-    assert lingocell("int4", cache_bytes=2**30).fits_in_cache
+    int4 = int(1_094_713_344 * 0.5625 + 65_536_000 * 1.0625)
+    assert lingocell("int4", cache_bytes=int4).fits_in_cache
+    assert not lingocell("int4", cache_bytes=int4 - 1).fits_in_cache
     encoder = replace(lingocell(cache_bytes=100_000_000), decoder=None, cross=None)
     assert encoder.fits_in_cache
 
