@@ -1,8 +1,8 @@
-"""How fast is plain decoding beside other engines? ``python benchmarks/plain_llama.py [--again] [--bits 4 8 32]``.
+"""How fast is plain decoding beside other engines? ``python benchmarks/plain_llama.py [--again] [--bits 4 8 16 32]``.
 
 A TinyLlama-1.1B shape with random weights, the same for all, prompts of 64 tokens, 32 new ones, at 1, 8 and 32 slots;
-engines of one bit width are asked in turn. Tokens are compared with those of transformers in fp32, and with ours in 8
-and 4 bits, where every engine rounds the weights in its own way; the tables say how many are equal.
+engines of one bit width are asked in turn. Tokens are compared with those of transformers in fp32, and with ours in 16,
+8 and 4 bits, where every engine rounds the weights in its own way; the tables say how many are equal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--again", action="store_true", help="measure anew what is there already")
-    parser.add_argument("--bits", type=int, nargs="*", default=[4, 8, 32], choices=[4, 8, 32])
+    parser.add_argument("--bits", type=int, nargs="*", default=[4, 8, 32], choices=[4, 8, 16, 32])
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     todo = [

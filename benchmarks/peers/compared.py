@@ -25,7 +25,7 @@ from results_folder import results_folder
 
 from cellscribe.engine.bench.clock import ratio
 from cellscribe.engine.bench.hardware import Hardware
-from cellscribe.engine.bench.roofline import Roofline
+from cellscribe.engine.bench.roofline import ALONE, Roofline
 
 THREADS = len(os.sched_getaffinity(0))
 Seconds = Callable[[dict[str, Any]], Sequence[float]]
@@ -181,7 +181,8 @@ def _machine(entry: Mapping[str, Any], best: float) -> str:
     if best and registers < 0.9 * best:
         said += f", {registers / best:.0%} of what it did once: other work ran on it, or its clock was lower"
     busy = min(entry["roofline"].get("busy") or [1.0])
-    return f"{said}; a product had {busy:.0%} of its cores."
+    shared = f" (shared: other work took {1 - busy:.0%} of the cores)" if busy < ALONE else ""
+    return f"{said}; a product had {busy:.0%} of its cores{shared}."
 
 
 def _rates(entry: Mapping[str, Any], name: str) -> list[float]:

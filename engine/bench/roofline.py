@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cellscribe.engine.bench.ceilings import Ceilings
-from cellscribe.engine.bench.precision import precision_named
+from cellscribe.engine.bench.precision import NO_PRECISION, precision_named
 from cellscribe.engine.bench.row import Spread
 from cellscribe.engine.errors import BackendError, InputError
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _SECONDS = 300
 _STEADY = 1.15
-_ALONE = 0.9
+ALONE = 0.9  # share of its cores below which a measurement was shared with other work
 
 
 @dataclass
@@ -66,8 +66,8 @@ class Roofline:
         return max((rate for name in ("read", "copy") for rate in self.rates.get(name, ())), default=float("nan"))
 
     def ceilings(self, precision: str) -> Ceilings | None:
-        """Return the ceilings of a precision; None before the first measurement."""
-        if not self.rates:
+        """Return the ceilings of a precision; None before the first measurement, and without a precision."""
+        if not self.rates or precision == NO_PRECISION:
             return None
         named = precision_named(precision)
         return Ceilings(self.bandwidth, self._best(named.arithmetic), self._best(named.state_arithmetic))
@@ -82,7 +82,7 @@ class Roofline:
     @property
     def was_shared(self) -> bool:
         """Whether other work took cores during a measurement; then neither ceilings nor times can be trusted."""
-        return min(self.busy, default=1.0) < _ALONE
+        return min(self.busy, default=1.0) < ALONE
 
     @property
     def drifting(self) -> tuple[str, ...]:
@@ -96,12 +96,12 @@ class Roofline:
         return {"threads": self.threads, "rates": rates, "busy": busy, "drifting": list(self.drifting)}
 
     @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> Roofline:
-        """Read it back; InputError when it is damaged."""
+    def from_dict(cls, found: dict[str, Any], source: object = "the results") -> Roofline:
+        """Read it back; InputError, which names the `source`, when it is damaged."""
         try:
             rates = {str(name): [float(rate) for rate in rates] for name, rates in found["rates"].items()}
             return cls(int(found["threads"]), rates, [float(one) for one in found["busy"]])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"the roofline of the results is damaged ({error!r}); measure again without --resume."
+                f"the roofline of {source} is damaged ({error!r}); measure again without --resume."
             ) from error

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import plain_llama  # noqa: E402
 from peers import compared  # noqa: E402
 from peers.agreement import compare  # noqa: E402
 from peers.compared import Comparison  # noqa: E402
@@ -69,6 +70,18 @@ def test_an_engine_with_other_tokens_is_not_timed() -> None:
     found = compared._unequal(comparison, answers)
     assert list(found) == ["c"]
     assert "not those of a" in found["c"]
+
+
+def test_sixteen_bits_are_asked_of_ours_and_two_others() -> None:
+    (team,) = plain_llama.teams(16)
+    assert [one.name for one in team[1]] == ["cellscribe fp16", "transformers bf16", "llama.cpp F16"]
+
+
+def test_a_machine_that_was_shared_is_said() -> None:
+    entry: dict[str, Any] = {"rounds": 3, "roofline": {"rates": {"read": [2e9]}, "busy": [0.97, 0.52]}}
+    assert compared._machine(entry, 0.0).endswith("52% of its cores (shared: other work took 48% of the cores).")
+    entry["roofline"]["busy"] = [0.97]
+    assert compared._machine(entry, 0.0).endswith("97% of its cores.")
 
 
 def test_results_are_kept_and_only_what_is_asked_is_measured_again(
