@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from cellscribe.engine.backends.base import Admission, Chosen, Ready
 from cellscribe.engine.bench import run as run_module
 from cellscribe.engine.bench.clock import Effort
 from cellscribe.engine.bench.contender import Contender
+from cellscribe.engine.bench.cost import Cost
 from cellscribe.engine.bench.hardware import Hardware
+from cellscribe.engine.bench.precision import precision_named
 from cellscribe.engine.bench.progress import Silent
 from cellscribe.engine.bench.questions import QUESTIONS, questions_named
-from cellscribe.engine.bench.questions.admission import LONGEST, SHORTEST, drawn_lengths, padded
+from cellscribe.engine.bench.questions.admission import LONGEST, SHORTEST, _work, drawn_lengths, padded
 from cellscribe.engine.bench.results import Results
 from cellscribe.engine.bench.roofline import Roofline
 from cellscribe.engine.bench.row import Row
@@ -22,7 +26,25 @@ from cellscribe.engine.bench.run import ask, measured
 from cellscribe.engine.bench.settings import Settings
 from cellscribe.engine.bench.setup import bench_cells, results_of
 from cellscribe.engine.bench.texts import Steps
+from cellscribe.engine.bench.work import Work
+from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.errors import InputError, RoomError, UsageError
+
+
+def test_the_work_of_admission_by_hand() -> None:
+    """Four texts of 6 tokens in the mean in two slots: two rounds of prompts, and (24 - 4) / 2 steps of both."""
+    cost = Cost(
+        EncoderShape(6, 1, 2, 5),
+        DecoderShape(10, 8, 2, 1, 2, 1, 4, 16, 32),
+        CrossShape("latent", 1, 2, 2, 4, 6, False),
+        2,
+        precision_named("fp32"),
+    )
+    contender = cast("Contender", SimpleNamespace(cost=cost, prompt_len=2, longest_memory=4))
+    prompts = Work(bytes=3968, flops=7616, state_flops=128)  # of two cells
+    steps = Work(bytes=6720, flops=6848, state_flops=1024)  # of two slots, 2 + 6 / 2 tokens in use
+    assert _work(contender, (8, 4, 6, 6), 2) == prompts.times(2) + steps.times(10)
+    assert _work(contender, (8, 4, 6, 6), 2) == Work(75_136, 83_712, 10_496)
 
 
 @pytest.fixture
