@@ -30,7 +30,7 @@ Floors = Callable[[str, Sizes, str], Mapping[str, Work]]
 
 PRECISIONS = {32: "fp32", 16: "fp16", 8: "int8", 4: "int4"}
 OURS = "cellscribe"  # what the names of our engines begin with
-PERCENTILES = (50, 90, 99)
+PERCENTILES = {50: 1, 90: 10, 99: 100}  # and the fewest samples that tell them
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,9 @@ def lines_of(entry: Mapping[str, Any], part: str) -> list[str]:
     for row in rows:
         judged = row["parts"][part]
         ms, floor = judged["ms"], judged["floor"]
-        cells = [row["who"], " / ".join(f"{ms[f'p{q}']:,.1f}" for q in PERCENTILES)]
+        samples = sum(map(len, judged["rounds"]))
+        told = [f"{ms[f'p{q}']:,.1f}" if samples >= fewest else "-" for q, fewest in PERCENTILES.items()]
+        cells = [row["who"], " / ".join(told)]
         cells += [f"{floor[name] / 1e9:,.2f}" for name in ("bytes", "flops")]
         cells += [f"{floor[name]:,.1f}" for name in ("gigabytes_per_s", "gigaflops_per_s")]
         cells.append(f"{floor['percent_of_roofline']:.0f}")

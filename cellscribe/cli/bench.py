@@ -177,8 +177,7 @@ def _say_kept(results: Results) -> None:
     from cellscribe.engine.output.run import count
 
     if results.rows:
-        error_console().print(
-            f"kept {count(len(results.rows), 'row')}; the same command with --resume goes on.",
-            markup=False,
-            soft_wrap=True,
-        )
+        said = f"kept {count(len(results.rows), 'row')}; the same command with --resume goes on."
+    else:
+        said = "nothing was kept, as no comparison was finished; the same command begins anew."
+    error_console().print(said, markup=False, soft_wrap=True)

@@ -7,9 +7,8 @@ is read once a run, and of the embedding only the rows of the tokens. Shapes: B 
 feed-forward width, m memory width, V vocabulary, L layers, U layers from the first cross-attention up, X
 cross-attentions; w bytes of a weight, o of one outside the decoder's layers (head and encoder stay in 8 bits where the
 layers have 4), a bytes of a number in caches and of a memory as the encoder writes it, b bytes of a number of the
-memory that steps read.
-A multiply or an add is one operation; state operations are those of them that are not done in the arithmetic of the
-weights.
+memory that steps read. A multiply or an add is one operation; state operations are those of them that are not done in
+the arithmetic of the weights.
 
 ====================  ==================================================================================
 layer weights         d (H + 2K) D + H D d + 3 d f

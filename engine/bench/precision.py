@@ -31,6 +31,7 @@ class Precision:
             object.__setattr__(self, "outer_bytes", self.weight_bytes)
 
 
+NO_PRECISION = "-"  # of rows that compute nothing in any of them
 _SCALE_BYTES = 2 / 32  # an fp16 scale for every 32 weights
 
 PRECISIONS = {

@@ -8,7 +8,16 @@ from cellscribe.engine.bench.questions import QUESTIONS
 from cellscribe.engine.bench.results import MARKDOWN_NAME, Results
 from cellscribe.engine.bench.roofline import Roofline
 from cellscribe.engine.bench.row import Row
-from cellscribe.engine.bench.table import CACHE_NOTE, COLUMNS, by_question, cells_of, figure, used_columns
+from cellscribe.engine.bench.table import (
+    CACHE_NOTE,
+    COLUMNS,
+    OVER_NOTE,
+    by_question,
+    cells_of,
+    figure,
+    is_over,
+    used_columns,
+)
 from cellscribe.engine.output.atomic import replacing
 
 _RATES = {"read": ("reading", 1e9, "GB/s"), "copy": ("copying", 1e9, "GB/s")}
@@ -53,6 +62,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
     found = dict.fromkeys(f"{row.what}: {note}" for row in rows for note in row.notes)
     if any(row.fits_in_cache and row.percent_of_roofline is not None for row in rows):
         found[CACHE_NOTE] = None
+    if any(map(is_over, rows)):
+        found[OVER_NOTE] = None
     return [*(f"- {note}" for note in found), ""] if found else []
 
 

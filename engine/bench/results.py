@@ -92,10 +92,11 @@ class Results:
                     f"{JSON_NAME} was measured with other {_WORDS.get(name, name)}, and such rows do not go together; "
                     "leave --resume out or choose another folder."
                 )
-        self.rows = [Row.from_dict(row) for row in found["rows"]]
+        path = self.folder / JSON_NAME
+        self.rows = [Row.from_dict(row, path) for row in found["rows"]]
         self.finished, self.skipped = list(found["finished"]), {}
         self.date = str(found["date"])
-        earlier = Roofline.from_dict(found["roofline"])
+        earlier = Roofline.from_dict(found["roofline"], path)
         for name, rates in earlier.rates.items():
             self.roofline.rates[name] = [*rates, *self.roofline.rates.get(name, [])]
         self.roofline.busy = [*earlier.busy, *self.roofline.busy]

@@ -183,8 +183,8 @@ class Row:
         return {name: None if value is None or value != value else _short(value) for name, value in found.items()}
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Row:
-        """Read a row back; InputError when something is missing or of another kind."""
+    def from_dict(cls, found: Mapping[str, Any], source: object = "the results") -> Row:
+        """Read a row back; InputError, which names the `source`, when something is missing or of another kind."""
         try:
             known = {one.name: found[one.name] for one in fields(cls)}
             known["sizes"] = {str(name): int(size) for name, size in known["sizes"].items()}
@@ -194,7 +194,8 @@ class Row:
             known["ceilings"] = Ceilings(**known["ceilings"]) if known["ceilings"] else None
             return cls(**known)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"a row of the results is damaged ({error!r}); measure again without --resume.") from error
+            why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"a row of {source} is damaged ({why}); measure again without --resume.") from error
 
 
 def _short(value: float) -> float:

@@ -22,7 +22,12 @@ COLUMNS = (
     "engine", "precision", "what", "sizes", "median", "quartiles", "rate", "p50 / p90 / p99 a cell",
     "GB/s", "GFLOP/s", "roofline", "memory",
 )  # fmt: skip
-CACHE_MARK = "†"
+CACHE_MARK, OVER_MARK, OVER_PERCENT = "†", "‡", 105
+OVER_NOTE = (
+    f"{OVER_MARK} more than the roofline: its ceiling was measured while the machine was slower, or the shape of this "
+    "work suits the machine better than that of the product behind the ceiling"
+)
+MANY_SAMPLES = 100  # with fewer, the highest percentile is hardly more than the largest sample
 CACHE_NOTE = f"{CACHE_MARK} the weights fit into the processor's last cache, so that memory bandwidth is no ceiling"
 
 
@@ -59,16 +64,27 @@ def _size(name: str, size: int) -> str:
 
 
 def latencies(row: Row) -> str:
-    """Say the percentiles of the time per cell."""
+    """Say the percentiles of the time per cell, and of how many where they are few."""
     found = [row.latency(one) for one in (50, 90, 99)]
-    return " / ".join(figure(one) for one in found) + " ms" if row.latency_ms else ""
+    if not row.latency_ms:
+        return ""
+    samples = len(row.latency_ms)
+    few = f" of {count(samples, 'sample')}" if samples < MANY_SAMPLES else ""
+    return " / ".join(figure(one) for one in found) + f" ms{few}"
+
+
+def is_over(row: Row) -> bool:
+    """Whether a row is faster than the roofline allows."""
+    return (row.percent_of_roofline or 0.0) > OVER_PERCENT
 
 
 def percent(row: Row) -> str:
-    """Say the share of the roofline, marked where memory bandwidth is no ceiling."""
+    """Say the share of the roofline, marked where memory bandwidth is no ceiling and where it is passed."""
     if row.percent_of_roofline is None:
         return ""
-    return f"{row.percent_of_roofline:.0f} %{CACHE_MARK if row.fits_in_cache else ''}"
+    return (
+        f"{row.percent_of_roofline:.0f} %{CACHE_MARK if row.fits_in_cache else ''}{OVER_MARK if is_over(row) else ''}"
+    )
 
 
 def duration(seconds: float) -> str:

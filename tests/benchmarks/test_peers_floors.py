@@ -50,6 +50,10 @@ def test_an_entry_is_judged_by_what_the_machine_did_around_it() -> None:
     assert part["floor"]["percent_of_roofline"] == pytest.approx(25.0)
     assert part["floor"]["gigabytes_per_s"] == pytest.approx(step.bytes / 4e9, rel=1e-5)
     assert (part["ms"]["p50"], part["ms"]["p99"]) == (4000.0, 4000.0)
+    assert "| one | 4,000.0 / - / - |" in lines_of(entry, "step")[2]
+    entry["rows"][0]["parts"]["step"]["rounds"] = [[2.0] * 9, [4.0]]
+    assert "| one | 4,000.0 / 4,000.0 / - |" in lines_of(entry, "step")[2]
+    entry["rows"][0]["parts"]["step"]["rounds"] = [[4.0] * 50] * 2
     assert "| one | 4,000.0 / 4,000.0 / 4,000.0 |" in lines_of(entry, "step")[2]
     assert lines_of(entry, "whole") == []
 

@@ -75,6 +75,19 @@ def test_ctrl_c_keeps_finished_rows(cellscribe: Cellscribe, tmp_path: Path, monk
     assert (tmp_path / "bench.md").is_file()
 
 
+def test_ctrl_c_before_the_first_row_keeps_nothing_and_says_so(
+    cellscribe: Cellscribe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(self: Roofline, *, is_quick: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Roofline, "measure", measure)
+    done = cellscribe("bench", *FAST, "--questions", "slots", "--slots", "1", "-o", tmp_path)
+    assert done.exit_code == 130
+    assert "nothing was kept" in done.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_matplotlib_there_are_tables(
     cellscribe: Cellscribe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import anndata as ad
 from cellscribe.engine.bench.case import Case, Group
 from cellscribe.engine.bench.clock import Call, timed
 from cellscribe.engine.bench.contender import Contender
+from cellscribe.engine.bench.precision import NO_PRECISION
 from cellscribe.engine.bench.row import Row
 from cellscribe.engine.bench.settings import Settings
 from cellscribe.engine.cells import CellSource, CellTokenizer, open_cells
@@ -30,7 +31,7 @@ def groups(contenders: Sequence[Contender], settings: Settings) -> Iterator[Grou
 
 def _row(one: Contender, what: str, num_cells: int, notes: tuple[str, ...]) -> Row:
     sizes = {"cells": num_cells, "memory_len": one.longest_memory}
-    return Row("reading", what, "cellscribe", sizes, one.precision, 1, "cells", num_cells, notes=notes)
+    return Row("reading", what, "cellscribe", sizes, NO_PRECISION, 1, "cells", num_cells, notes=notes)
 
 
 def _open_file(one: Contender) -> Call:

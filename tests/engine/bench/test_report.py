@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from cellscribe.engine.bench.plot import write_plot
+from cellscribe.engine.bench.precision import NO_PRECISION
 from cellscribe.engine.bench.report import markdown, roofline_line, table, write_markdown
 from cellscribe.engine.bench.results import MARKDOWN_NAME, Results
 from cellscribe.engine.bench.roofline import Roofline
 from cellscribe.engine.bench.row import Row
-from cellscribe.engine.bench.table import duration, figure
+from cellscribe.engine.bench.table import duration, figure, latencies
 from cellscribe.engine.errors import BackendError, InputError
 
 MakeRow = Callable[..., Row]
@@ -52,6 +53,27 @@ def test_the_table_is_aligned_and_leaves_out_empty_columns(make_row: MakeRow) ->
     assert "roofline" not in lines[0]
     assert "8 slots" in lines[2]
     assert "250 ms" in lines[2]
+
+
+def test_rows_above_the_roofline_are_marked(tmp_path: Path, make_row: MakeRow) -> None:
+    fast = make_row(rounds=((0.07, 0.07),))  # 2 GB under 25 GB/s take 80 ms
+    text = markdown(results(tmp_path, [make_row(), fast]))
+    assert "| 114 %‡ " in text
+    assert "| 32 % " in text
+    assert text.count("\n- ‡ more than the roofline: its ceiling was measured while the machine was slower") == 1
+    assert "‡" not in markdown(results(tmp_path, [make_row(rounds=((0.077, 0.077),))]))  # 104 %
+
+
+def test_percentiles_of_few_samples_say_so(make_row: MakeRow) -> None:
+    assert latencies(make_row(latency_ms=tuple(range(1, 9)))).endswith(" ms of 8 samples")
+    assert latencies(make_row(latency_ms=(1.0,) * 100)) == "1.00 / 1.00 / 1.00 ms"
+    assert latencies(make_row()) == ""
+
+
+def test_rows_without_a_precision_are_not_judged(tmp_path: Path, make_row: MakeRow) -> None:
+    row = results(tmp_path, [make_row(precision=NO_PRECISION)]).judged()[0]
+    assert row.ceilings is None
+    assert table([row])[2].startswith("| ours   | -  ")
 
 
 def test_ceilings_in_a_line() -> None:

@@ -97,6 +97,15 @@ def test_damaged_results_are_refused(tmp_path: Path, text: str) -> None:
         read_results(tmp_path)
 
 
+def test_a_damaged_row_names_its_file(tmp_path: Path, make_row: MakeRow) -> None:
+    results(tmp_path).add("slots 1", (make_row(),))
+    told = json.loads((tmp_path / JSON_NAME).read_text())
+    del told["rows"][0]["rounds"]
+    (tmp_path / JSON_NAME).write_text(json.dumps(told))
+    with pytest.raises(InputError, match=r"a row of .*bench\.json is damaged \(it has no 'rounds'\)"):
+        results(tmp_path).resume()
+
+
 def test_results_of_another_release_are_refused(tmp_path: Path) -> None:
     results(tmp_path).write()
     told = json.loads((tmp_path / JSON_NAME).read_text())
