@@ -7,7 +7,6 @@ measured again unless it is asked for, so that a run that was cut off goes on wh
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_by import made_by, words
 from peers import floors
 from peers.agreement import compare
 from peers.floors import PRECISIONS, Floors
+from peers.page import THREADS, lines_of, page_of
 from peers.registry import MissingPeerError, Peer, start
 from peers.worker import Worker, interleave
 from results_folder import results_folder
 
 from cellscribe.engine.bench.clock import ratio
 from cellscribe.engine.bench.hardware import Hardware
-from cellscribe.engine.bench.roofline import ALONE, Roofline
+from cellscribe.engine.bench.roofline import Roofline
 
-THREADS = len(os.sched_getaffinity(0))
 Seconds = Callable[[dict[str, Any]], Sequence[float]]
 
 
@@ -126,7 +126,7 @@ def kept(
     What was measured before is kept and judged again by `work`.
     """
     path = results_folder() / f"{name}.json"
-    hardware = Hardware.here().as_dict()
+    hardware, code = Hardware.here().as_dict(), made_by()
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     if found and found.get("hardware") != hardware:
         path.rename(path.with_name(f"{path.stem}.other-machine.json"))
@@ -138,14 +138,16 @@ def kept(
         asked = {"engines": [p.name for p in one.peers], "sizes": dict(one.sizes), "rounds": one.rounds}
         old = entries.get(one.key, {})
         if not again and old.get("asked") == asked and set(old.get("missing", ())) <= one.may_lack:
-            print(f"{one.key}: kept what was measured {old.get('date', 'before dates were kept')}", flush=True)
+            when, which = old.get("date", "before dates were kept"), words(old.get("made_by"))
+            other = "" if old.get("made_by") == code else ", not the code that runs now"
+            print(f"{one.key}: kept what was measured {when}, {which}{other}", flush=True)
             continue
         roofline = Roofline(THREADS)
         roofline.measure(is_quick=True)
         entry = measured(one, parts)
         roofline.measure(is_quick=True)
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        entries[one.key] = {**entry, "asked": asked, "date": date, "roofline": roofline.as_dict()}
+        entries[one.key] = {**entry, "asked": asked, "date": date, "made_by": code, "roofline": roofline.as_dict()}
         _keep(path, found, parts, work)
         print("\n".join(lines_of(one.key, entry, parts)), flush=True)
     _keep(path, found, parts, work)
@@ -158,35 +160,6 @@ def _keep(path: Path, found: dict[str, Any], parts: Iterable[str], work: Floors)
             floors.judge(entry, work)
     _write(path, json.dumps(found, indent=1) + "\n")
     _write(path.with_suffix(".md"), page_of(found["comparisons"], parts))
-
-
-def page_of(entries: Mapping[str, Any], parts: Iterable[str]) -> str:
-    """Say all comparisons of a file, and what the machine did around each."""
-    parts = tuple(parts)
-    best = max((max(_rates(entry, "fp32 registers"), default=0.0) for entry in entries.values()), default=0.0)
-    lines = [f"{Hardware.here().line()}, {THREADS} threads", ""]
-    for key, entry in entries.items():
-        lines += lines_of(key, entry, parts)
-        lines += floors.lines_of(entry, "step" if "step" in parts else "whole")
-        if entry.get("roofline"):
-            lines += [_machine(entry, best), ""]
-    return "\n".join(lines)
-
-
-def _machine(entry: Mapping[str, Any], best: float) -> str:
-    """Say what the machine did around a comparison, and whether other work on it shows."""
-    read, copy, registers = (max(_rates(entry, name), default=0.0) for name in ("read", "copy", "fp32 registers"))
-    said = f"{entry['rounds']} rounds; the machine read {read / 1e9:.0f} GB/s, copied {copy / 1e9:.0f} GB/s"
-    said += f", made {registers / 1e9:.0f} GFLOP/s on registers"
-    if best and registers < 0.9 * best:
-        said += f", {registers / best:.0%} of what it did once: other work ran on it, or its clock was lower"
-    busy = min(entry["roofline"].get("busy") or [1.0])
-    shared = f" (shared: other work took {1 - busy:.0%} of the cores)" if busy < ALONE else ""
-    return f"{said}; a product had {busy:.0%} of its cores{shared}."
-
-
-def _rates(entry: Mapping[str, Any], name: str) -> list[float]:
-    return list(entry.get("roofline", {}).get("rates", {}).get(name, []))
 
 
 def _unequal(comparison: Comparison, answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
@@ -204,24 +177,6 @@ def _unequal(comparison: Comparison, answers: Mapping[str, Sequence[Mapping[str,
         if not agreement.is_same(near_tie):
             found[name] = f"its tokens are not those of {comparison.reference} ({agreement.line()})"
     return found
-
-
-def lines_of(key: str, entry: Mapping[str, Any], parts: Iterable[str]) -> list[str]:
-    """Say a comparison as a Markdown table."""
-    parts = tuple(parts)
-    head = ["engine", *(f"{part}, ms (quartiles)" for part in parts), "a second"]
-    head += ["peak GB, loading (running)", "tokens as the reference"]
-    lines = [f"### {key}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in entry["rows"]:
-        cells = [row["who"]]
-        for part in parts:
-            one = row["parts"][part]
-            cells.append(f"{1e3 * one['median']:,.1f} ({1e3 * one['lower']:,.1f} to {1e3 * one['upper']:,.1f})")
-        agreement = entry["agreement"].get(row["who"], "")
-        running = f" ({row['running_peak_bytes'] / 1e9:.2f})" if "running_peak_bytes" in row else ""
-        cells += [f"{row['units_per_s']:,.2f}", f"{row['peak_bytes'] / 1e9:.2f}{running}", agreement]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, *(f"- {name}: not measured, as {why}" for name, why in entry["missing"].items()), ""]
 
 
 def _row(

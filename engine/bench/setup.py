@@ -13,6 +13,7 @@ from cellscribe.engine.backends.sessions import default_threads
 from cellscribe.engine.bench.contender import Contender
 from cellscribe.engine.bench.cost import Cost
 from cellscribe.engine.bench.hardware import Hardware
+from cellscribe.engine.bench.made_by import versions_with_library
 from cellscribe.engine.bench.results import Results
 from cellscribe.engine.bench.roofline import Roofline
 from cellscribe.engine.bench.settings import Settings
@@ -20,7 +21,6 @@ from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellTokenizer, TokenBatch, open_cells
 from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.packaged import packaged_cells
-from cellscribe.engine.versions import versions
 
 NUM_CELLS = 16  # that contenders write about, over and over
 
@@ -126,7 +126,7 @@ def results_of(
             {"who": one.who, "device": one.backend.device, "precision": one.precision, "threads": one.threads}
             for one in contenders
         ],
-        "versions": versions(),
+        "versions": versions_with_library(),
         "cells": first.cells_file.name,
     }
     return Results(folder, head, Roofline(threads or max(one.threads for one in contenders) or default_threads()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import plain_llama  # noqa: E402
-from peers import compared  # noqa: E402
+from peers import compared, page  # noqa: E402
 from peers.agreement import compare  # noqa: E402
 from peers.compared import Comparison  # noqa: E402
 from peers.floors import plain  # noqa: E402
@@ -79,9 +80,9 @@ def test_sixteen_bits_are_asked_of_ours_and_two_others() -> None:
 
 def test_a_machine_that_was_shared_is_said() -> None:
     entry: dict[str, Any] = {"rounds": 3, "roofline": {"rates": {"read": [2e9]}, "busy": [0.97, 0.52]}}
-    assert compared._machine(entry, 0.0).endswith("52% of its cores (shared: other work took 48% of the cores).")
+    assert page._machine(entry, 0.0).endswith("52% of its cores (shared: other work took 48% of the cores).")
     entry["roofline"]["busy"] = [0.97]
-    assert compared._machine(entry, 0.0).endswith("97% of its cores.")
+    assert page._machine(entry, 0.0).endswith("97% of its cores.")
 
 
 def test_results_are_kept_and_only_what_is_asked_is_measured_again(
@@ -111,7 +112,19 @@ def test_results_are_kept_and_only_what_is_asked_is_measured_again(
     compared.kept("x", todo, {}, plain(SHAPES["tiny"]))
     compared.kept("x", todo, {}, plain(SHAPES["tiny"]))
     assert measured == ["first", "second", "second"]  # what lacked an engine is tried again
-    assert "first: kept what was measured" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(r"first: kept what was measured \S+, made by cellscribe .*library [0-9a-f]{12}\n", said)
+    told = json.loads((tmp_path / "x.json").read_text())
+    told["comparisons"]["first"]["made_by"] = {"commit": "0f58c63", "library": "ab12"}
+    del told["comparisons"]["second"]["made_by"]
+    (tmp_path / "x.json").write_text(json.dumps(told))
+    compared.kept("x", todo, {}, plain(SHAPES["tiny"]))
+    said = capsys.readouterr().out
+    assert "made by 0f58c63, library ab12, not the code that runs now" in said
+    assert "made before the code was kept, not the code" in said
+    told = (tmp_path / "x.md").read_text()
+    assert "Made by 0f58c63, library ab12.\n" in told
+    assert "Made before the code was kept.\n" in told
     compared.kept("x", todo[1:], {}, plain(SHAPES["tiny"]), again=True)
     assert set(json.loads((tmp_path / "x.json").read_text())["comparisons"]) == {"first", "second"}
     assert "the machine read 2 GB/s" in (tmp_path / "x.md").read_text()
