@@ -75,7 +75,10 @@ def stages(results: Path, bundles: Path) -> dict[str, Stage]:
         "plain_llama": Stage((_python("plain_llama.py", *PLAIN_LLAMA),), _compared("plain_llama")),
         "c2s": Stage((_python("c2s.py", *C2S),), _compared("c2s")),
         "shared_prompt": Stage(
-            tuple(_python("shared_prompt.py", paths[one], *SHARED_PROMPT) for one in ("int4", "fp32")),
+            tuple(
+                _python("shared_prompt.py", str(bundles), "--precision", one, *SHARED_PROMPT)
+                for one in ("int4", "fp32")
+            ),
             ("shared_prompt.json",),
             prepares=made,
         ),
