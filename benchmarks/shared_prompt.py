@@ -3,8 +3,8 @@
 FOLDER holds, or gets, the bundles of ``seed_way.py``. The prompt of every cell through the layers from the first
 cross-attention up, as the backend does, beside the whole prompt through all layers, the last layer's shortcut the same
 in both; taking turns in one run, on the packaged cells. The shared part was computed by torch in fp32 when the bundle
-was made: in fp32 logits differ by rounding alone, in int8 and int4 by what fewer bits change in those layers. The result
-file has an entry for each precision; one that is measured again takes its old place.
+was made: in fp32 logits differ by rounding alone, in int8 and int4 by what fewer bits change in those layers. The
+result file has an entry for each precision; one that is measured again takes its old place.
 """
 
 from __future__ import annotations
