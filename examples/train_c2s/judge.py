@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 from words import END_ID
 
-from cellscribe.engine.decode.labels import LabelTrie, Walk
+from cellscribe.engine.decode.courses import Walk
+from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.keyed import stream_keys
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
 from cellscribe.engine.sentences.templates import fill, packaged_templates
@@ -33,9 +34,9 @@ def share_right(
     for sentence in to_sentences(ranked, cells.genes):
         tokens = tokenizer.encode(fill(prompt, shared, {"cell_sentence": sentence}).text).ids
         walk = Walk(trie)
-        tokens += walk.start()
+        tokens += walk.start().fed
         while not walk.has_ended:
-            tokens += walk.choose(_next(model, tokens))[0]
+            tokens += walk.choose(_next(model, tokens)).fed
         found.append(walk.label)
     return float(np.mean(np.array(found) == cells.labels))
 
