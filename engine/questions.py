@@ -12,7 +12,8 @@ from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.sentences.templates import fields_of
 from cellscribe.engine.text_groups import about_groups, ask_cells, groups_of
-from cellscribe.engine.text_model import Answer, Progress, TextModel
+from cellscribe.engine.text_model import Progress, TextModel
+from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
 
 _OF_CELLS = ("cell_sentence", "cell_sentences", "num_cells")  # what the cells themselves say

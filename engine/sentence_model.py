@@ -23,9 +23,11 @@ from cellscribe.engine.output.run import Run
 from cellscribe.engine.questions import Question, answers_frame, ask
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.words import check_choice, words_and_line
+from cellscribe.engine.text_annotate import annotate_cells
 from cellscribe.engine.text_embed import embed_cells
 from cellscribe.engine.text_groups import write_cells
-from cellscribe.engine.text_model import TextModel, TextSettings
+from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.text_types import TextSettings
 from cellscribe.engine.types import Sampling
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class SentenceModel:
     bundle, threads, backend, templates, plans
         As for :class:`cellscribe.engine.text_model.TextModel`.
     seed, organism, genes_per_cell
-        As for :class:`cellscribe.engine.text_model.TextSettings`.
+        As for :class:`cellscribe.engine.text_types.TextSettings`.
     template
         Which prompt of a task, from 0 on; "draw" draws one for every cell by its name.
 
@@ -150,8 +152,13 @@ class SentenceModel:
         check_key(key_added)
         chosen = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels_of(labels)
         with opened(cells, layer, values) as source:
-            run = self.text.annotate_cells(
-                source, labels=chosen, all_scores=scores, max_new_tokens=max_new_tokens, batch_size=batch_size
+            run = annotate_cells(
+                self.text,
+                source,
+                labels=chosen,
+                all_scores=scores,
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
             )
         return to_frame(_kept(run, cells, key_added, copy))
 

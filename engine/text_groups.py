@@ -18,7 +18,8 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.read import cells_of
 from cellscribe.engine.sentences.templates import fields_of, fill
-from cellscribe.engine.text_model import NO_GENE, Answer, Progress, TextModel
+from cellscribe.engine.text_model import NO_GENE, Progress, TextModel
+from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
 
 Rows = npt.NDArray[np.int64]

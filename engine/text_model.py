@@ -1,4 +1,4 @@
-"""A bundle that reads cells as sentences, applied to opened cells: labels, sentences, answers and vectors."""
+"""A bundle that reads cells as sentences, applied to opened cells: sentences, answers and vectors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cellscribe.engine.decode.scheduler import Text
 from cellscribe.engine.decode.texts import decode
 from cellscribe.engine.errors import BundleError, UsageError
 from cellscribe.engine.keyed import cell_key, cell_keys, stream_keys
-from cellscribe.engine.labels import Labelled, Labels, twice
-from cellscribe.engine.output.run import Run
+from cellscribe.engine.labels import twice
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
 from cellscribe.engine.sentences.templates import Template, fill, packaged_templates, read_templates
 from cellscribe.engine.sentences.transform import TIES
+from cellscribe.engine.text_types import Answer, TextSettings
 from cellscribe.engine.text_writer import TextOptions, write_texts
-from cellscribe.engine.types import Description, Sampling
+from cellscribe.engine.types import Sampling
 from cellscribe.engine.versions import versions
 
 if TYPE_CHECKING:
@@ -42,44 +42,6 @@ _BLOCK = 1024
 MAX_SLOTS = 512
 PAD = "<pad>"  # of Gemma-2; tokenizers without it pad with the token that ends a text
 NO_GENE = "no gene is expressed in it"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was written about one cell (or group, or without any): `text`, and the sum of its tokens' `logprob`.
-
-    `label_logprobs` float32 [L] holds those of all labels where they were asked for.
-    """
-
-    name: str
-    text: str
-    token_ids: tuple[int, ...]
-    logprob: float
-    finish_reason: str
-    status: str = "ok"
-    label_logprobs: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """What prompts are made with.
-
-    Parameters
-    ----------
-    organism
-        As prompts name it.
-    num_genes
-        Genes of a sentence; None takes what the bundle was trained with.
-    template
-        Which prompt of a task, from 0 on; None draws one for every cell by its name.
-    seed
-        Key of the draws that order equal values and choose prompts.
-    """
-
-    organism: str = "human"
-    num_genes: int | None = None
-    template: int | None = 0
-    seed: int = 0
 
 
 @dataclass
@@ -200,49 +162,6 @@ class TextModel:
             max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
         )  # fmt: skip
 
-    def annotate_cells(
-        self,
-        source: CellSource,
-        *,
-        rows: Rows | None = None,
-        labels: Labels | None = None,
-        all_scores: bool = False,
-        max_new_tokens: int = 32,
-        batch_size: int = 8,
-        progress: Progress | None = None,
-    ) -> Run:
-        """Label cells; see :meth:`about_cells`.
-
-        A score is the probability of the label's tokens among those that a label could go on with; of a free answer
-        the probability of its tokens. With `all_scores` every label of the list gets one, they sum to 1, the best is
-        taken, and the margin is how far the next one lies below.
-
-        Raises
-        ------
-        UsageError
-            When all scores are asked for without a list, and as :meth:`about_cells`.
-        """
-        if all_scores and labels is None:
-            raise UsageError("the scores of all labels need a list of them; give --labels (labels).")
-        rows = np.arange(source.n_cells) if rows is None else rows
-        found = self.about_cells(
-            source,
-            rows=rows,
-            labels=None if labels is None else labels.names,
-            all_labels=all_scores,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            progress=progress,
-        )
-        texts = tuple(one.text for one in found)
-        if all_scores and labels is not None:
-            labelled = Labelled.of_scores(labels, texts, _label_scores(found, len(labels.names)))
-        else:
-            labelled = Labelled(labels, texts, np.exp(np.array([one.logprob for one in found], np.float32)))
-        return Run(
-            rows, tuple(map(_described, found)), settings=self._settings(source), labels=labelled, notice=self.notice
-        )
-
     def answers(
         self,
         names: Sequence[str],
@@ -314,9 +233,6 @@ class TextModel:
 
     def settings_of(self, source: CellSource, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more or other entries."""
-        return {**self._settings(source), **more}
-
-    def _settings(self, source: CellSource) -> dict[str, object]:
         return {
             "bundle": self.bundle.name,
             "bundle_hash": self.bundle.hash,
@@ -331,23 +247,12 @@ class TextModel:
             "fingerprint": source.fingerprint(),
             "values": source.value_note,
             "versions": versions(),
+            **more,
         }
 
     def _answer(self, name: str, text: Text) -> Answer:
         if text.finish_reason == "failed":
             return Answer(name, "", (), float("nan"), "failed", "failed: the model's output is not finite")
         written, total = decode(self.bundle.tokenizer, text.token_ids), float(np.sum(text.logprobs))
-        return Answer(
-            name, written, tuple(text.token_ids), total, text.finish_reason, label_logprobs=text.label_logprobs
-        )
-
-
-def _described(one: Answer) -> Description:
-    mean = one.logprob / max(1, len(one.token_ids))
-    return Description(one.name, one.text, one.token_ids, mean, finish_reason=one.finish_reason, status=one.status)
-
-
-def _label_scores(found: Sequence[Answer], num_labels: int) -> npt.NDArray[np.float32]:
-    """Probabilities of all labels, float32 [N, L], NaN where a cell has no answer."""
-    none = np.full(num_labels, np.nan, np.float32)
-    return np.exp(np.stack([none if one.label_logprobs is None else one.label_logprobs for one in found]))
+        ids = tuple(text.token_ids)
+        return Answer(name, written, ids, total, text.finish_reason, label_logprobs=text.label_logprobs)

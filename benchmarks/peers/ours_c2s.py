@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,19 @@ from peers.protocol import Answer, Engine, serve, versions
 
 from cellscribe.engine.backends.base import Floats, Ints, Slots, Ticket
 from cellscribe.engine.backends.choose import choose_text_backend
+from cellscribe.engine.backends.prompt_rows import OnPrompts
 from cellscribe.engine.backends.text import Prompted, TextBackend, TextPlan
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.text_writer import TextOptions, write_texts
 from cellscribe.engine.types import Sampling
+
+
+@dataclass
+class Times:
+    """How long prompts took in all, the shared prefix included, and each step."""
+
+    prefill_seconds: float = 0.0
+    step_seconds: list[float] = field(default_factory=list)
 
 
 class TimedSlots:
@@ -28,18 +38,16 @@ class TimedSlots:
     depth = 1  # the CPU's slots: work is done when it is given
     steps_per_ticket = 1
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, times: Times) -> None:
         if slots.depth != 1 or slots.steps_per_ticket != 1:
             raise ValueError("these slots work ahead, so that a call's time is not that of its work")
-        self._slots = slots
-        self.prefill_seconds = 0.0
-        self.step_seconds: list[float] = []
+        self._slots, self._times = slots, times
 
     def admit(self, admissions: Sequence[Prompted]) -> Ticket:
         """Fill slots and run their prompts."""
         started = time.perf_counter()
         found = self._slots.admit(admissions)
-        self.prefill_seconds += time.perf_counter() - started
+        self._times.prefill_seconds += time.perf_counter() - started
         return found
 
     def logits(self, count: int) -> Floats:
@@ -54,32 +62,31 @@ class TimedSlots:
         """Run one step of all slots."""
         started = time.perf_counter()
         found = self._slots.step(active)
-        self.step_seconds.append(time.perf_counter() - started)
+        self._times.step_seconds.append(time.perf_counter() - started)
         return found
 
 
 class TimedBackend:
-    """A backend whose last slots are at hand; opening them, which runs the shared prefix, counts as prefill."""
+    """A backend that notes the times of all slots it opens; opening them, which runs the shared prefix, is prefill."""
 
     def __init__(self, backend: TextBackend) -> None:
         self._backend = backend
-        self.slots: TimedSlots | None = None
+        self.times = Times()
 
     @property
     def device(self) -> str:
         """Device and provider in words."""
         return self._backend.device
 
-    def embed_prompts(self, prompts: Sequence[Ints]) -> Floats:
+    def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
         """Return the vectors of prompts."""
-        return self._backend.embed_prompts(prompts)
+        return self._backend.embed_prompts(prompts, progress)
 
     def open_text_slots(self, plan: TextPlan) -> TimedSlots:
         """Open slots."""
         started = time.perf_counter()
-        slots = TimedSlots(self._backend.open_text_slots(plan))
-        slots.prefill_seconds = time.perf_counter() - started
-        self.slots = slots
+        slots = TimedSlots(self._backend.open_text_slots(plan), self.times)
+        self.times.prefill_seconds += time.perf_counter() - started
         return slots
 
 
@@ -100,16 +107,15 @@ class OurC2s(Engine):
 
     def do_complete(self, prompts: list[list[int]], new_tokens: int, batch: int) -> Answer:
         """Write greedily with `batch` slots, longest prompts first."""
+        times = self._backend.times = Times()
         started = time.perf_counter()
         tokens = self._write(prompts, new_tokens, batch)
         seconds = time.perf_counter() - started
-        slots, self._backend.slots = self._backend.slots, None  # their caches go before others are asked
-        assert slots is not None
         return {
             "tokens": tokens,
             "seconds": seconds,
-            "prefill_seconds": slots.prefill_seconds,
-            "step_seconds": slots.step_seconds,
+            "prefill_seconds": times.prefill_seconds,
+            "step_seconds": times.step_seconds,
         }
 
     def _write(self, prompts: list[list[int]], new_tokens: int, batch: int) -> list[list[int]]:

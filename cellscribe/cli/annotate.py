@@ -53,7 +53,7 @@ def annotate(
 ) -> int:
     """Label cells, freely or from a list (obs cellscribe_label and cellscribe_score in an .h5ad output)."""
     from cellscribe.cli.annotating import AnnotateJob, annotate_file
-    from cellscribe.engine.text_model import TextSettings
+    from cellscribe.engine.text_types import TextSettings
 
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     job = AnnotateJob(

@@ -17,7 +17,9 @@ from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.labels import Labels, read_labels
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.files import write_run
-from cellscribe.engine.text_model import TextModel, TextSettings
+from cellscribe.engine.text_annotate import annotate_cells
+from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.text_types import TextSettings
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def annotate_file(job: AnnotateJob) -> int:
         notes(facts(model, source, len(rows), labels), job.is_quiet)
         started = time.perf_counter()
         with progress_bar("annotating", job.is_quiet) as bar:
-            run = model.annotate_cells(
+            run = annotate_cells(
+                model,
                 source,
                 rows=rows,
                 labels=labels,

@@ -55,7 +55,7 @@ def ask(
 ) -> int:
     """Ask about every cell, or about groups of cells; answers go to the terminal, or to a file."""
     from cellscribe.cli.asking import AskJob, ask_file
-    from cellscribe.engine.text_model import TextSettings
+    from cellscribe.engine.text_types import TextSettings
 
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     job = AskJob(

@@ -20,7 +20,8 @@ from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.text import printable
 from cellscribe.engine.questions import Question, answers_frame, ask
-from cellscribe.engine.text_model import Answer, TextModel, TextSettings
+from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.text_types import Answer, TextSettings
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 

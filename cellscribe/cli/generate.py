@@ -53,7 +53,7 @@ def generate(
 ) -> int:
     """Write cells as sentences, and turn them into expression, log10(1 + normalised counts)."""
     from cellscribe.cli.generating import GenerateJob, generate_file
-    from cellscribe.engine.text_model import TextSettings
+    from cellscribe.engine.text_types import TextSettings
     from cellscribe.engine.types import Sampling
 
     sampling = Sampling(top_p if temperature else 1.0, temperature, seed)

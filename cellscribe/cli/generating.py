@@ -18,7 +18,8 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.words import check_choice, words_and_line
 from cellscribe.engine.text_groups import write_cells
-from cellscribe.engine.text_model import TextModel, TextSettings
+from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.text_types import TextSettings
 from cellscribe.engine.types import Sampling
 
 

@@ -160,7 +160,7 @@ def test_questions(model: cs.SentenceModel, cells: AnnData) -> None:
 
 
 def test_cells_are_written(model: cs.SentenceModel, cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cellscribe.engine.text_model import Answer
+    from cellscribe.engine.text_types import Answer
 
     def answers(_: TextModel, names: list[str], texts: list[str], **given: object) -> tuple[Answer, ...]:
         return tuple(Answer(name, "G1 G2 nothing", (1,), -1.0, "stop") for name in names)

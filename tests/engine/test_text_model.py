@@ -13,7 +13,8 @@ from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.errors import BackendError, BundleError, UsageError
 from cellscribe.engine.packaged import packaged_bundle
-from cellscribe.engine.text_model import TextModel, TextSettings
+from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.text_types import TextSettings
 
 LABELS = ("B cell", "CD4 T cell", "CD8 T cell", "monocyte")
 

@@ -1,0 +1,71 @@
+"""Labels of cells from a bundle that reads sentences, with the scores of all labels on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.labels import Labelled, Labels
+from cellscribe.engine.output.run import Run
+from cellscribe.engine.text_model import Progress, Rows, TextModel
+from cellscribe.engine.text_types import Answer
+from cellscribe.engine.types import Description
+
+
+def annotate_cells(
+    model: TextModel,
+    source: CellSource,
+    *,
+    rows: Rows | None = None,
+    labels: Labels | None = None,
+    all_scores: bool = False,
+    max_new_tokens: int = 32,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Run:
+    """Label cells; see :meth:`TextModel.about_cells`.
+
+    A score is the probability of the label's tokens among those that a label could go on with; of a free answer
+    the probability of its tokens. With `all_scores` every label of the list gets one, they sum to 1, the best is
+    taken, and the margin is how far the next one lies below.
+
+    Raises
+    ------
+    UsageError
+        When all scores are asked for without a list, and as :meth:`TextModel.about_cells`.
+    """
+    if all_scores and labels is None:
+        raise UsageError("the scores of all labels need a list of them; give --labels (labels).")
+    rows = np.arange(source.n_cells) if rows is None else rows
+    found = model.about_cells(
+        source,
+        rows=rows,
+        labels=None if labels is None else labels.names,
+        all_labels=all_scores,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    texts = tuple(one.text for one in found)
+    if all_scores and labels is not None:
+        labelled = Labelled.of_scores(labels, texts, _label_scores(found, len(labels.names)))
+    else:
+        labelled = Labelled(labels, texts, np.exp(np.array([one.logprob for one in found], np.float32)))
+    return Run(
+        rows, tuple(map(_described, found)), settings=model.settings_of(source), labels=labelled, notice=model.notice
+    )
+
+
+def _described(one: Answer) -> Description:
+    mean = one.logprob / max(1, len(one.token_ids))
+    return Description(one.name, one.text, one.token_ids, mean, finish_reason=one.finish_reason, status=one.status)
+
+
+def _label_scores(found: Sequence[Answer], num_labels: int) -> npt.NDArray[np.float32]:
+    """Probabilities of all labels, float32 [N, L], NaN where a cell has no answer."""
+    none = np.full(num_labels, np.nan, np.float32)
+    return np.exp(np.stack([none if one.label_logprobs is None else one.label_logprobs for one in found]))

@@ -1,0 +1,46 @@
+"""What bundles that read sentences are asked with, and what they answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was written about one cell (or group, or without any): `text`, and the sum of its tokens' `logprob`.
+
+    `label_logprobs` float32 [L] holds those of all labels where they were asked for.
+    """
+
+    name: str
+    text: str
+    token_ids: tuple[int, ...]
+    logprob: float
+    finish_reason: str
+    status: str = "ok"
+    label_logprobs: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """What prompts are made with.
+
+    Parameters
+    ----------
+    organism
+        As prompts name it.
+    num_genes
+        Genes of a sentence; None takes what the bundle was trained with.
+    template
+        Which prompt of a task, from 0 on; None draws one for every cell by its name.
+    seed
+        Key of the draws that order equal values and choose prompts.
+    """
+
+    organism: str = "human"
+    num_genes: int | None = None
+    template: int | None = 0
+    seed: int = 0
