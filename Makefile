@@ -13,7 +13,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/cellscribe demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/suite.py $(ARGS)

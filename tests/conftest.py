@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from building import device_library, emulated_library, has_gpu
+from sharing import made_once
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +28,8 @@ def _export(tmp_path_factory: pytest.TempPathFactory, **options: str) -> Path:
     pytest.importorskip("torch", reason="the export extra is not installed")
     from cellscribe.export.bundle import export_random
 
-    folder = tmp_path_factory.mktemp("bundles") / "_".join(["tiny", *options.values()])
-    export_random("lingocell-tiny", folder, **options)
-    return folder
+    name = "_".join(["tiny", *options.values()])
+    return made_once(tmp_path_factory, name, lambda folder: export_random("lingocell-tiny", folder, **options))
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +65,7 @@ def tiny_bundle_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library of kernels, compiled for the emulator."""
-    return emulated_library(tmp_path_factory.mktemp("kernels") / "emulated.so")
+    return made_once(tmp_path_factory, "emulated.so", emulated_library)
 
 
 @pytest.fixture(scope="session")
@@ -90,9 +90,8 @@ def _export_golden(shared: Path, tmp_path_factory: pytest.TempPathFactory, name:
     pytest.importorskip("torch", reason="the export extra is not installed")
     from cellscribe.export.bundle import export_checkpoint
 
-    out = tmp_path_factory.mktemp("c2s") / name
-    export_checkpoint(shared / "fixtures" / f"c2s_{name}" / "model", out, family="c2s")
-    return out
+    checkpoint = shared / "fixtures" / f"c2s_{name}" / "model"
+    return made_once(tmp_path_factory, name, lambda folder: export_checkpoint(checkpoint, folder, family="c2s"))
 
 
 @pytest.fixture(scope="session")

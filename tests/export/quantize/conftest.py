@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from sharing import made_once
 
 MISSING = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
 collect_ignore_glob = ["test_data_file.py", "test_graph.py", "test_quantize_*.py"] if MISSING else []
@@ -23,9 +24,10 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Quantize:
         from cellscribe.export.quantize.bundle import quantize_bundle
 
         if (source, precision) not in made:
-            folder = tmp_path_factory.mktemp("quantized") / precision
-            quantize_bundle(source, folder, precision)
-            made[source, precision] = folder
+            name = f"{source.name}-{precision}"
+            made[source, precision] = made_once(
+                tmp_path_factory, name, lambda folder: quantize_bundle(source, folder, precision)
+            )
         return made[source, precision]
 
     return make
@@ -70,6 +72,5 @@ def text_bundle(text_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     """The fp32 bundle of a checkpoint."""
     from cellscribe.export.bundle import export_checkpoint
 
-    folder = tmp_path_factory.mktemp("text") / "fp32"
-    export_checkpoint(text_checkpoint, folder, family="c2s")
-    return folder
+    name = "gemma2" if text_checkpoint.name == "gemma2" else text_checkpoint.parent.name
+    return made_once(tmp_path_factory, f"text-{name}", lambda at: export_checkpoint(text_checkpoint, at, family="c2s"))
