@@ -196,7 +196,7 @@ def test_what_a_family_lacks_says_what_to_use(model: cs.SentenceModel, cells: An
     ("options", "said"),
     [
         ({"hvg": ["CD3D"]}, "reads sentences of all genes"),
-        ({"plans": "."}, "reads sentences of all genes"),
+        ({"plans": "nowhere"}, "nowhere"),
         ({"threads": 0}, "threads is 0"),
         ({"template": "x"}, "template is 'x'"),
         ({"backend": "x"}, "backend is 'x'"),

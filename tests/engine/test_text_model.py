@@ -82,7 +82,7 @@ def test_what_cannot_be_asked(bundle: Bundle) -> None:
             model(bundle).about_cells(source, batch_size=0)
         with pytest.raises(UsageError, match=r"\{num_cells\}"):
             model(bundle).about_cells(source, "tissue_cells_generation")
-    with pytest.raises(BackendError, match="cuda does not run"):
+    with pytest.raises(BackendError, match="the backend cuda cannot run here: its kernels are those of LingoCell"):
         model(bundle, "cuda")
     with pytest.raises(BundleError, match="reads no sentences"):
         TextModel(open_bundle(packaged_bundle()))

@@ -113,11 +113,11 @@ def test_an_export_is_the_quantised_bundle(
     text_checkpoint: Path, text_bundle: Path, quantized: Quantize, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    out = tmp_path / "fp32"  # named as the other one is
+    out = tmp_path / text_bundle.name  # named as the other one is
     report = export_checkpoint(text_checkpoint, out, family="c2s", precision="int4", progress=said.append)
     assert "quantising: measuring int4" in said
     assert "against fp32 on 16 prompts (cells.h5ad" in report.lines()[-1]
-    assert [one.name for one in tmp_path.iterdir()] == ["fp32"]
+    assert [one.name for one in tmp_path.iterdir()] == [out.name]
     assert {one.name for one in out.iterdir()} == {*report.manifest.files, "manifest.json"}
     wanted, found = read_manifest(quantized(text_bundle, "int4")), read_manifest(out)
     assert wanted.text_quality is not None
