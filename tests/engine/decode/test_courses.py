@@ -58,6 +58,7 @@ def test_logits_that_are_not_finite_choose_nothing() -> None:
         assert move.failed
         assert move.fed == move.written == ()
         assert not course.has_ended
+        assert (course.node if isinstance(course, Walk) else course.at) == 0
 
 
 def test_a_survey_gives_every_label_the_product_of_its_choices() -> None:
