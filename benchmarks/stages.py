@@ -64,6 +64,7 @@ def stages(results: Path, bundles: Path) -> dict[str, Stage]:
     return {
         "demo": benches["demo"],
         "cells": benches["cells"],
+        "flat": Stage((_python("flat.py"),), ("flat.json",)),
         "quality": Stage(
             tuple(_python("quality.py", "--backend", name) for name in QUALITY_BACKENDS),
             ("quality.json", "quality.md"),
