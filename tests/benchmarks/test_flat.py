@@ -24,8 +24,9 @@ def test_a_growing_cost_is_found() -> None:
 
 def test_every_block_of_a_run_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flat, "BLOCK", 20)
+    monkeypatch.setattr(flat, "REFERENCE", 5)
     found = flat.measured(4 * flat.BLOCK)
-    assert len(found["ms_per_cell"]) == 4
+    assert len(found["ms_per_cell"]) == len(found["peak_mb"]) == 4
+    assert len(found["ms_per_cell_of_the_yardstick"]) == 5
     assert min(found["ms_per_cell"]) > 0
-    assert len(found["peak_mb"]) == 5
     assert f"{np.median(found['ms_per_cell']):.2f} ms a cell" in found["sentence"]
