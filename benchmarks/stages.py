@@ -65,6 +65,7 @@ def stages(results: Path, bundles: Path) -> dict[str, Stage]:
         "demo": benches["demo"],
         "cells": benches["cells"],
         "flat": Stage((_python("flat.py"),), ("flat.json",)),
+        "guesses": Stage((_python("guesses.py"),), ("guesses.json",)),
         "quality": Stage(
             tuple(_python("quality.py", "--backend", name) for name in QUALITY_BACKENDS),
             ("quality.json", "quality.md"),
