@@ -17,7 +17,7 @@ Command = tuple[str, ...]
 CURVES = ("--questions", "slots,capacity,memory,lengths", "--rounds", "3", "--seconds", "2.0")
 BENCHES: Mapping[str, tuple[str, Command]] = {
     "demo": ("demo", ("--quick",)),
-    "cells": ("demo", ("--questions", "cells,reading")),
+    "cells": ("demo", ("--questions", "cells,reading", "--rounds", "3")),
     "l11-int4": ("int4", CURVES),
     "l11-int8": ("int8", CURVES),
     "admission": ("int4", ("--questions", "admission", "--rounds", "3")),
@@ -30,7 +30,7 @@ C2S: Command = ("--bits", "8", "32", "4", "--cells", "64", "--rounds", "2")
 SHARED_PROMPT: Command = ("--cells", "8", "--rounds", "5")
 QUALITY_BACKENDS = ("onnxruntime-cpu", "cpu")
 PREPROCESSING: tuple[str, Command] = ("scp1884.h5ad", ("--cells", "20000", "--rounds", "7"))
-SENTENCES: tuple[str, Command] = ("zheng68k.h5ad", ("--cells", "5000", "--rounds", "5"))
+SENTENCES: tuple[str, Command] = ("zheng68k.h5ad", ("--cells", "20000"))
 
 
 @dataclass(frozen=True)
