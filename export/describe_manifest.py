@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from cellscribe.engine.bundle.manifest import (
-    PRECISIONS,
-    CrossShape,
-    DecoderShape,
-    EncoderShape,
-    Manifest,
-    Precision,
-    PromptRecord,
-)
+from cellscribe.engine.bundle.manifest import PRECISIONS, Manifest, Precision, PromptRecord
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.errors import UsageError
 from cellscribe.export.parts import Parts
 

@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 from cellscribe.engine.backends.cpu.loading import DecoderLoader
 from cellscribe.engine.backends.cpu.packing import Packer
 from cellscribe.engine.backends.cpu.passes import Passes
-from cellscribe.engine.bundle.manifest import DecoderShape
 from cellscribe.engine.bundle.onnx_weights import Quantized
+from cellscribe.engine.bundle.shapes import DecoderShape
 from cellscribe.kernels.cpu_library import CpuLibrary
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

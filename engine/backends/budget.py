@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from cellscribe.engine.backends.advice import cpu_backend
 from cellscribe.engine.backends.base import SlotPlan
-from cellscribe.engine.bundle.manifest import CrossShape, Manifest
+from cellscribe.engine.bundle.manifest import Manifest
+from cellscribe.engine.bundle.shapes import CrossShape
 from cellscribe.engine.errors import BundleError, RoomError
 
 _WEIGHTS = (".onnx", ".data")

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from cellscribe.engine.bundle.load import Bundle
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, Manifest
+from cellscribe.engine.bundle.manifest import Manifest
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 from cellscribe.engine.errors import BundleError
 
 Shape = list[Any]  # numbers, and names of axes that vary

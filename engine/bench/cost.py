@@ -39,7 +39,8 @@ from dataclasses import dataclass, replace
 
 from cellscribe.engine.bench.precision import Precision, precision_named
 from cellscribe.engine.bench.work import Work
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape, Manifest
+from cellscribe.engine.bundle.manifest import Manifest
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.errors import BundleError
 
 _TOKEN_BYTES = 13

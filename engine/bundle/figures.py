@@ -104,3 +104,51 @@ class TextQuality:
         said += f"{self.embedding_mean_cosine:.6f} (at least {self.embedding_min_cosine:.6f})"
         said += f"; the token of fp32 at {self.greedy_agreement:.1%} of {self.tokens:,} greedy steps"
         return f"{said}, perplexity of its text {self.perplexity:.4g} (fp32: {self.perplexity_fp32:.4g})"
+
+
+@dataclass(frozen=True)
+class MatchParity:
+    """How far the graphs of a bundle that reads ranks are from the torch model on what reference.safetensors holds.
+
+    Largest absolute differences of the states and vectors of `cells` cells, of the vectors of `texts` texts, and of the
+    probabilities that they match; the last two are None where a bundle has no texts. `tolerance` is what passes.
+    """
+
+    cells: int
+    source: str
+    states_max_error: float
+    vectors_max_error: float
+    texts: int = 0
+    texts_max_error: float | None = None
+    match_max_error: float | None = None
+    tolerance: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MatchQuality:
+    """What quantising a bundle that reads ranks cost, measured as :class:`Quality` is.
+
+    Cosines and the largest absolute difference of the vectors of `cells` cells; with `texts` texts the largest
+    difference of the probabilities that they match, and for how many of the cells the best text of all is the same.
+    """
+
+    cells: int
+    source: str
+    compared_with: str
+    vectors_min_cosine: float
+    vectors_mean_cosine: float
+    vectors_max_error: float
+    texts: int = 0
+    match_max_error: float | None = None
+    same_label: float | None = None
+
+    def words(self) -> str:
+        """Say it in one line."""
+        said = f"{self.cells} cells ({self.source}; with ONNX Runtime): cosine of vectors "
+        said += f"{self.vectors_mean_cosine:.6f} (at least {self.vectors_min_cosine:.6f})"
+        if self.match_max_error is not None and self.same_label is not None:
+            said += (
+                f"; of {self.texts} texts the same is best for {self.same_label:.1%} of the cells, probabilities of "
+            )
+            said += f"matching within {self.match_max_error:.2g}"
+        return said

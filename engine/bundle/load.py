@@ -18,6 +18,7 @@ from cellscribe.engine.cells import GeneVocabulary
 from cellscribe.engine.errors import BundleError
 
 ENCODER, DECODER, CROSS = "encoder.onnx", "decoder.onnx", "cross.onnx"
+TEXT, KEYS, MATCH = "text.onnx", "keys.onnx", "match.onnx"  # of bundles that match texts with cells
 GENES, TOKENIZER, PREFIX, REFERENCE = "genes.json", "tokenizer.json", "prefix.safetensors", "reference.safetensors"
 
 

@@ -8,73 +8,24 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from cellscribe.engine.bundle.figures import Parity, Quality, TextParity, TextQuality
+from cellscribe.engine.bundle.figures import MatchParity, MatchQuality, Parity, Quality, TextParity, TextQuality
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, DecoderStyle, EncoderShape, RankShape
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.errors import BundleError
+from cellscribe.engine.ranks.spec import RankInput
 
-SCHEMA_VERSION = 4  # 2 brought quantised bundles, 3 those that read cells as sentences, 4 quantised ones of these
+# 2 brought quantised bundles, 3 those that read cells as sentences, 4 quantised ones of these, 5 those that read ranks.
+SCHEMA_VERSION = 5
 MANIFEST_NAME = "manifest.json"
+# What manifests of the first version do not have.
+_LATER = (
+    "quality", "style", "sentences", "text_parity", "text_quality", "ranks", "rank_shape", "match_parity",
+    "match_quality",
+)  # fmt: skip
 
 Precision = Literal["fp32", "fp16", "fp16-stored", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 WEIGHT_ONLY: tuple[Precision, ...] = ("fp16-stored", "int8", "int4")
-
-
-@dataclass(frozen=True)
-class EncoderShape:
-    """Sizes of encoder.onnx."""
-
-    d_model: int
-    n_layers: int
-    n_heads: int
-    d_ffn: int
-
-
-@dataclass(frozen=True)
-class DecoderShape:
-    """Sizes of decoder.onnx; `n_lower` layers run below the first cross-attention layer."""
-
-    vocab_size: int
-    d_model: int
-    n_layers: int
-    n_lower: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    d_ffn: int
-    max_positions: int
-
-
-@dataclass(frozen=True)
-class DecoderStyle:
-    """What a decoder without an encoder does otherwise than a Llama; see ``CausalConfig`` of the exporter.
-
-    `norm` "layer" or "rms" with `norm_eps`; the feed-forward's `activation` and whether it `is_gated`; attention and
-    feed-forward side by side (`is_parallel`), normed again before they are added (`has_post_norms`), with biases
-    (`has_biases`); `rotary_width` leading numbers of a head are rotated; `learned_positions` are added to tokens;
-    factors of embedded tokens and of scores; caps of scores and logits (0: none); a `window` of the last positions in
-    every `window_every`-th layer (0: none).
-    """
-
-    norm: Literal["layer", "rms"]
-    norm_eps: float
-    activation: Literal["gelu", "gelu_tanh", "silu"]
-    is_gated: bool
-    is_parallel: bool
-    has_post_norms: bool
-    has_biases: bool
-    rotary_width: int
-    learned_positions: bool
-    embedding_scale: float
-    score_scale: float
-    attention_cap: float
-    logits_cap: float
-    window: int
-    window_every: int
-
-    def is_windowed(self, layer: int) -> bool:
-        """Whether a layer sees only the last positions."""
-        return self.window > 0 and layer % self.window_every == 0
 
 
 @dataclass(frozen=True)
@@ -83,19 +34,6 @@ class SentenceInput:
 
     num_genes: int
     eos_token_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class CrossShape:
-    """How the decoder attends to a cell; `prepared` says that cross.onnx turns the memory into what it reads."""
-
-    form: Literal["latent", "materialised"]
-    n_layers: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    d_memory: int
-    prepared: bool
 
 
 @dataclass(frozen=True)
@@ -141,6 +79,10 @@ class Manifest:
     sentences: SentenceInput | None = None
     text_parity: TextParity | None = None
     text_quality: TextQuality | None = None
+    ranks: RankInput | None = None
+    rank_shape: RankShape | None = None
+    match_parity: MatchParity | None = None
+    match_quality: MatchQuality | None = None
 
     @property
     def encoder_shape(self) -> EncoderShape:
@@ -157,9 +99,8 @@ class Manifest:
         return self.cells
 
     def _without_encoder(self) -> BundleError:
-        return BundleError(
-            f"the bundle {self.name} reads cells as sentences and has no encoder; use annotate, generate or ask."
-        )
+        what = "ranks of genes" if self.ranks else "cells as sentences"
+        return BundleError(f"the bundle {self.name} reads {what}; its tasks are {', '.join(self.tasks)}.")
 
     @property
     def is_quantized(self) -> bool:
@@ -177,7 +118,9 @@ class Manifest:
         """Return the text of manifest.json."""
         raw = asdict(self)
         raw["schema_version"] = 1 + (self.is_quantized or self.quality is not None) + 2 * (self.sentences is not None)
-        for name in ("quality", "style", "sentences", "text_parity", "text_quality"):
+        if self.ranks is not None:
+            raw["schema_version"] = 5
+        for name in _LATER:
             if raw[name] is None:
                 del raw[name]
         return json.dumps(raw, indent=1, ensure_ascii=False) + "\n"

@@ -42,6 +42,7 @@ def match_genes(
     ensembl: Sequence[str | None] | None = None,
     symbols: Sequence[str | None] | None = None,
     wanted: Sequence[str] | None = None,
+    adds_up: bool = True,
 ) -> GeneMatch:
     """Match the columns of a file to the tokens of a vocabulary.
 
@@ -60,6 +61,8 @@ def match_genes(
         Ensembl ids and symbols [n_genes] where the file has them.
     wanted
         The genes the bundle asks for; None for the whole vocabulary.
+    adds_up
+        Whether the columns of one gene will be added up; else each stays what it is. Only the report tells.
     """
     keys = [str(name) for name in names]
     lookup = _Lookup(vocabulary)
@@ -79,7 +82,7 @@ def match_genes(
             elif token in rivals:
                 n_ambiguous += 1
         claimed.update(token for token, count in rivals.items() if count == 1)
-    return _outcome(keys, found, n_ambiguous, vocabulary, wanted)
+    return _outcome(keys, found, n_ambiguous, vocabulary, wanted, adds_up)
 
 
 class _Lookup:
@@ -101,6 +104,8 @@ class _Lookup:
         """Token and kind of a column by its own names, or (-1, "")."""
         if name in self.tokens:
             return self.tokens[name], "ensembl" if ENSEMBL.fullmatch(name) else "symbol"
+        if ensembl in self.tokens:  # ENSGR0000198223 and its like are ids of no usual form
+            return self.tokens[ensembl], "ensembl"
         for text in (ensembl, name):
             if text and ENSEMBL.fullmatch(text):
                 token = self._of_id(text.split(".")[0])
@@ -156,6 +161,7 @@ def _outcome(
     n_ambiguous: int,
     vocabulary: GeneVocabulary,
     wanted: Sequence[str] | None,
+    adds_up: bool,
 ) -> GeneMatch:
     tokens = np.array([token for token, _ in found], dtype=np.int64).reshape(len(names))
     kinds = Counter(kind for token, kind in found if token >= 0)
@@ -175,15 +181,16 @@ def _outcome(
         n_wanted_found=sum(vocabulary.index.get(gene, -1) in present for gene in genes),
         is_listed=wanted is not None,
         unmatched=tuple(unmatched[:_N_EXAMPLES]),
-        notes=_notes(by_kind, unmatched),
+        notes=_notes(by_kind, unmatched, adds_up),
     )
     return GeneMatch(tokens, report)
 
 
-def _notes(by_kind: dict[str, int], unmatched: list[str]) -> tuple[str, ...]:
+def _notes(by_kind: dict[str, int], unmatched: list[str], adds_up: bool) -> tuple[str, ...]:
     notes = []
     if by_kind["duplicate"]:
-        notes.append(f"{by_kind['duplicate']:,} columns repeat a gene and were added to it.")
+        fate = "were added to it" if adds_up else "stand beside it, each by itself"
+        notes.append(f"{by_kind['duplicate']:,} columns repeat a gene and {fate}.")
     if by_kind["ambiguous"]:
         notes.append(f"{by_kind['ambiguous']:,} columns are left out because they resemble one gene equally.")
     if by_kind["excel_date"]:

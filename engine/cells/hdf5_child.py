@@ -72,9 +72,9 @@ class FileSession:
         return packed(self.obs.column(column))
 
     def matrix(self, origin: str) -> Message:
-        """Shape and layout of a matrix."""
+        """Shape, layout and type of a matrix."""
         reader = self._reader(origin)
-        return {"shape": list(reader.shape), "layout": reader.layout, "n_stored": reader.n_stored}, []
+        return {"shape": list(reader.shape), "layout": reader.layout, "dtype": reader.dtype.str}, []
 
     def stats(self, origin: str) -> Message:
         """What values a matrix holds: all of them, or rows spread over a large one."""

@@ -34,6 +34,7 @@ class MatrixReader(Protocol):
 
     layout: str
     shape: tuple[int, int]
+    dtype: np.dtype[Any]
 
     @property
     def n_stored(self) -> int:
@@ -77,7 +78,7 @@ class CsrReader:
     layout = "csr"
 
     def __init__(self, indptr: Any, indices: Any, data: Any, shape: tuple[int, int], where: str) -> None:
-        self.shape, self.where = shape, where
+        self.shape, self.where, self.dtype = shape, where, np.dtype(data.dtype)
         self._indices, self._data = indices, data
         self._indptr = _pointers(indptr, where)
         if len(self._indptr) != shape[0] + 1 or len(indices) != len(data):
@@ -105,7 +106,7 @@ class DenseReader:
     def __init__(self, dataset: h5py.Dataset, where: str) -> None:
         if dataset.ndim != 2 or dataset.dtype.kind not in "buif":
             raise InputError(f"{where} has {dataset.ndim} dimensions of {dataset.dtype}; store a matrix of numbers.")
-        self.shape = (int(dataset.shape[0]), int(dataset.shape[1]))
+        self.shape, self.dtype = (int(dataset.shape[0]), int(dataset.shape[1])), np.dtype(dataset.dtype)
         self._dataset, self._where = dataset, where
 
     @property
@@ -128,7 +129,7 @@ class CscReader:
     def __init__(
         self, indptr: Any, indices: Any, data: Any, shape: tuple[int, int], where: str, tick: Callable[[], None]
     ) -> None:
-        self.shape, self.where, self._tick = shape, where, tick
+        self.shape, self.where, self.dtype, self._tick = shape, where, np.dtype(data.dtype), tick
         self._columns = _pointers(indptr, where)
         self._indices, self._data = indices, data
         if len(self._columns) != shape[1] + 1 or len(indices) != len(data):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cellscribe.engine.cells import native_binning, wire
@@ -47,6 +48,10 @@ class FileStore:
     def layout(self, origin: str) -> str:
         """Return "csr", "csc" or "dense"."""
         return str(self._child.ask("matrix", origin=origin)[0]["layout"])
+
+    def dtype(self, origin: str) -> np.dtype[Any]:
+        """Return the type of the numbers that are stored."""
+        return np.dtype(self._child.ask("matrix", origin=origin)[0]["dtype"])
 
     def stats(self, origin: str) -> ValueStats:
         """Return what values a matrix holds."""

@@ -55,6 +55,10 @@ class MemoryStore:
         """Return "csr" or "dense" (columns are turned into rows when a matrix is first read)."""
         return "csr" if _is_sparse(self._matrix(origin)) else "dense"
 
+    def dtype(self, origin: str) -> np.dtype[Any]:
+        """Return the type of the numbers that are stored."""
+        return np.dtype(self._matrix(origin).dtype)
+
     def stats(self, origin: str) -> ValueStats:
         """Return what values a matrix holds: all of them, or rows spread over a large one."""
         matrix, stats = self._matrix(origin), ValueStats()
@@ -129,7 +133,7 @@ class Backed:
 
     def __init__(self, matrix: Any) -> None:
         self._matrix = matrix
-        self.shape = matrix.shape
+        self.shape, self.dtype = matrix.shape, matrix.dtype
 
     def __getitem__(self, rows: Rows) -> Any:
         unique, inverse = np.unique(rows, return_inverse=True)

@@ -103,6 +103,8 @@ class CellSource:
         Names of the columns of obs.
     value_kind, value_origin, value_note
         "counts" or "lognorm"; where they come from ("X", "layers['counts']", "raw.X"); a sentence about it.
+    value_dtype
+        Type of the numbers as they are stored; blocks give them in float32.
     notes
         Sentences worth showing to the user, the value note first.
     """
@@ -118,6 +120,7 @@ class CellSource:
         self.value_kind: ValueKind = chosen.kind
         self.value_origin = chosen.origin
         self.value_note = chosen.note
+        self.value_dtype: np.dtype[Any] = store.dtype(chosen.origin)
         self._var: VarTable = store.var(chosen.origin == "raw.X")
         self.var_names: npt.NDArray[Any] = np.array(self._var.names, dtype=object)
         self.var_ensembl, self.var_symbols = self._var.ensembl, self._var.symbols

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from cellscribe.engine.errors import BundleError
 
-CLS, PAD = "<cls>", "<pad>"
+CLS, PAD, EOS = "<cls>", "<pad>", "<eos>"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class GeneVocabulary:
         Ensembl id of every token where known, or None.
     input_genes
         The bundle's own genes (tokens), for bundles that feed a fixed list; None otherwise.
+    medians
+        Of the non-zero expression of every token [V], 0 for what is no gene; for bundles that read ranks.
 
     Raises
     ------
@@ -35,6 +37,7 @@ class GeneVocabulary:
     tokens: tuple[str, ...]
     ensembl: tuple[str | None, ...] | None = None
     input_genes: tuple[str, ...] | None = None
+    medians: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
@@ -44,6 +47,8 @@ class GeneVocabulary:
             raise BundleError(f"The gene vocabulary has no {missing[0]} token; export the bundle again.")
         if self.ensembl is not None and len(self.ensembl) != len(self.tokens):
             raise BundleError("The gene vocabulary has not one Ensembl entry per token; export the bundle again.")
+        if self.medians is not None and len(self.medians) != len(self.tokens):
+            raise BundleError("The gene vocabulary has not one median per token; export the bundle again.")
         unknown = [gene for gene in self.input_genes or () if gene not in self.index]
         if unknown:
             raise BundleError(f"The input gene {unknown[0]!r} is not in the gene vocabulary; export the bundle again.")
@@ -75,14 +80,17 @@ class GeneVocabulary:
         try:
             stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
             tokens = tuple(stored["tokens"])
-            ensembl, genes = stored.get("ensembl"), stored.get("input_genes")
+            ensembl, genes, medians = (stored.get(name) for name in ("ensembl", "input_genes", "medians"))
+            known = None if medians is None else tuple(map(float, medians))
             if not all(isinstance(token, str) for token in tokens):
                 raise TypeError("tokens are not text")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{path} is not a gene vocabulary ({error}); export the bundle again.") from error
-        return cls(tokens, None if ensembl is None else tuple(ensembl), None if genes is None else tuple(genes))
+        return cls(tokens, None if ensembl is None else tuple(ensembl), None if genes is None else tuple(genes), known)
 
     def save(self, path: str | Path) -> None:
         """Write genes.json."""
-        stored = {"tokens": self.tokens, "ensembl": self.ensembl, "input_genes": self.input_genes}
+        stored: dict[str, Any] = {"tokens": self.tokens, "ensembl": self.ensembl, "input_genes": self.input_genes}
+        if self.medians is not None:
+            stored["medians"] = self.medians
         Path(path).write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from cellscribe.engine.backends.tensorrt.plan import Recipe, text_capacity
 from cellscribe.engine.bundle.load import Bundle
-from cellscribe.engine.bundle.manifest import DecoderShape
+from cellscribe.engine.bundle.shapes import DecoderShape
 from cellscribe.engine.errors import PlanError, UsageError
 
 PRECISIONS = ("fp16", "fp32")

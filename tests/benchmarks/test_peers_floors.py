@@ -16,7 +16,7 @@ from peers.floors import judge, lines_of, lingocell, plain
 from peers.tiny_llama import LlamaShape
 
 from cellscribe.engine.bench.work import Work
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 
 SHAPE = LlamaShape(d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ffn=16, vocab_size=10)
 SIZES = {"slots": 3, "prompt_len": 4, "new_tokens": 2}

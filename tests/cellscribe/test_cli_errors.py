@@ -133,7 +133,8 @@ def test_inspect_refuses_what_is_no_bundle(cellscribe: Call, tmp_path: Path) -> 
 
 def test_inspect_prints_the_manifest(cellscribe: Call, tmp_path: Path) -> None:
     from cellscribe.engine.bundle.figures import Parity
-    from cellscribe.engine.bundle.manifest import EncoderShape, FileRecord, Manifest, PromptRecord
+    from cellscribe.engine.bundle.manifest import FileRecord, Manifest, PromptRecord
+    from cellscribe.engine.bundle.shapes import EncoderShape
     from cellscribe.engine.cells.spec import CellInput
 
     manifest = Manifest(

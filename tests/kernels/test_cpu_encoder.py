@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cellscribe.engine.backends.cpu.encoder_weights import EncoderWeights
-from cellscribe.engine.bundle.manifest import EncoderShape
 from cellscribe.engine.bundle.onnx_weights import OnnxWeights
+from cellscribe.engine.bundle.shapes import EncoderShape
 from cellscribe.kernels.cpu_encoder import CpuCell, NativeEncoder
 from cellscribe.kernels.cpu_library import CpuLibrary, Kind, instruction_sets, pointer
 

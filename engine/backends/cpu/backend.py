@@ -17,7 +17,7 @@ from cellscribe.engine.backends.cpu.loading import NativeDecoder, load_decoder
 from cellscribe.engine.backends.cpu.slots import CpuSlots
 from cellscribe.engine.backends.sessions import default_threads
 from cellscribe.engine.bundle.load import PREFIX, Bundle
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.errors import BackendError, BundleError, RoomError
 from cellscribe.engine.machine import available_memory

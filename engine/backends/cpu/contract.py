@@ -8,8 +8,8 @@ from __future__ import annotations
 from cellscribe.engine.backends.contract import check_prompt, differs
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PREFIX
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.bundle.onnx_weights import BLOCK, onnx_weights
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 
 
 class _Weights:

@@ -7,8 +7,8 @@ from ctypes import c_void_p
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.bundle.manifest import EncoderShape
 from cellscribe.engine.bundle.onnx_weights import OnnxWeights
+from cellscribe.engine.bundle.shapes import EncoderShape
 from cellscribe.kernels.cpu_encoder import (
     CATEGORY,
     CONTINUOUS,

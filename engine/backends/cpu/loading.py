@@ -12,8 +12,8 @@ import numpy.typing as npt
 from cellscribe.engine.backends.cpu.packing import Packer, forget
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.load import CROSS, DECODER
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
 from cellscribe.engine.bundle.onnx_weights import onnx_weights
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 from cellscribe.engine.errors import BundleError
 from cellscribe.kernels.cpu_library import CpuLibrary, Kind, PackedWeight, pointer
 from cellscribe.kernels.cpu_structs import SILU, CpuCross, CpuDecoder, CpuLayer

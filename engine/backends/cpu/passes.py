@@ -11,7 +11,7 @@ import numpy as np
 
 from cellscribe.engine.backends.base import Floats, Ints
 from cellscribe.engine.backends.cpu.loading import NativeDecoder
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 from cellscribe.engine.errors import RoomError
 from cellscribe.kernels.cpu_library import CpuLibrary, pointer
 from cellscribe.kernels.cpu_structs import CpuCall

@@ -11,7 +11,7 @@ from cellscribe.engine.backends.base import Admission, Chosen, Floats, Ints, Rea
 from cellscribe.engine.backends.cpu.loading import NativeDecoder
 from cellscribe.engine.backends.cpu.passes import Passes
 from cellscribe.engine.backends.slot_state import SlotState
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 from cellscribe.engine.decode.drafts import Drafts
 from cellscribe.kernels.cpu_library import CpuLibrary
 

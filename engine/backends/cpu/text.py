@@ -17,7 +17,7 @@ from cellscribe.engine.backends.sessions import default_threads
 from cellscribe.engine.backends.text import Prompted, TextPlan, check_room
 from cellscribe.engine.backends.text_state import Rows, TextState
 from cellscribe.engine.bundle.load import Bundle
-from cellscribe.engine.bundle.manifest import DecoderShape
+from cellscribe.engine.bundle.shapes import DecoderShape
 from cellscribe.engine.errors import BundleError
 
 PIECE = 512  # rows of prompts in one pass: enough for products at full rate, few enough for the caches

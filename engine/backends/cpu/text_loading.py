@@ -13,8 +13,8 @@ from cellscribe.engine.backends.cpu.loading import NativeDecoder
 from cellscribe.engine.backends.cpu.packing import Packer
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.load import DECODER
-from cellscribe.engine.bundle.manifest import DecoderShape, DecoderStyle
 from cellscribe.engine.bundle.onnx_weights import onnx_weights
+from cellscribe.engine.bundle.shapes import DecoderShape, DecoderStyle
 from cellscribe.engine.errors import BundleError
 from cellscribe.kernels.cpu_library import CpuLibrary, pointer
 from cellscribe.kernels.cpu_structs import GELU, GELU_TANH, SILU, CpuCross, CpuDecoder, CpuLayer

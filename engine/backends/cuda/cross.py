@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cellscribe.engine.backends.cuda.ops import Ops, Scores
 from cellscribe.engine.backends.cuda.weights import CrossWeights
-from cellscribe.engine.bundle.manifest import CrossShape
+from cellscribe.engine.bundle.shapes import CrossShape
 
 if TYPE_CHECKING:
     from torch import Tensor

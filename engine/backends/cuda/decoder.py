@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cellscribe.engine.backends.cuda.ops import Ops
 from cellscribe.engine.backends.cuda.weights import CrossWeights, DecoderWeights, LayerWeights, Norm
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 
 if TYPE_CHECKING:
     from torch import Tensor

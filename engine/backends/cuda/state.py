@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cellscribe.engine.backends.base import SlotPlan
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 
 if TYPE_CHECKING:
     from torch import Tensor

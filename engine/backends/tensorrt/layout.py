@@ -14,7 +14,8 @@ from cellscribe.engine.backends.tensorrt.homes import build_command
 from cellscribe.engine.backends.tensorrt.plan import Plan
 from cellscribe.engine.backends.tensorrt.staging import ALIGNED
 from cellscribe.engine.bundle.load import Bundle
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, PromptRecord
+from cellscribe.engine.bundle.manifest import PromptRecord
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 from cellscribe.engine.errors import BundleError, PlanError, RoomError
 
 Shape = tuple[int, ...]

@@ -14,7 +14,7 @@ from cellscribe.engine.backends.tensorrt.engine import Engine
 from cellscribe.engine.backends.tensorrt.layout import Kept, cache_names
 from cellscribe.engine.backends.tensorrt.plan import PROMPT, Plan, piece_sizes
 from cellscribe.engine.backends.text_feed import visible
-from cellscribe.engine.bundle.manifest import DecoderShape, DecoderStyle
+from cellscribe.engine.bundle.shapes import DecoderShape, DecoderStyle
 
 
 @dataclass(frozen=True)

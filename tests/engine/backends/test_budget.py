@@ -6,7 +6,8 @@ import pytest
 
 from cellscribe.engine.backends.base import SlotPlan
 from cellscribe.engine.backends.budget import budget, check_room, gigabytes
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape, FileRecord, Manifest, PromptRecord
+from cellscribe.engine.bundle.manifest import FileRecord, Manifest, PromptRecord
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.errors import BundleError, RoomError
 from cellscribe.engine.types import Sampling

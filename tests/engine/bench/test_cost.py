@@ -8,7 +8,7 @@ from cellscribe.engine.bench.ceilings import Ceilings
 from cellscribe.engine.bench.cost import Cost
 from cellscribe.engine.bench.precision import PRECISIONS, precision_named
 from cellscribe.engine.bench.work import Work
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.errors import BundleError, UsageError
 
 P, S = 67, 1201

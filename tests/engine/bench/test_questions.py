@@ -27,7 +27,7 @@ from cellscribe.engine.bench.settings import Settings
 from cellscribe.engine.bench.setup import bench_cells, results_of
 from cellscribe.engine.bench.texts import Steps
 from cellscribe.engine.bench.work import Work
-from cellscribe.engine.bundle.manifest import CrossShape, DecoderShape, EncoderShape
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.errors import InputError, RoomError, UsageError
 
 

@@ -9,9 +9,6 @@ import pytest
 from cellscribe.engine.bundle.figures import Parity, Quality, TextParity, TextQuality
 from cellscribe.engine.bundle.manifest import (
     SCHEMA_VERSION,
-    CrossShape,
-    DecoderShape,
-    EncoderShape,
     FileRecord,
     Manifest,
     Precision,
@@ -19,6 +16,7 @@ from cellscribe.engine.bundle.manifest import (
     SentenceInput,
     read_manifest,
 )
+from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.errors import BundleError
 

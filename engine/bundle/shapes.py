@@ -1,0 +1,99 @@
+"""Sizes of the graphs of a bundle, and habits of its decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """Sizes of encoder.onnx."""
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_ffn: int
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """Sizes of decoder.onnx; `n_lower` layers run below the first cross-attention layer."""
+
+    vocab_size: int
+    d_model: int
+    n_layers: int
+    n_lower: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_ffn: int
+    max_positions: int
+
+
+@dataclass(frozen=True)
+class DecoderStyle:
+    """What a decoder without an encoder does otherwise than a Llama; see ``CausalConfig`` of the exporter.
+
+    `norm` "layer" or "rms" with `norm_eps`; the feed-forward's `activation` and whether it `is_gated`; attention and
+    feed-forward side by side (`is_parallel`), normed again before they are added (`has_post_norms`), with biases
+    (`has_biases`); `rotary_width` leading numbers of a head are rotated; `learned_positions` are added to tokens;
+    factors of embedded tokens and of scores; caps of scores and logits (0: none); a `window` of the last positions in
+    every `window_every`-th layer (0: none).
+    """
+
+    norm: Literal["layer", "rms"]
+    norm_eps: float
+    activation: Literal["gelu", "gelu_tanh", "silu"]
+    is_gated: bool
+    is_parallel: bool
+    has_post_norms: bool
+    has_biases: bool
+    rotary_width: int
+    learned_positions: bool
+    embedding_scale: float
+    score_scale: float
+    attention_cap: float
+    logits_cap: float
+    window: int
+    window_every: int
+
+    def is_windowed(self, layer: int) -> bool:
+        """Whether a layer sees only the last positions."""
+        return self.window > 0 and layer % self.window_every == 0
+
+
+@dataclass(frozen=True)
+class CrossShape:
+    """How the decoder attends to a cell; `prepared` says that cross.onnx turns the memory into what it reads."""
+
+    form: Literal["latent", "materialised"]
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_memory: int
+    prepared: bool
+
+
+@dataclass(frozen=True)
+class BertShape:
+    """Sizes of a BERT; `activation` of its feed-forwards, and the epsilon of its norms."""
+
+    vocab_size: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_ffn: int
+    max_positions: int
+    activation: Literal["relu", "gelu"]
+    norm_eps: float
+
+
+@dataclass(frozen=True)
+class RankShape:
+    """Encoders of a bundle that reads ranks: of cells, and where it matches texts, of texts; `d_vector` is theirs."""
+
+    cell: BertShape
+    d_vector: int
+    text: BertShape | None = None
