@@ -14,6 +14,11 @@ Of the family c2s, which reads cells as sentences (:class:`SentenceModel`):
 >>> answers = model.ask(adata, "Is this cell dividing?")
 >>> cells = model.generate("B cell", n=100, like=adata)
 
+Of the family langcell, which labels cells by texts it was never trained on (:class:`MatchModel`):
+
+>>> model = cs.load("LANGCELL_BUNDLE")
+>>> frame = model.annotate(adata, labels="labels.obo", definitions=True)
+
 Names are imported when first used, so ``import cellscribe`` is quick.
 """
 
@@ -27,17 +32,29 @@ if not (_Path(__file__).parent / "engine").is_dir():  # in a checkout its subpac
 
 if TYPE_CHECKING:
     from cellscribe.engine.errors import CellscribeError
+    from cellscribe.engine.match_model import MatchModel
     from cellscribe.engine.model import Model, load
     from cellscribe.engine.sentence_model import SentenceModel
     from cellscribe.engine.types import Description, Piece, Sampling
 
     __version__: str
 
-__all__ = ["CellscribeError", "Description", "Model", "Piece", "Sampling", "SentenceModel", "__version__", "load"]
+__all__ = [
+    "CellscribeError",
+    "Description",
+    "MatchModel",
+    "Model",
+    "Piece",
+    "Sampling",
+    "SentenceModel",
+    "__version__",
+    "load",
+]
 
 _HOME = {
     "CellscribeError": "cellscribe.engine.errors",
     "Description": "cellscribe.engine.types",
+    "MatchModel": "cellscribe.engine.match_model",
     "Model": "cellscribe.engine.model",
     "Piece": "cellscribe.engine.types",
     "Sampling": "cellscribe.engine.types",

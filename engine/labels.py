@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.errors import CellscribeError, InputError, UsageError
+from cellscribe.engine.errors import CellscribeError, UsageError
 
 TERM = re.compile(r"CL:\d{7}")
-SUFFIXES = (".txt", ".tsv", ".json")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Names of labels, and their Cell Ontology ids ("" where none was given)."""
+    """Names of labels, their Cell Ontology ids and definitions, each "" where none was given."""
 
     names: tuple[str, ...]
     term_ids: tuple[str, ...]
+    definitions: tuple[str, ...] = ()
+
+    @property
+    def has_definitions(self) -> bool:
+        """Whether every label has one."""
+        return bool(self.definitions) and all(self.definitions)
 
     @property
     def has_terms(self) -> bool:
@@ -77,34 +80,6 @@ class Labelled:
         return tuple(found.get(name, "") for name in self.chosen)
 
 
-def read_labels(path: Path) -> Labels:
-    """Read labels.
-
-    Parameters
-    ----------
-    path
-        ``.txt``, ``.tsv``: a label a line, a tab and a Cell Ontology id after it on request; lines that begin with #
-        are left out. ``.json``: a list of labels, or a mapping of labels to ids (null for none).
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, holds no label, one twice, or an id that is none.
-    """
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path} has no ending that is understood; labels are read from {', '.join(SUFFIXES)}.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        pairs = _of_json(text) if path.suffix == ".json" else _of_lines(text)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; check the name.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as labels ({error}); give one a line.") from error
-    if not pairs:
-        raise InputError(f"{path} holds no labels; give one a line.")
-    return _checked(pairs, str(path), InputError)
-
-
 def labels_of(given: Labels | Mapping[str, str | None] | Sequence[str] | None) -> Labels | None:
     """Make labels of names, or of a mapping of names to Cell Ontology ids (None for none); None of None.
 
@@ -121,7 +96,7 @@ def labels_of(given: Labels | Mapping[str, str | None] | Sequence[str] | None) -
     bad = next((one for pair in pairs for one in pair if one is not None and not isinstance(one, str)), None)
     if bad is not None or any(name is None for name, _ in pairs):
         raise UsageError(f"labels has {bad!r}, which is no text; give names.")
-    return _checked([(name.strip(), (term or "").strip()) for name, term in pairs], "labels", UsageError)
+    return checked_labels([(name.strip(), (term or "").strip(), "") for name, term in pairs], "labels", UsageError)
 
 
 def twice(names: Sequence[str]) -> str:
@@ -138,35 +113,15 @@ def twice(names: Sequence[str]) -> str:
     return ""
 
 
-def _checked(pairs: list[tuple[str, str]], where: str, kind: type[CellscribeError]) -> Labels:
-    names = [name for name, _ in pairs]
+def checked_labels(rows: Sequence[tuple[str, str, str]], where: str, kind: type[CellscribeError]) -> Labels:
+    """Make labels of names, ids and definitions ("" for none); raise `kind` where they are none."""
+    names = [name for name, _, _ in rows]
     problem = "" if all(names) else "a label has no name; give it one, or leave it out."
     problem = problem or twice(names)
     if problem:
         raise kind(f"{where}: {problem}")
-    wrong = next((term for _, term in pairs if term and not TERM.fullmatch(term)), None)
+    wrong = next((term for _, term, _ in rows if term and not TERM.fullmatch(term)), None)
     if wrong is not None:
         raise kind(f"{where} gives the id {wrong!r}, which is none of the Cell Ontology; write it as CL:0000236.")
-    return Labels(tuple(names), tuple(term for _, term in pairs))
-
-
-def _of_lines(text: str) -> list[tuple[str, str]]:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    pairs = [line.partition("\t") for line in lines]
-    return [(name.strip(), term.strip()) for name, _, term in pairs]
-
-
-def _of_json(text: str) -> list[tuple[str, str]]:
-    raw = json.loads(text)
-    if isinstance(raw, list):
-        raw = dict.fromkeys(raw) if len({str(one) for one in raw}) == len(raw) else _twice(raw)
-    if not isinstance(raw, dict) or not all(isinstance(name, str) and name.strip() for name in raw):
-        raise ValueError("it is neither a list nor a mapping of labels")
-    if not all(term is None or isinstance(term, str) for term in raw.values()):
-        raise ValueError("an id is no text")
-    return [(name.strip(), (term or "").strip()) for name, term in raw.items()]
-
-
-def _twice(raw: list[object]) -> dict[str, None]:
-    double = next(one for i, one in enumerate(raw) if one in raw[:i])
-    raise ValueError(f"{double!r} is there twice")
+    told = tuple(told for _, _, told in rows)
+    return Labels(tuple(names), tuple(term for _, term, _ in rows), told if any(told) else ())

@@ -16,6 +16,7 @@ from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.spec import HvgFlavor
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, InputError, UsageError
+from cellscribe.engine.match_model import MatchModel
 from cellscribe.engine.output.anndata import annotate
 from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.packaged import named_bundle, packaged_bundle, packaged_cells
@@ -149,7 +150,7 @@ class Model(SourceModel):
         has = "describe, stream or embed" if self.bundle.describes else "embed"
         return BundleError(
             f"the bundle {self.bundle.name} ({self.bundle.manifest.family}) does not {what}; use {has}, or choose a "
-            "bundle of the family c2s."
+            f"bundle of the family {'c2s or langcell' if what == 'annotate' else 'c2s'}."
         )
 
     @contextmanager
@@ -180,10 +181,12 @@ def load(
     genes_per_cell: int | None = None,
     template: int | str = 0,
     templates: str | Path | None = None,
-) -> Model | SentenceModel:
-    """Load a bundle: a :class:`Model`, or a :class:`SentenceModel` where it reads cells as sentences (c2s).
+) -> Model | SentenceModel | MatchModel:
+    """Load a bundle.
 
-    Both have every method; one that a family lacks raises BundleError and says what to use.
+    What comes is a :class:`Model`, a :class:`SentenceModel` where the bundle reads cells as sentences (c2s), or a
+    :class:`MatchModel` where it reads ranks of genes (langcell, geneformer). All have every method; one that a family
+    lacks raises BundleError and says what to use.
 
     Parameters
     ----------
@@ -204,6 +207,12 @@ def load(
         For an option that does not go with the others.
     """
     opened = open_bundle(named_bundle(bundle))
+    if opened.manifest.ranks is not None:
+        if (hvg, hvg_flavor, organism, genes_per_cell, template, templates) != (None, None, "human", None, 0, None):
+            raise UsageError(
+                f"the bundle {opened.name} reads ranks of genes; leave gene lists and what belongs to sentences out."
+            )
+        return MatchModel(opened, threads=threads, backend=backend, plans=plans)
     if opened.manifest.sentences is not None:
         if hvg is not None or hvg_flavor is not None:
             raise UsageError(
@@ -235,4 +244,4 @@ def load(
     )
 
 
-__all__ = ["Model", "SentenceModel", "load", "packaged_bundle", "packaged_cells"]
+__all__ = ["MatchModel", "Model", "SentenceModel", "load", "packaged_bundle", "packaged_cells"]

@@ -15,7 +15,8 @@ from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, UsageError
-from cellscribe.engine.labels import Labels, labels_of, read_labels
+from cellscribe.engine.labels import Labels, labels_of
+from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.output.anndata import annotate as write_into
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.frame import to_frame

@@ -22,57 +22,38 @@ from cellscribe.engine.errors import CheckpointError, UsageError
 from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.verify import measure_parity, require_parity
 from cellscribe.engine.versions import versions
-from cellscribe.export.causal_bundle import CausalParts, export_causal
-from cellscribe.export.checkpoint.c2s import read_habits
-from cellscribe.export.checkpoint.causal import read_causal
+from cellscribe.export.causal_bundle import CausalParts, causal_parts, export_causal
+from cellscribe.export.checkpoint.langcell import RankParts, read_geneformer, read_langcell
 from cellscribe.export.describe_manifest import manifest_of
 from cellscribe.export.fused import fuse_file
 from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
 from cellscribe.export.models.cross import latent_is_cheaper
-from cellscribe.export.parts import Parts, read_parts, read_tokenizer, special_ids
+from cellscribe.export.parts import Parts, read_parts
 from cellscribe.export.prefix import compute_prefix
 from cellscribe.export.quantize.exporting import export_quantized
-from cellscribe.export.random_model import random_parts
+from cellscribe.export.random_model import SHAPES, random_parts
+from cellscribe.export.random_ranks import SIZES as RANK_SIZES
+from cellscribe.export.random_ranks import random_ranks
+from cellscribe.export.rank_bundle import export_ranks
 from cellscribe.export.reference import decoder_reference, encoder_reference
 from cellscribe.export.reference_cells import ReferenceCells, reference_cells
+from cellscribe.export.report import ExportReport
 from cellscribe.export.sealing import seal
 from cellscribe.export.trace import trace_cross, trace_decoder, trace_encoder
 
 Progress = Callable[[str], None]
 
 _REFERENCE_TOKENS = 32
+OTHERS = ("c2s", "langcell", "geneformer")  # families that are read and written in modules of their own
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    """What an export made: the bundle folder and its manifest, parity included."""
+class _Rest:
+    """What only some families take."""
 
-    folder: Path
-    manifest: Manifest
-
-    def lines(self) -> list[str]:
-        """Say it in lines for a terminal."""
-        size = sum(f.bytes for f in self.manifest.files.values())
-        parity = self.manifest.parity
-        lines = [f"{self.folder}: {self.manifest.family}, {self.manifest.precision}, {size / 1e6:,.1f} MB"]
-        if parity:
-            lines.append(
-                f"parity on {parity.cells} cells ({parity.source}): memory within {parity.memory_max_error:.2g}"
-            )
-            if parity.logits_max_error is not None:
-                lines[-1] += f", logits within {parity.logits_max_error:.2g}"
-            if parity.greedy_agreement is not None:
-                lines[-1] += f", {parity.greedy_agreement:.1%} of {parity.tokens} greedy tokens equal"
-        text = self.manifest.text_parity
-        if text:
-            lines.append(f"parity on {text.prompts} prompts ({text.source}): logits within {text.logits_max_error:.2g}")
-            lines[-1] += f", embeddings within {text.embedding_max_error:.2g}"
-            if text.greedy_agreement is not None:
-                lines[-1] += f", {text.greedy_agreement:.1%} of {text.tokens} greedy tokens equal"
-        quality = self.manifest.quality or self.manifest.text_quality
-        if quality:
-            lines.append(f"against fp32 on {quality.words()}")
-        return lines
+    say: Progress
+    tokenizer: Path | None
+    layer: int
 
 
 def export_checkpoint(
@@ -85,6 +66,8 @@ def export_checkpoint(
     key_map: Path | None = None,
     parity_cells: Path | None = None,
     name: str | None = None,
+    tokenizer: Path | None = None,
+    layer: int = -1,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Export a checkpoint folder.
@@ -96,8 +79,8 @@ def export_checkpoint(
     bundle
         Folder to make; it must not exist yet.
     family
-        ``lingocell`` (encoder and decoder), ``scgpt`` (an encoder alone) or ``c2s`` (a Hugging Face folder of GPT-2,
-        GPT-NeoX or Gemma-2).
+        ``lingocell`` (encoder and decoder), ``scgpt`` (an encoder alone), ``c2s`` (a Hugging Face folder of GPT-2,
+        GPT-NeoX or Gemma-2), ``langcell`` (encoders of cells and of texts) or ``geneformer`` (an encoder of cells).
     precision
         ``fp32`` or ``fp16``: weights and activations; norms and the softmax of cross-attention are computed in
         float32, and logits are given as float32. ``int8``, ``int4`` and ``fp16-stored`` quantise the fp32 bundle; see
@@ -108,6 +91,10 @@ def export_checkpoint(
         Prefixes of a single training file, see :mod:`cellscribe.export.checkpoint.lingocell`.
     parity_cells
         Cells to check parity on; None takes the packaged ones.
+    tokenizer
+        Folder of LangCell's text tokenizer, where the checkpoint does not hold it.
+    layer
+        Which states of a Geneformer are averaged: 0 for those of the last layer, -1 for the one before it.
 
     Raises
     ------
@@ -121,8 +108,9 @@ def export_checkpoint(
     check_target(bundle)
     say = progress or (lambda _: None)
     say("reading the checkpoint")
-    if family == "c2s":
-        return _export_text(Path(checkpoint), bundle, precision, parity_cells, name or bundle.name, say)
+    if family in OTHERS:
+        rest = _Rest(say, None if tokenizer is None else Path(tokenizer), layer)
+        return _export_other(Path(checkpoint), bundle, family, precision, parity_cells, name or bundle.name, rest)
     parts = read_parts(Path(checkpoint), family, key_map)
     return _export(parts, bundle, precision, cross_attention, parity_cells, name or bundle.name, say)
 
@@ -140,7 +128,12 @@ def export_random(
     """Export a model of a known shape with random weights, for benchmarks; see :func:`export_checkpoint`."""
     check_target(bundle)
     say = progress or (lambda _: None)
+    if shape not in (*SHAPES, *RANK_SIZES):
+        raise UsageError(f"shape {shape!r} is not known; choose {', '.join((*SHAPES, *RANK_SIZES))}.")
     say(f"drawing random weights of shape {shape}")
+    if shape in RANK_SIZES:
+        parts = random_ranks(shape, seed)
+        return _write_other(export_ranks, parts, bundle, precision, parity_cells, bundle.name, say)
     return _export(random_parts(shape, seed), bundle, precision, cross_attention, parity_cells, bundle.name, say)
 
 
@@ -165,25 +158,33 @@ def _export(
     return ExportReport(bundle, manifest)
 
 
-def _export_text(
-    checkpoint: Path, bundle: Path, precision: str, cells: Path | None, name: str, say: Progress
+def _export_other(
+    checkpoint: Path, bundle: Path, family: str, precision: str, cells: Path | None, name: str, rest: _Rest
 ) -> ExportReport:
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}; choose {', '.join(PRECISIONS)}.")
+    """Export a family that has no memory which a decoder reads."""
     if not checkpoint.is_dir():
         raise CheckpointError(f"{checkpoint} is not a folder; point to a checkpoint folder.")
-    tokenizer = read_tokenizer(checkpoint / "tokenizer.json")
-    _, eos = special_ids(checkpoint, tokenizer)
-    decoder = read_causal(checkpoint)
-    if tokenizer.get_vocab_size() > decoder.config.vocab_size:
-        raise CheckpointError(
-            f"{checkpoint} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a decoder of "
-            f"{decoder.config.vocab_size}; take the tokenizer it was trained with."
-        )
-    num_genes, notes = read_habits(checkpoint)
-    parts = CausalParts("c2s", decoder, tokenizer.to_str(), eos, num_genes, notes)
+    if family == "c2s":
+        return _write_other(export_causal, causal_parts(checkpoint), bundle, precision, cells, name, rest.say)
+    langcell = family == "langcell"
+    parts = read_langcell(checkpoint, rest.tokenizer) if langcell else read_geneformer(checkpoint, rest.layer)
+    return _write_other(export_ranks, parts, bundle, precision, cells, name, rest.say)
+
+
+def _write_other(
+    export: Callable[..., Manifest],
+    parts: CausalParts | RankParts,
+    bundle: Path,
+    precision: str,
+    cells: Path | None,
+    name: str,
+    say: Progress,
+) -> ExportReport:
+    """Write a bundle in any precision with what writes it in fp32 and fp16."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}; choose {', '.join(PRECISIONS)}.")
     stored: Precision = "fp16" if precision == "fp16" else "fp32"
-    write = partial(export_causal, parts, precision=stored, name=name, cells=cells, tools=_tools(), say=say)
+    write = partial(export, parts, precision=stored, name=name, cells=cells, tools=_tools(), say=say)
     if precision in WEIGHT_ONLY:
         return ExportReport(bundle, export_quantized(write, bundle, precision, cells, say))
     return ExportReport(bundle, write(bundle))

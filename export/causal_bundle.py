@@ -16,7 +16,8 @@ from torch import Tensor
 from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
 from cellscribe.engine.bundle import load as names
 from cellscribe.engine.bundle.load import open_bundle
-from cellscribe.engine.bundle.manifest import DecoderShape, DecoderStyle, Manifest, Precision, SentenceInput
+from cellscribe.engine.bundle.manifest import Manifest, Precision, SentenceInput
+from cellscribe.engine.bundle.shapes import DecoderShape, DecoderStyle
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.errors import CheckpointError
 from cellscribe.engine.keyed import cell_keys, stream_keys
@@ -26,8 +27,10 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
 from cellscribe.engine.sentences.transform import TIES
 from cellscribe.engine.verify_text import measure_text_parity, require_text_parity
-from cellscribe.export.checkpoint.c2s import NUM_GENES
+from cellscribe.export.checkpoint.c2s import NUM_GENES, read_habits
+from cellscribe.export.checkpoint.causal import read_causal
 from cellscribe.export.models.causal import CausalDecoder, CausalGraph
+from cellscribe.export.parts import read_tokenizer, special_ids
 from cellscribe.export.sealing import seal
 from cellscribe.export.trace import trace_causal
 
@@ -47,6 +50,20 @@ class CausalParts:
     eos_ids: tuple[int, ...]
     num_genes: int = NUM_GENES
     notes: str = ""
+
+
+def causal_parts(checkpoint: Path) -> CausalParts:
+    """Read a checkpoint folder of the family c2s; CheckpointError where it is none, or its parts do not fit."""
+    tokenizer = read_tokenizer(checkpoint / "tokenizer.json")
+    _, eos = special_ids(checkpoint, tokenizer)
+    decoder = read_causal(checkpoint)
+    if tokenizer.get_vocab_size() > decoder.config.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint} has a tokenizer of {tokenizer.get_vocab_size()} tokens and a decoder of "
+            f"{decoder.config.vocab_size}; take the tokenizer it was trained with."
+        )
+    num_genes, notes = read_habits(checkpoint)
+    return CausalParts("c2s", decoder, tokenizer.to_str(), eos, num_genes, notes)
 
 
 def export_causal(

@@ -19,7 +19,7 @@ from cellscribe.export.models.lingocell import CrossAttention, LingoDecoder
 from cellscribe.export.models.scgpt import ScgptEncoder
 from cellscribe.export.prompt import Prompt
 
-FAMILIES = ("lingocell", "scgpt", "c2s")
+FAMILIES = ("lingocell", "scgpt", "c2s", "langcell", "geneformer")
 
 
 @dataclass

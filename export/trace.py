@@ -41,14 +41,14 @@ def trace_encoder(graph: EncoderGraph, path: Path) -> None:
     genes = torch.zeros(_B, _S, dtype=torch.int64)
     axes = {0: Dim("batch"), 1: Dim("genes")}
     args = (genes, genes.float(), genes == 0)
-    _trace(graph, args, path, ["genes", "values", "mask"], ["memory", "cell"], (axes, axes, axes), {})
+    trace_module(graph, args, path, ["genes", "values", "mask"], ["memory", "cell"], (axes, axes, axes), {})
 
 
 def trace_cross(graph: CrossGraph, path: Path, d_memory: int, dtype: torch.dtype) -> None:
     """Write cross.onnx: raw memory -> what the decoder attends to."""
     names = attended_names(graph.form, len(graph.blocks))
     axes = ({0: Dim("batch"), 1: Dim("genes")},)
-    _trace(graph, (torch.zeros(_B, _S, d_memory, dtype=dtype),), path, ["raw_memory"], names, axes, {})
+    trace_module(graph, (torch.zeros(_B, _S, d_memory, dtype=dtype),), path, ["raw_memory"], names, axes, {})
 
 
 def trace_decoder(graph: DecoderGraph, path: Path, dtype: torch.dtype) -> None:
@@ -84,7 +84,7 @@ def trace_decoder(graph: DecoderGraph, path: Path, dtype: torch.dtype) -> None:
         inputs += ["memory_mask", *attended_names(graph.form, cross.n_layers)]
         outputs += ["evidence", "attention"]
     total = {"positions": {1: "known + tokens"}, "mask": {1: "known + tokens"}}
-    _trace(graph, args, path, inputs + names, outputs + [f"new_{n}" for n in names], shapes, total)
+    trace_module(graph, args, path, inputs + names, outputs + [f"new_{n}" for n in names], shapes, total)
 
 
 def trace_causal(graph: CausalGraph, path: Path, dtype: torch.dtype) -> None:
@@ -113,7 +113,7 @@ def trace_causal(graph: CausalGraph, path: Path, dtype: torch.dtype) -> None:
     )
     names = cache_names(config.n_layers)
     inputs = ["tokens", "positions", "mask", *(["near"] if config.window else []), "chosen"]
-    _trace(graph, args, path, inputs + names, ["logits", "states", *(f"new_{n}" for n in names)], shapes, {})
+    trace_module(graph, args, path, inputs + names, ["logits", "states", *(f"new_{n}" for n in names)], shapes, {})
 
 
 def _example_attended(graph: DecoderGraph, dtype: torch.dtype) -> list[Tensor]:
@@ -132,7 +132,7 @@ def _example_caches(config: DecoderConfig | CausalConfig, dtype: torch.dtype) ->
     return [torch.zeros(shape, dtype=dtype) for _ in range(2 * config.n_layers)]
 
 
-def _trace(
+def trace_module(
     module: nn.Module,
     args: tuple[Any, ...],
     path: Path,
@@ -141,6 +141,17 @@ def _trace(
     shapes: tuple[Any, ...],
     renamed_axes: dict[str, dict[int, str]],
 ) -> None:
+    """Write a module as an ONNX file with external weights.
+
+    Parameters
+    ----------
+    args, shapes
+        Example inputs, and which of their sizes vary (:class:`torch.export.Dim`).
+    inputs, outputs
+        Names in the graph.
+    renamed_axes
+        Names of varying sizes that are sums of others, by input and axis.
+    """
     module.eval().requires_grad_(False)
     with _quiet():
         program = torch.onnx.export(

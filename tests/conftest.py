@@ -33,6 +33,15 @@ def _export(tmp_path_factory: pytest.TempPathFactory, **options: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_langcell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LangCell with random weights and all genes."""
+    pytest.importorskip("torch", reason="the export extra is not installed")
+    from cellscribe.export.bundle import export_random
+
+    return made_once(tmp_path_factory, "tiny-langcell", lambda folder: export_random("langcell-tiny", folder))
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny fp32 bundle, latent cross-attention."""
     return _export(tmp_path_factory, cross_attention="latent")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,9 +16,7 @@ def annotate(
     cells: options.CellsArgument,
     bundle: Annotated[
         str,
-        typer.Option(
-            "--bundle", metavar="DIR", help="Bundle folder that annotates, as of c2s; 'demo-c2s' is packaged."
-        ),
+        typer.Option("--bundle", metavar="DIR", help="Bundle folder of c2s or langcell; 'demo-c2s' is packaged."),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Result: .h5ad, .parquet, .jsonl or .csv.")
@@ -28,7 +26,7 @@ def annotate(
         typer.Option(
             "--labels",
             metavar="LIST",
-            help="Only these: .txt or .tsv (a label a line, a tab and a CL id after it), or .json.",
+            help="Only these: .txt or .tsv (a label a line; after tabs a CL id and a definition), .json or .obo.",
             show_default=False,
         ),
     ] = None,
@@ -36,6 +34,31 @@ def annotate(
         bool,
         typer.Option("--scores", help="Score every label of --labels, and give the runner-up and the margin to it."),
     ] = False,
+    definitions: Annotated[
+        bool, typer.Option("--definitions", help="langcell: put the labels' definitions into their texts.")
+    ] = False,
+    alpha: Annotated[
+        float, typer.Option("--alpha", help="langcell: weight of the similarity of vectors, 1 for nothing else.")
+    ] = 0.1,
+    rerank: Annotated[
+        str,
+        typer.Option(
+            "--rerank",
+            metavar="all|sure|K",
+            help="langcell: match all texts; as many as make the label sure; or the K most similar ones.",
+        ),
+    ] = "all",
+    unknown_below: Annotated[
+        float, typer.Option("--unknown-below", help="langcell: cells of a lower score are called unknown.")
+    ] = 0.0,
+    text_template: Annotated[
+        str | None,
+        typer.Option(
+            "--text-template",
+            help="langcell: text of a label, with {name} and {definition}.",
+            show_default=False,
+        ),
+    ] = None,
     organism: options.OrganismOption = "human",
     num_genes: options.SentenceOption = None,
     templates: options.TemplatesOption = None,
@@ -52,12 +75,28 @@ def annotate(
     quiet: options.QuietOption = False,
 ) -> int:
     """Label cells, freely or from a list (obs cellscribe_label and cellscribe_score in an .h5ad output)."""
-    from cellscribe.cli.annotating import AnnotateJob, annotate_file
+    from cellscribe.cli.annotating import AnnotateJob, Matching, annotate_file
+    from cellscribe.engine.matching.zero_shot import ZeroShot
+    from cellscribe.engine.rank_model import TEMPLATE
     from cellscribe.engine.text_types import TextSettings
+
+    matching = Matching(
+        ZeroShot(alpha, rerank_of(rerank)),
+        definitions,
+        unknown_below,
+        TEMPLATE if text_template is None else text_template,
+    )
 
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     job = AnnotateJob(
         cells, bundle, output, labels, settings, templates, max_new_tokens, batch_size, layer, input_.value, limit,
-        key_added, backend.value, threads, quiet, scores,
+        key_added, backend.value, threads, quiet, scores, matching,
     )  # fmt: skip
     return annotate_file(job)
+
+
+def rerank_of(text: str) -> int | Literal["all", "sure"]:
+    """Return what ``--rerank`` says; ZeroShot refuses what makes no sense."""
+    if text == "all" or text == "sure":
+        return text
+    return int(text) if text.isdecimal() else 0

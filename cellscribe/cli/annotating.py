@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from cellscribe.cli.console import notes
 from cellscribe.cli.options import bundle_folder
-from cellscribe.cli.progress import progress_bar
+from cellscribe.cli.progress import Report, progress_bar
 from cellscribe.cli.work import check_destinations, finish, rows_of
-from cellscribe.engine.bundle import open_bundle
+from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
-from cellscribe.engine.labels import Labels, read_labels
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.labels import Labels
+from cellscribe.engine.labels_file import read_labels
+from cellscribe.engine.match_model import with_definitions
+from cellscribe.engine.matching.zero_shot import ZeroShot
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.files import write_run
+from cellscribe.engine.output.run import Run
+from cellscribe.engine.rank_model import TEMPLATE, RankModel, Rows
 from cellscribe.engine.text_annotate import annotate_cells
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import TextSettings
+
+Annotate: TypeAlias = Callable[[Report | None], Run]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Options of bundles that match texts with cells."""
+
+    how: ZeroShot = field(default_factory=ZeroShot)
+    has_definitions: bool = False
+    threshold: float = 0.0
+    template: str = TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,7 @@ class AnnotateJob:
     threads: int | None = None
     is_quiet: bool = False
     all_scores: bool = False
+    matching: Matching = field(default_factory=Matching)
 
 
 def annotate_file(job: AnnotateJob) -> int:
@@ -49,25 +68,61 @@ def annotate_file(job: AnnotateJob) -> int:
     check_key(job.key_added)
     check_destinations(job.cells, job.output, None, None)
     labels = None if job.labels is None else read_labels(job.labels)
-    model = TextModel(open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings)
+    bundle = open_bundle(bundle_folder(job.bundle))
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, (), job.limit)
-        notes(facts(model, source, len(rows), labels), job.is_quiet)
+        annotate = _matching(job, bundle, source, rows, labels) if bundle.manifest.ranks else None
+        annotate = annotate or _writing(job, bundle, source, rows, labels)
         started = time.perf_counter()
         with progress_bar("annotating", job.is_quiet) as bar:
-            run = annotate_cells(
-                model,
-                source,
-                rows=rows,
-                labels=labels,
-                all_scores=job.all_scores,
-                max_new_tokens=job.max_new_tokens,
-                batch_size=job.batch_size,
-                progress=bar,
-            )
+            run = annotate(bar)
         seconds = time.perf_counter() - started
     write_run(run, job.output, job.cells, job.key_added)
     return finish(run, seconds, [job.output], job.is_quiet)
+
+
+def _writing(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, labels: Labels | None) -> Annotate:
+    """Say what is about to run, and return what lets a model write labels."""
+    if job.matching != Matching():
+        raise UsageError(
+            f"--alpha, --rerank, --definitions, --unknown-below and --text-template match texts with cells, which "
+            f"the bundle {bundle.name} does not; leave them out, or choose a bundle of the family langcell."
+        )
+    model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings)
+    notes(facts(model, source, len(rows), labels), job.is_quiet)
+    return lambda bar: annotate_cells(
+        model,
+        source,
+        rows=rows,
+        labels=labels,
+        all_scores=job.all_scores,
+        max_new_tokens=job.max_new_tokens,
+        batch_size=job.batch_size,
+        progress=bar,
+    )
+
+
+def _matching(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, labels: Labels | None) -> Annotate:
+    """Say what is about to run, and return what matches labels with cells."""
+    if labels is None:
+        raise UsageError(f"the bundle {bundle.name} chooses from labels; give --labels (.txt, .tsv, .json or .obo).")
+    if job.templates is not None:
+        raise UsageError("--templates is for bundles that read sentences; give --text-template for texts of labels.")
+    model = RankModel(bundle, job.threads, job.backend)
+    chosen, given = with_definitions(labels, job.matching.has_definitions), job.matching
+    notes([*rank_facts(model, source, len(rows)), ("labels", f"{len(labels.names):,}")], job.is_quiet)
+    return lambda bar: model.annotate_cells(
+        source, chosen, rows=rows, how=given.how, threshold=given.threshold, template=given.template, progress=bar
+    )
+
+
+def rank_facts(model: RankModel, source: CellSource, num_rows: int) -> Iterator[tuple[str, str]]:
+    """Say what is about to run: device, bundle, cells, values, genes."""
+    yield "device", model.device
+    yield "bundle", f"{model.bundle.name} ({model.bundle.manifest.family}, {model.bundle.manifest.precision})"
+    yield "cells", f"{num_rows:,} of {source.name}"
+    yield "values", source.value_note
+    yield "genes", model.tokenizer(source).report.sentence()
 
 
 def facts(

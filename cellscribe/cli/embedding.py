@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.cli.annotating import facts as sentence_facts
+from cellscribe.cli.annotating import rank_facts
 from cellscribe.cli.console import notes
 from cellscribe.cli.progress import Report, progress_bar
 from cellscribe.cli.work import check_destinations, facts, finish, rows_of
@@ -18,6 +19,7 @@ from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.hvg import read_gene_list
 from cellscribe.engine.cells.spec import HvgFlavor
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.match_model import MatchModel
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.files import write_run
@@ -50,7 +52,7 @@ class EmbedJob:
     upstream_padding: int | None = None
     is_quiet: bool = False
 
-    def load(self) -> Model | SentenceModel:
+    def load(self) -> Model | SentenceModel | MatchModel:
         """Load the bundle."""
         return load(
             self.bundle,
@@ -76,6 +78,8 @@ def embed_file(job: EmbedJob) -> int:
         rows = rows_of(source, (), job.limit)
         if isinstance(model, SentenceModel):
             notes(sentence_facts(model.text, source, len(rows)), job.is_quiet)
+        elif isinstance(model, MatchModel):
+            notes(rank_facts(model.ranks, source, len(rows)), job.is_quiet)
         else:
             notes(facts(model, source, len(rows)), job.is_quiet)
         started = time.perf_counter()
@@ -87,7 +91,11 @@ def embed_file(job: EmbedJob) -> int:
 
 
 def _embed(
-    job: EmbedJob, model: Model | SentenceModel, source: CellSource, rows: npt.NDArray[np.int64], bar: Report | None
+    job: EmbedJob,
+    model: Model | SentenceModel | MatchModel,
+    source: CellSource,
+    rows: npt.NDArray[np.int64],
+    bar: Report | None,
 ) -> Run:
     if isinstance(model, SentenceModel):
         return embed_cells(model.text, source, rows=rows, upstream_padding=job.upstream_padding, progress=bar)
@@ -95,4 +103,5 @@ def _embed(
         raise UsageError(
             f"--upstream-padding is for bundles that read sentences; leave it out with {model.bundle.name}."
         )
-    return model.embed_cells(source, rows=rows, progress=bar)
+    cells = model.ranks if isinstance(model, MatchModel) else model
+    return cells.embed_cells(source, rows=rows, progress=bar)

@@ -17,6 +17,8 @@ class Family(StrEnum):
     lingocell = "lingocell"
     scgpt = "scgpt"
     c2s = "c2s"
+    langcell = "langcell"
+    geneformer = "geneformer"
 
 
 class Precision(StrEnum):
@@ -55,6 +57,12 @@ def export(
     parity_cells: Annotated[
         Path | None, typer.Option("--parity-cells", metavar="H5AD", help="Real cells to compare with torch on.")
     ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", metavar="FOLDER", help="LangCell's text tokenizer, if elsewhere.")
+    ] = None,
+    layer: Annotated[
+        int, typer.Option("--layer", help="Geneformer's states: 0 of the last layer, -1 of the one before.")
+    ] = -1,
     random: Annotated[bool, typer.Option("--random", help="Random weights of --shape, for benchmarks.")] = False,
     shape: Annotated[str | None, typer.Option("--shape", help="Sizes for --random, as lingocell-1.1b.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Key of the random weights.")] = 0,
@@ -97,6 +105,8 @@ def export(
             key_map=key_map,
             parity_cells=parity_cells,
             name=name,
+            tokenizer=tokenizer,
+            layer=layer,
             progress=progress,
         )
     if not quiet:

@@ -31,6 +31,8 @@ def inspect(bundle: options.BundleArgument) -> None:
 
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    from cellscribe.engine.verify_match import parity_lines
+
     yield "name", manifest.name
     yield "family", manifest.family
     yield "tasks", ", ".join(manifest.tasks)
@@ -38,6 +40,9 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for name, part in (
         ("cells", manifest.cells),
         ("sentences", manifest.sentences),
+        ("ranks", manifest.ranks),
+        ("cell encoder", manifest.rank_shape and manifest.rank_shape.cell),
+        ("text encoder", manifest.rank_shape and manifest.rank_shape.text),
         ("encoder", manifest.encoder),
         ("decoder", manifest.decoder),
         ("style", manifest.style),
@@ -52,7 +57,9 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "parity", _parity(manifest.parity)
     if manifest.text_parity is not None:
         yield "parity", _text_parity(manifest.text_parity)
-    quality = manifest.quality or manifest.text_quality
+    if manifest.match_parity is not None:
+        yield "parity", "; ".join(parity_lines(manifest.match_parity))
+    quality = manifest.quality or manifest.text_quality or manifest.match_quality
     if quality is not None:
         yield "against fp32", quality.words()
     yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())

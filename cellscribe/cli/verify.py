@@ -49,14 +49,17 @@ def verify(
     from cellscribe.engine.output.atomic import replacing
     from cellscribe.engine.output.files import check_output
     from cellscribe.engine.verify import VerifyReport, verify_bundle
+    from cellscribe.engine.verify_match import MatchVerifyReport, verify_match_bundle
     from cellscribe.engine.verify_text import TextVerifyReport, verify_text_bundle
 
     if report is not None:
         check_output(report, cells, (".json",))
     console = output_console()
     opened, is_timed = open_bundle(options.bundle_folder(bundle)), report is not None
-    found: VerifyReport | TextVerifyReport
-    if opened.manifest.sentences is not None:
+    found: VerifyReport | TextVerifyReport | MatchVerifyReport
+    if opened.manifest.ranks is not None:
+        found = verify_match_bundle(opened, backend.value, threads, plans)
+    elif opened.manifest.sentences is not None:
         found = verify_text_bundle(opened, backend.value, threads, plans)
     else:
         if backend is options.BackendChoice.tensorrt:

@@ -163,6 +163,8 @@ def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None
     """
     if name == CPU:
         return ""
+    if bundle.manifest.ranks is not None and name != NATIVE:
+        return f"bundles that read ranks of genes run with {NATIVE} and {CPU} alone so far."
     if name == NATIVE:
         from cellscribe.engine.backends.cpu import cpu_problem
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from cellscribe.engine.backends.base import Backend
+from cellscribe.engine.backends.match import MatchBackend
 from cellscribe.engine.backends.text import TextBackend
 from cellscribe.engine.bundle.load import Bundle
 
@@ -23,7 +24,9 @@ class How:
 
 
 def open_one(bundle: Bundle, name: str, how: How) -> Backend:
-    """Open the backend of a name; for a bundle without an encoder it is a ``TextBackend``."""
+    """Open the backend of a name: of a bundle of sentences a ``TextBackend``, of one of ranks a ``MatchBackend``."""
+    if bundle.manifest.ranks is not None:
+        return cast(Backend, _open_match(bundle, name, how))
     if bundle.manifest.style is not None:
         return cast(Backend, _open_text(bundle, name, how))
     if name == CPU:
@@ -48,6 +51,16 @@ def open_one(bundle: Bundle, name: str, how: How) -> Backend:
 
     tensorrt: Backend = open_tensorrt(bundle, device=how.device, plans=how.plans)
     return tensorrt
+
+
+def _open_match(bundle: Bundle, name: str, how: How) -> MatchBackend:
+    if name == NATIVE:
+        from cellscribe.engine.backends.cpu.match import CpuMatch
+
+        return CpuMatch(bundle, how.threads)
+    from cellscribe.engine.backends.onnxruntime_match import OnnxRuntimeMatch
+
+    return OnnxRuntimeMatch(bundle, how.threads)
 
 
 def _open_text(bundle: Bundle, name: str, how: How) -> TextBackend:

@@ -13,16 +13,18 @@ from typing import cast
 
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
-from cellscribe.engine.bundle.load import DECODER
+from cellscribe.engine.bundle.load import DECODER, MATCH, TEXT
 from cellscribe.engine.bundle.manifest import WEIGHT_ONLY, Manifest, Precision
 from cellscribe.engine.bundle.onnx_weights import onnx_weights
 from cellscribe.engine.errors import BundleError, OutputError, UsageError
 from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.versions import versions
 from cellscribe.export.quantize.graph import BitsOf, rewrite
+from cellscribe.export.quantize.match_quality import measured_ranks, with_match_quality
 from cellscribe.export.quantize.quality import MeasuredCells, measure_quality, measured_cells, measured_parity
 from cellscribe.export.quantize.text_quality import measured_prompts, with_text_quality
 from cellscribe.export.sealing import seal
+from cellscribe.export.sharing import share_weights
 
 Progress = Callable[[str, float], None]
 
@@ -48,7 +50,7 @@ class QuantizeReport:
         share = self.bytes_after / self.bytes_before
         sizes = f"{self.bytes_after / 1e6:,.1f} MB, {share:.0%} of fp32"
         lines = [f"{self.folder}: {self.manifest.family}, {self.manifest.precision}, {sizes}"]
-        quality = self.manifest.quality or self.manifest.text_quality
+        quality = self.manifest.quality or self.manifest.text_quality or self.manifest.match_quality
         return lines if quality is None else [*lines, f"against fp32 on {quality.words()}"]
 
 
@@ -98,16 +100,25 @@ def quantize_bundle(
             f"the bundle {source} is {original.manifest.precision}; quantise the fp32 bundle of the same model "
             "(`cellscribe export` without --precision makes it)."
         )
+    if original.manifest.ranks is not None and precision == "int4":
+        raise UsageError(f"the bundle {source} reads ranks of genes, which int8 and fp16-stored serve; choose one.")
     measured = _measuring(original, cells)
     with staging(target) as folder:
         try:
             _write(original, folder, precision, keep, report)
+            if MATCH in original.manifest.files:
+                share_weights(folder, TEXT, MATCH)
         except OSError as error:
             raise OutputError(
                 f"{target} could not be written ({error}); free some room, or choose another place."
             ) from error
         manifest = replace(
-            original.manifest, precision=cast("Precision", precision), files={}, parity=None, text_parity=None
+            original.manifest,
+            precision=cast("Precision", precision),
+            files={},
+            parity=None,
+            text_parity=None,
+            match_parity=None,
         )
         manifest = replace(manifest, notes=_notes(manifest, keep))
         tools = {**original.manifest.versions, **versions(), "onnx": version("onnx")}
@@ -158,6 +169,9 @@ def _measuring(original: Bundle, cells: Path | None) -> Callable[[Bundle, Progre
     if original.manifest.sentences is not None:
         prompts = measured_prompts(original, cells)
         return lambda quantized, report: with_text_quality(original, quantized, prompts, report)
+    if original.manifest.ranks is not None:
+        ranks = measured_ranks(original, cells)
+        return lambda quantized, report: with_match_quality(original, quantized, ranks, report)
     chosen = measured_cells(original, cells)
     return lambda quantized, report: _measured(original, quantized, chosen, report)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cellscribe.engine.errors import InputError, UsageError
-from cellscribe.engine.labels import Labelled, Labels, labels_of, read_labels
+from cellscribe.engine.labels import Labelled, Labels, labels_of
+from cellscribe.engine.labels_file import read_labels
 
 
 def write(tmp_path: Path, name: str, text: str) -> Path:
@@ -35,6 +36,39 @@ def test_labels_with_ids(tmp_path: Path, name: str, text: str) -> None:
     assert done.term_ids == ("", "CL:0000236", "")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.tsv", "B cell\tCL:0000236\tIt makes antibodies.\nT cell\t\tIt kills.\n"),
+        (
+            "a.json",
+            '{"B cell": {"id": "CL:0000236", "definition": "It makes antibodies."},'
+            ' "T cell": {"definition": "It kills."}}',
+        ),
+    ],
+)
+def test_labels_with_definitions(tmp_path: Path, name: str, text: str) -> None:
+    found = read_labels(write(tmp_path, name, text))
+    assert found.names == ("B cell", "T cell")
+    assert found.term_ids == ("CL:0000236", "")
+    assert found.definitions == ("It makes antibodies.", "It kills.")
+    assert found.has_definitions
+
+
+def test_an_ontology(tmp_path: Path) -> None:
+    text = (
+        "format-version: 1.4\n\n[Term]\nid: CL:0000236\nname: B cell\n"
+        'def: "It makes \\"antibodies\\"." [PMID:1]\nname: later\n\n'
+        "[Term]\nid: CL:0000084\nname: T cell\n\n[Term]\nid: CL:0000001\nname: gone\nis_obsolete: true\n\n"
+        "[Term]\nid: GO:0000001\nname: other\n\n[Typedef]\nid: CL:0000002\nname: part of\n"
+    )
+    found = read_labels(write(tmp_path, "cl.obo", text))
+    assert found.names == ("B cell", "T cell")
+    assert found.term_ids == ("CL:0000236", "CL:0000084")
+    assert found.definitions == ('It makes "antibodies".', "")
+    assert not found.has_definitions
+
+
 def test_a_plain_list(tmp_path: Path) -> None:
     found = read_labels(write(tmp_path, "a.json", '["B cell", "T cell"]'))
     assert found.names == ("B cell", "T cell")
@@ -55,6 +89,8 @@ def test_a_plain_list(tmp_path: Path) -> None:
         ("a.json", "3", "neither a list nor a mapping"),
         ("a.json", '["a", "a"]', "'a' is there twice"),
         ("a.json", '{"a": 3}', "an id is no text"),
+        ("a.json", '{"a": {"term": "CL:0000236"}}', "an entry 'term', where id and definition are known"),
+        ("a.obo", "[Term]\nid: GO:0000001\nname: other\n", "holds no labels"),
         ("a.json", '[""]', "neither a list nor a mapping"),
     ],
 )

@@ -76,11 +76,10 @@ def test_logits_do_not_depend_on_slots(
         assert alone.tobytes() == together[i].tobytes()
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
 def test_tokens_do_not_depend_on_slots(
-    text_bundle: Path, quantized: Quantize, precision: str, open_text: Callable[[Bundle], TextBackend]
+    text_bundle: Path, quantized: Quantize, open_text: Callable[[Bundle], TextBackend]
 ) -> None:
-    bundle = open_bundle(quantized(text_bundle, precision))
+    bundle = open_bundle(quantized(text_bundle, "int4"))  # logits of the others do not either, as seen above
     backend, prompts = open_text(bundle), short_prompts(bundle, 7).tokens
     found = []
     for num_slots in (1, 3, 8):

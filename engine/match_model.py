@@ -1,0 +1,195 @@
+"""A bundle that reads ranks of genes, as a user meets it: annotate and embed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from anndata import AnnData
+
+from cellscribe.engine.backends.choose import Choice
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.cells.given import Cells, opened
+from cellscribe.engine.cells.values import ValueChoice
+from cellscribe.engine.errors import BundleError, UsageError
+from cellscribe.engine.labels import Labels, labels_of
+from cellscribe.engine.labels_file import read_labels
+from cellscribe.engine.matching.zero_shot import ZeroShot
+from cellscribe.engine.output.anndata import annotate as write_into
+from cellscribe.engine.output.fields import check_key
+from cellscribe.engine.output.frame import to_frame
+from cellscribe.engine.output.run import Run
+from cellscribe.engine.rank_model import TEMPLATE, RankModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GivenLabels: TypeAlias = str | Path | Sequence[str] | Mapping[str, str | None] | Labels
+
+
+class MatchModel:
+    """One bundle of the families langcell and geneformer on one device.
+
+    Cells are the path of an .h5ad file, an AnnData object, or a source that :func:`cellscribe.engine.cells.open_cells`
+    opened. What is found is also written into an AnnData object that is given, unless `copy` is true. Every method
+    raises InputError for cells that cannot be read, and UsageError for an option that cannot be honoured.
+
+    Parameters
+    ----------
+    bundle, threads, backend, plans
+        As for :class:`cellscribe.engine.rank_model.RankModel`.
+
+    Attributes
+    ----------
+    ranks
+        The same for opened cells, with progress: what the command line is made of.
+
+    Examples
+    --------
+    >>> import cellscribe as cs
+    >>> model = cs.load("LANGCELL_BUNDLE")  # doctest: +SKIP
+    >>> model.annotate(adata, labels=["B cell", "T cell"])["label"]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, backend: str = "auto", plans: str | Path | None = None
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}; choose at least 1.")
+        self.ranks = RankModel(bundle, threads, backend, None if plans is None else Path(plans))
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle."""
+        return self.ranks.bundle
+
+    @property
+    def device(self) -> str:
+        """Device and provider in words."""
+        return self.ranks.device
+
+    @property
+    def backend_choice(self) -> Choice:
+        """What was opened, and which better backends were passed over, and why."""
+        return self.ranks.backend_choice
+
+    def annotate(
+        self,
+        cells: Cells,
+        labels: GivenLabels,
+        *,
+        alpha: float = 0.1,
+        rerank: int | Literal["all", "sure"] = "all",
+        definitions: bool = False,
+        threshold: float = 0.0,
+        template: str = TEMPLATE,
+        layer: str | None = None,
+        values: ValueChoice = "auto",
+        key_added: str = "cellscribe",
+        copy: bool = False,
+    ) -> pd.DataFrame:
+        """Label cells with labels that the model was never trained on.
+
+        Parameters
+        ----------
+        labels
+            Names, a mapping of names to Cell Ontology ids (None for none), or a file.
+        alpha, rerank
+            How labels are scored; see :class:`cellscribe.engine.matching.zero_shot.ZeroShot`.
+        definitions
+            Put the labels' definitions into their texts.
+        threshold, template
+            As for :meth:`cellscribe.engine.rank_model.RankModel.annotate_cells`.
+        layer, values
+            As for :meth:`cellscribe.engine.model.Model.describe`.
+        key_added
+            Prefix of the keys written: obs ``<key>_label``, ``<key>_score``, ``<key>_runner_up``, ``<key>_margin``,
+            ``<key>_status`` and, where ids are known, ``<key>_cell_ontology_term_id``; obsm ``<key>_label_scores`` and
+            ``X_<key>``; uns ``<key>``.
+        copy
+            Leave an AnnData object as it is and only return the frame.
+
+        Returns
+        -------
+        One row per cell, indexed by its name: ``label``, ``score`` (0..1), ``status``, and what else is known.
+        """
+        check_key(key_added)
+        given = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels_of(labels)
+        assert given is not None
+        chosen, how = with_definitions(given, definitions), ZeroShot(alpha, rerank)
+        with opened(cells, layer, values) as source:
+            run = self.ranks.annotate_cells(source, chosen, how=how, threshold=threshold, template=template)
+        return to_frame(_kept(run, cells, key_added, copy))
+
+    def embed(
+        self,
+        cells: Cells,
+        *,
+        layer: str | None = None,
+        values: ValueChoice = "auto",
+        key_added: str = "cellscribe",
+        copy: bool = False,
+    ) -> npt.NDArray[np.float32]:
+        """Embed cells: float32 [N, p], also written to ``adata.obsm["X_<key_added>"]``.
+
+        Vectors of LangCell have length 1, those of Geneformer are as the model gives them; a cell that could not be
+        embedded has a row of NaN. Parameters as for :meth:`annotate`.
+        """
+        check_key(key_added)
+        with opened(cells, layer, values) as source:
+            run = self.ranks.embed_cells(source)
+        found = _kept(run, cells, key_added, copy).embeddings
+        assert found is not None
+        return found
+
+    def describe(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: the family writes no texts."""
+        raise self._lacks("describe")
+
+    def stream(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: the family writes no texts."""
+        raise self._lacks("stream")
+
+    def ask(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: the family takes no questions."""
+        raise self._lacks("ask")
+
+    def generate(self, *_: object, **__: object) -> NoReturn:
+        """Raise BundleError: the family writes no cells."""
+        raise self._lacks("generate")
+
+    def _lacks(self, what: str) -> BundleError:
+        has = "annotate or embed" if self.ranks.shape.text else "embed"
+        return BundleError(
+            f"the bundle {self.bundle.name} ({self.bundle.manifest.family}) does not {what}; use {has}, or choose a "
+            "bundle of another family."
+        )
+
+
+def with_definitions(labels: Labels, wanted: bool) -> Labels:
+    """Return labels whose texts have their definitions, or do not.
+
+    Raises
+    ------
+    UsageError
+        When definitions are wanted and a label has none.
+    """
+    if not wanted:
+        return Labels(labels.names, labels.term_ids)
+    if not labels.has_definitions:
+        pairs = zip(labels.names, labels.definitions or ("",) * len(labels.names), strict=True)
+        first = next(name for name, told in pairs if not told)
+        raise UsageError(
+            f"--definitions (definitions) asks for them and the label {first!r} has none; give it one (.tsv, .json or "
+            ".obo), or leave the option out."
+        )
+    return labels
+
+
+def _kept(run: Run, cells: Cells, key_added: str, copy: bool) -> Run:
+    if isinstance(cells, AnnData) and not copy:
+        write_into(cells, run, key_added)
+    return run

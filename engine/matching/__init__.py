@@ -1,0 +1,1 @@
+"""Labels and texts for cells that a model was never trained on."""
