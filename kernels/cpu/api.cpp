@@ -113,4 +113,5 @@ CELLSCRIBE_EXPORT double CELLSCRIBE_C(peak)(void* threads, int32_t kind, double 
   return measure_peak(*static_cast<Threads*>(threads), kind, seconds);
 }
 
+#include "bert_api.h"
 #include "encoder_api.h"

@@ -43,8 +43,6 @@ class Encoder {
   void attention(int64_t count);
   void finish_layer(const cellscribe_cpu_encoder_layer& layer, int64_t first, int64_t last, EncoderScratch& scratch);
   void give(const cellscribe_cpu_cell& cell, int64_t first, int64_t last) const;
-  void multiply(void* weight, const float* rows, int64_t stride, int64_t count, const Finish& to,
-                EncoderScratch& scratch) const;
 
   // A cache line more than a row holds: rows a power of two apart would fight for the same lines.
   static int64_t stride_of(int64_t width) { return up_to(width, kLanes) + kLanes; }
@@ -105,27 +103,6 @@ inline void Encoder::grow(int64_t count) {
   rows_ = count;
 }
 
-// What becomes of a product: rows of `out`, `stride` apart.
-inline Finish into(float* out, int64_t stride, bool add = false, bool relu = false) {
-  Finish finish;
-  finish.out = out, finish.stride = stride, finish.add = add, finish.relu = relu;
-  return finish;
-}
-
-// Rows [count, K], `stride` apart, times a weight, plus its bias.
-inline void Encoder::multiply(void* weight, const float* rows, int64_t stride, int64_t count, const Finish& to,
-                              EncoderScratch& scratch) const {
-  const Linear& w = *static_cast<const Linear*>(weight);
-  Rows given{rows, stride, nullptr, nullptr, 0};
-  if (w.kind != kFloat && w.kind != kHalf) {
-    for (int64_t i = 0; i < count; ++i) scratch.prepared.put(w.kind, i, rows + i * stride, w.k, w.kp);
-    given = scratch.prepared.rows(w.kind, w.kp);
-  }
-  Finish finish = to;
-  finish.bias = w.bias.get();
-  multiply_panels(w, 0, w.panels(), given, 0, count, scratch.work.get(), finish);
-}
-
 // The vectors of distinct values: norm(linear(relu(value scale + shift))).
 inline void Encoder::expand_values(const cellscribe_cpu_cell& cell) {
   int64_t d = shape_.d_model, stride = stride_of(d);
@@ -140,7 +117,7 @@ inline void Encoder::expand_values(const cellscribe_cpu_cell& cell) {
       }
     }
     float* out = values_.get() + first * stride;
-    multiply(shape_.value_linear, hidden, stride, last - first, into(out, stride), scratch);
+    multiply_rows(shape_.value_linear, hidden, stride, last - first, into(out, stride), scratch);
     norm_rows(out, last - first, stride, d, shape_.value_norm, shape_.value_eps);
   });
 }
@@ -180,7 +157,7 @@ inline void Encoder::project(int64_t layer, int64_t first, int64_t last, Encoder
   int64_t d = shape_.d_model, stride = stride_of(d), wide = stride_of(3 * d), width = head_width();
   int64_t count = last - first;
   float* qkv = scratch.hidden.get();
-  multiply(shape_.layers[layer].qkv, x_.get() + first * stride, stride, count, into(qkv, wide), scratch);
+  multiply_rows(shape_.layers[layer].qkv, x_.get() + first * stride, stride, count, into(qkv, wide), scratch);
   Kind kind = static_cast<Kind>(shape_.attention_kind);
   int64_t words = EncoderHead::words_of(kind, width);
   for (int64_t head = 0; head < shape_.n_heads; ++head) {
@@ -213,11 +190,11 @@ inline void Encoder::finish_layer(const cellscribe_cpu_encoder_layer& layer, int
                                   EncoderScratch& scratch) {
   int64_t d = shape_.d_model, stride = stride_of(d), count = last - first, wide = stride_of(shape_.d_ffn);
   float *x = x_.get() + first * stride, *mixed = mixed_.get() + first * stride;
-  multiply(layer.out, mixed, stride, count, into(x, stride, true), scratch);
+  multiply_rows(layer.out, mixed, stride, count, into(x, stride, true), scratch);
   norm_rows(x, count, stride, d, layer.norm1, layer.eps1);
   float* hidden = scratch.hidden.get();
-  multiply(layer.linear1, x, stride, count, into(hidden, wide, false, true), scratch);
-  multiply(layer.linear2, hidden, wide, count, into(x, stride, true), scratch);
+  multiply_rows(layer.linear1, x, stride, count, into(hidden, wide, false, true), scratch);
+  multiply_rows(layer.linear2, hidden, wide, count, into(x, stride, true), scratch);
   norm_rows(x, count, stride, d, layer.norm2, layer.eps2);
 }
 

@@ -20,6 +20,27 @@ struct EncoderScratch {
   }
 };
 
+// What becomes of a product: rows of `out`, `stride` apart.
+inline Finish into(float* out, int64_t stride, bool add = false, bool relu = false) {
+  Finish finish;
+  finish.out = out, finish.stride = stride, finish.add = add, finish.relu = relu;
+  return finish;
+}
+
+// Rows [count, K], `stride` apart, times a weight, plus its bias.
+inline void multiply_rows(void* weight, const float* rows, int64_t stride, int64_t count, const Finish& to,
+                          EncoderScratch& scratch) {
+  const Linear& w = *static_cast<const Linear*>(weight);
+  Rows given{rows, stride, nullptr, nullptr, 0};
+  if (w.kind != kFloat && w.kind != kHalf) {
+    for (int64_t i = 0; i < count; ++i) scratch.prepared.put(w.kind, i, rows + i * stride, w.k, w.kp);
+    given = scratch.prepared.rows(w.kind, w.kp);
+  }
+  Finish finish = to;
+  finish.bias = w.bias.get();
+  multiply_panels(w, 0, w.panels(), given, 0, count, scratch.work.get(), finish);
+}
+
 inline int64_t score_room(int64_t tokens) { return up_to(tokens, kLanes) + kLanes; }
 
 inline float largest_of(const float* x, int64_t n) {
