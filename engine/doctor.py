@@ -16,6 +16,7 @@ from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.device_facts import backend_facts, gpu_facts, passed_facts, plan_facts
 from cellscribe.engine.errors import BackendError, BundleError
 from cellscribe.engine.machine import machine_facts
+from cellscribe.engine.match_model import MatchModel
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.run import count
 from cellscribe.engine.sentence_model import SentenceModel
@@ -23,7 +24,7 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.text_embed import embed_cells
 from cellscribe.engine.types import MIN_NEW_TOKENS
 
-AnyModel: TypeAlias = Model | SentenceModel
+AnyModel: TypeAlias = Model | SentenceModel | MatchModel
 
 NUM_TRIAL_CELLS, NUM_TOKENS = 4, 96
 
@@ -101,6 +102,9 @@ def _cell_facts(model: AnyModel, source: CellSource) -> Iterator[tuple[str, str]
         words = SentenceGenes.of_cells(source).words
         yield "genes", f"{len(words):,} names as words, in sentences of {model.text.num_genes}"
         return
+    if isinstance(model, MatchModel):
+        yield "genes", model.ranks.tokenizer(source).report.sentence()
+        return
     yield "genes", str(model.gene_report(source)["sentence"])
 
 
@@ -108,13 +112,12 @@ def _expected_time(model: AnyModel, source: CellSource) -> str:
     """Time a few cells, then scale: a token costs the same whichever it is."""
     rows = np.unique(np.linspace(0, source.n_cells - 1, NUM_TRIAL_CELLS).astype(np.int64))
     started = time.perf_counter()
-    embedded = (
-        embed_cells(model.text, source, rows=rows)
-        if isinstance(model, SentenceModel)
-        else model.embed_cells(source, rows=rows)
-    )
+    if isinstance(model, SentenceModel):
+        embedded = embed_cells(model.text, source, rows=rows)
+    else:
+        embedded = (model.ranks if isinstance(model, MatchModel) else model).embed_cells(source, rows=rows)
     encoding = (time.perf_counter() - started) / len(rows)
-    if isinstance(model, SentenceModel) or not model.bundle.describes:
+    if not isinstance(model, Model) or not model.bundle.describes:
         return f"about {duration(encoding * source.n_cells)} to embed all cells"
     started = time.perf_counter()
     run = model.describe_cells(source, rows=rows, max_new_tokens=MIN_NEW_TOKENS, batch_size=len(rows))

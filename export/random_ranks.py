@@ -17,7 +17,7 @@ from cellscribe.export.models.bert import Bert, BertConfig
 from cellscribe.export.models.ops import Dense
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_SPREAD = 3.0  # of the weights of heads, in units of 1 / sqrt(width): or all texts would score alike
+_SPREAD = 3.0  # of the matching head: or all texts would match alike
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,22 @@ def random_ranks(shape: str, seed: int) -> RankParts:
     projection = Dense(sizes.cell.d_model, sizes.d_vector, bias=True)
     text_projection = Dense(sizes.text.d_model, sizes.d_vector, bias=True)
     head = Dense(sizes.text.d_model, 2, bias=True)
-    for module in (cell, text, projection, text_projection, head):
-        _draw(module, generator)
+    for module, spread in ((cell, 1.0), (text, 1.0), (projection, 1.0), (text_projection, 1.0), (head, _SPREAD)):
+        _draw(module, spread, generator)
     vocabulary = rank_vocabulary(*packaged_dictionaries())
     texts = TextParts(text.eval(), _characters(sizes.text.vocab_size), text_projection, head)
     notes = f"random weights (shape {shape}, seed {seed}): for measuring speed, its labels mean nothing"
     return RankParts("langcell", cell.eval(), vocabulary, RankInput(), projection, texts, notes)
 
 
-def _draw(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight so that states neither vanish nor grow; norms and biases stay."""
+def _draw(module: nn.Module, spread: float, generator: torch.Generator) -> None:
+    """Draw every weight so that `spread` is the factor by which numbers grow; norms and biases stay."""
     module.requires_grad_(False)
     for one in module.modules():
         if isinstance(one, nn.Embedding):
             one.weight.normal_(generator=generator)
         elif isinstance(one, Dense):
-            one.weight.normal_(std=_SPREAD * len(one.weight) ** -0.5, generator=generator)
+            one.weight.normal_(std=spread * len(one.weight) ** -0.5, generator=generator)
 
 
 def _characters(size: int) -> Tokenizer:

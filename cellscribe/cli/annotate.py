@@ -97,6 +97,5 @@ def annotate(
 
 def rerank_of(text: str) -> int | Literal["all", "sure"]:
     """Return what ``--rerank`` says; ZeroShot refuses what makes no sense."""
-    if text == "all" or text == "sure":
-        return text
-    return int(text) if text.isdecimal() else 0
+    words: dict[str, Literal["all", "sure"]] = {"all": "all", "sure": "sure"}
+    return words.get(text) or (int(text) if text.isdecimal() else 0)

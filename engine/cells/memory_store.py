@@ -57,7 +57,8 @@ class MemoryStore:
 
     def dtype(self, origin: str) -> np.dtype[Any]:
         """Return the type of the numbers that are stored."""
-        return np.dtype(self._matrix(origin).dtype)
+        found: np.dtype[Any] = np.dtype(self._matrix(origin).dtype)
+        return found
 
     def stats(self, origin: str) -> ValueStats:
         """Return what values a matrix holds: all of them, or rows spread over a large one."""

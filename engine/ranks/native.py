@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_double, c_int64, c_void_p
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,14 @@ class NativeRanks:
         totals
             Of the rows, float64 [B].
         """
-        arrays = (part.indptr, part.indices, part.data, scale.tokens, scale.medians, totals)
+        arrays: tuple[npt.NDArray[Any], ...] = (
+            part.indptr,
+            part.indices,
+            part.data,
+            scale.tokens,
+            scale.medians,
+            totals,
+        )
         wanted = (np.int64, np.int32, np.float32, np.int32, np.float64, np.float64)
         if any(one.dtype != kind or not one.flags.c_contiguous for one, kind in zip(arrays, wanted, strict=True)):
             return None

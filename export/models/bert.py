@@ -7,7 +7,7 @@ widths of a text's and a cell's states.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -116,6 +116,11 @@ class Bert(nn.Module):
         self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config.n_layers))
 
+    @property
+    def blocks(self) -> list[BertLayer]:
+        """The layers."""
+        return cast("list[BertLayer]", list(self.layers))
+
     def embed(self, tokens: Tensor) -> Tensor:
         """Map int64 [B, S] to [B, S, d]."""
         places = torch.arange(tokens.shape[1], device=tokens.device)
@@ -124,6 +129,6 @@ class Bert(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Map tokens int64 [B, S] with bool [B, S], true for real ones, to [B, S, d], without cross-attention."""
         x, seen = self.embed(tokens), mask[:, None, None, :]
-        for layer in self.layers:
+        for layer in self.blocks:
             x = layer.feed_forward(layer.attend(x, seen))
         return x

@@ -55,9 +55,10 @@ class TextGraph(nn.Module):
         `start` is what the first layer's self-attention gives: nothing before it depends on a cell.
         """
         seen = mask[:, None, None, :]
-        x = start = self.text.layers[0].attend(self.text.embed(tokens), seen)
-        x = self.text.layers[0].feed_forward(x)
-        for layer in self.text.layers[1:]:
+        first, *others = self.text.blocks
+        start = first.attend(self.text.embed(tokens), seen)
+        x = first.feed_forward(start)
+        for layer in others:
             x = layer.feed_forward(layer.attend(x, seen))
         return unit(self.projection, x[:, 0]), start
 
@@ -67,11 +68,12 @@ class KeysGraph(nn.Module):
 
     def __init__(self, bert: Bert) -> None:
         super().__init__()
-        self.text = nn.ModuleDict({"layers": nn.ModuleList(_only_cross(layer) for layer in bert.layers)})
+        self.crosses = [layer.cross for layer in bert.blocks if layer.cross is not None]
+        self.text = nn.ModuleDict({"layers": nn.ModuleList(nn.ModuleDict({"cross": one}) for one in self.crosses)})
 
     def forward(self, states: Tensor) -> tuple[Tensor, ...]:
         """Map [C, S, m] to keys and values [C, H, S, D] of every layer in turn."""
-        return tuple(part for layer in self.text["layers"] for part in layer.cross.keys_values(states))
+        return tuple(part for cross in self.crosses for part in cross.keys_values(states))
 
 
 class MatchGraph(nn.Module):
@@ -102,14 +104,15 @@ class MatchGraph(nn.Module):
         """
         cells, texts, tokens, d = start.shape
         seen, across = text_mask.reshape(cells * texts, 1, 1, tokens), memory_mask[:, None, None, :]
-        x, last = start, len(self.text.layers) - 1
-        for i, layer in enumerate(self.text.layers):
+        x, last = start, len(self.text.blocks) - 1
+        for i, layer in enumerate(self.text.blocks):
             if i:
                 x = layer.attend(x.reshape(cells * texts, tokens, d), seen, 1 if i == last else None)
                 x = x.reshape(cells, texts, -1, d)
             elif last == 0:
                 x = x[:, :, :1]
-            x = layer.cross(x, keys_values[2 * i], keys_values[2 * i + 1], across)
+            if layer.cross is not None:
+                x = layer.cross(x, keys_values[2 * i], keys_values[2 * i + 1], across)
             x = layer.feed_forward(x)
         return self.head(x[:, :, 0]).float()
 
@@ -117,9 +120,3 @@ class MatchGraph(nn.Module):
 def unit(projection: Dense, state: Tensor) -> Tensor:
     """Project [B, d] and scale to length 1, in float32 -> [B, p]."""
     return F.normalize(projection(state).float(), dim=-1)
-
-
-def _only_cross(layer: nn.Module) -> nn.Module:
-    kept = nn.Module()
-    kept.cross = layer.cross
-    return kept

@@ -11,7 +11,18 @@ import pandas as pd
 import pytest
 from typer.testing import Result
 
+from cellscribe.engine.packaged import packaged_cells
+
 Call = Callable[..., Result]
+
+
+@pytest.fixture
+def cells_file(tmp_path: Path) -> Path:
+    """Some of the packaged cells."""
+    cells = ad.read_h5ad(packaged_cells())[:8].copy()
+    cells.write_h5ad(tmp_path / "blood.h5ad")
+    return tmp_path / "blood.h5ad"
+
 
 OBO = """format-version: 1.2
 

@@ -110,18 +110,20 @@ def test_our_library_computes_what_onnx_runtime_does(
     bundle, random = open_bundle(folder), np.random.default_rng(1)
     cells = [np.concatenate(([25426], random.choice(np.arange(2, 25426), n, replace=False))) for n in (1, 90, 1500)]
     tokens = [np.array([2, *random.integers(5, 150, n), 3]) for n in (*range(1, 40), 500)]
-    close = 0.05 if precision == "int8" else 1e-4
     answers = []
-    for backend in (OnnxRuntimeMatch(bundle, 2), CpuMatch(bundle, 2)):
+    for backend in (OnnxRuntimeMatch(bundle, 2), CpuMatch(bundle, 2), CpuMatch(open_bundle(tiny_langcell), 2)):
         states = list(backend.encode_cells(cells, keeps_states=True))
         texts = backend.encode_texts(tokens)
         match = np.stack([backend.match(one, texts, np.arange(40)) for one in states])
         bare = np.stack([one.vector for one in backend.encode_cells(cells)])
         np.testing.assert_allclose(bare, [one.vector for one in states], atol=1e-6, rtol=0)
         answers.append((bare, texts.vectors, match))
-    for theirs, mine in zip(*answers, strict=True):
-        np.testing.assert_allclose(mine, theirs, atol=close, rtol=0)
-        assert np.abs(mine - theirs).mean() < close / 5
+    for theirs, mine, exact in zip(*answers[:2], answers[-1], strict=True):
+        if precision == "int8":  # both round, and not alike: neither may be much farther from float32 than the other
+            assert np.abs(mine - exact).mean() < 1.5 * np.abs(theirs - exact).mean() + 1e-4
+            assert np.abs(mine - exact).max() < 2.5 * np.abs(theirs - exact).max() + 1e-3
+        else:
+            np.testing.assert_allclose(mine, theirs, atol=1e-4, rtol=0)
 
 
 def test_labels_of_real_cells(tiny_langcell: Path) -> None:
@@ -150,7 +152,7 @@ def test_labels_of_real_cells(tiny_langcell: Path) -> None:
 def test_cells_of_a_low_score_are_unknown(tiny_langcell: Path) -> None:
     model, cells = cs.load(tiny_langcell), read_h5ad(packaged_cells())[:6].copy()
     frame = model.annotate(cells, [*LABELS])
-    limit = float(frame.score.sort_values().iloc[3])
+    limit = float(frame.score.sort_values().iloc[2:4].mean())
     found = model.annotate(cells, [*LABELS], threshold=limit)
     assert ((found.label == "unknown") == (frame.score < limit)).all()
     assert (found.label == "unknown").sum() == 3
@@ -194,7 +196,7 @@ def test_wrong_wishes_are_one_sentence(tiny_langcell: Path) -> None:
         model.annotate(cells, [])
     with pytest.raises(UsageError, match="the label 'B cell' has none; give it one"):
         model.annotate(cells, ["B cell"], definitions=True)
-    with pytest.raises(UsageError, match="has 601 tokens and the model takes 512"):
+    with pytest.raises(UsageError, match="has 600 tokens and the model takes 512"):
         model.annotate(cells, ["." * 588])
     with pytest.raises(UsageError, match="the threshold is 2"):
         model.annotate(cells, ["B cell"], threshold=2.0)

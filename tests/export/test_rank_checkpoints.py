@@ -126,7 +126,7 @@ def _head(shape: tuple[int, int]) -> Change:
         (_config("cell_bert", num_attention_heads=7), "not a multiple of its 7 heads"),
         (_config("cell_bert", intermediate_size=100), "where the configuration says"),
         (_config("cell_bert", num_hidden_layers=2), "tensor.s. that this model does not use"),
-        (_config("text_bert", encoder_width=32), "attends to states of 32 numbers"),
+        (_config("text_bert", encoder_width=32), "where the configuration says"),
         (_without("cell_proj.bin"), "cell_proj.bin is missing"),
         (_without("cell_bert/config.json"), "config.json is missing"),
         (_without("gene_median_dictionary.json"), "has no gene_median_dictionary.json or .pkl"),

@@ -54,7 +54,7 @@ class BertWeights:
             int(sizes.activation == "gelu"), layers,
         )  # fmt: skip
         self.tokens, self.positions = (
-            self.floats_or_halves(f"{name}.{part}.weight") for part in ("embedding", "positions")
+            self._of(at)[at] for at in (f"{name}.embedding.weight", f"{name}.positions.weight")
         )
         self.norm_scale, self.norm_shift = (self.floats(f"{name}.norm.{part}") for part in ("weight", "bias"))
         self.norm_eps = self._of(f"{name}.norm.weight").epsilon(f"{name}.norm.weight")
