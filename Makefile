@@ -1,5 +1,6 @@
 # make demo   set up an environment and describe the packaged cells
 # make test   set up an environment with everything the tests need, and run them
+# make test-all   the slow ones, too: a rehearsal of the GPU benchmarks, a prompt of 8,000 tokens, a short training
 # make bench  set up the same environment and run every benchmark that needs no GPU, with results in build/benchmarks;
 #             ARGS="--only demo" for some, ARGS=--again to measure anew what is there
 PYTHON ?= python3
@@ -7,12 +8,15 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test bench check clean
+.PHONY: demo test test-all bench check clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/cellscribe demo
 
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 bench: $(VENV)/.dev

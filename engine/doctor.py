@@ -117,7 +117,7 @@ def _expected_time(model: AnyModel, source: CellSource) -> str:
     else:
         embedded = (model.ranks if isinstance(model, MatchModel) else model).embed_cells(source, rows=rows)
     encoding = (time.perf_counter() - started) / len(rows)
-    if not isinstance(model, Model) or not model.bundle.describes:
+    if isinstance(model, SentenceModel | MatchModel) or not model.bundle.describes:
         return f"about {duration(encoding * source.n_cells)} to embed all cells"
     started = time.perf_counter()
     run = model.describe_cells(source, rows=rows, max_new_tokens=MIN_NEW_TOKENS, batch_size=len(rows))

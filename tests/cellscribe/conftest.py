@@ -69,7 +69,7 @@ class FakeModel:
     @property
     def bundle(self) -> SimpleNamespace:
         manifest = SimpleNamespace(
-            family="lingocell", precision="fp32", files={}, tasks=("describe",), gpu_problem="", style=None
+            family="lingocell", precision="fp32", files={}, tasks=("describe",), gpu_problem="", style=None, ranks=None
         )
         folder = Path("nowhere")
         return SimpleNamespace(name="tiny", hash="ab" * 32, folder=folder, manifest=manifest, describes=True)

@@ -138,6 +138,7 @@ def test_the_edges_of_pieces_and_a_window_across_them(gemma: tuple[Path, Any], n
         np.testing.assert_allclose(vectors[i], wanted.hidden_states[-1][0].mean(0).numpy(), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_prompt_of_8000_tokens(gemma: tuple[Path, Any], native_library: None) -> None:
     bundle, prompts = open_bundle(gemma[0]), prompts_of(8000, 60)
     native, other = CpuText(bundle, 2), OnnxRuntimeText(bundle, 2)
