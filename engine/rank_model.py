@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -137,7 +137,11 @@ class RankModel:
             if not np.isfinite(state.vector).all():
                 lost[place] = "its embedding is not finite"
                 continue
-            scored[place] = label_scores(state.vector, texts.vectors, self._matching(state, texts), how)
+            try:
+                scored[place] = label_scores(state.vector, texts.vectors, self._matching(state, texts), how)
+            except BackendError as error:
+                _give_up(error, lost, scored, len(rows))
+                break
         names = _names(source, rows)
         chosen = tuple(
             "" if i not in scored else UNKNOWN if scored[i].score < threshold else labels.names[scored[i].best]
@@ -212,27 +216,32 @@ class RankModel:
     ) -> Iterator[tuple[int, CellState]]:
         """Give the place and state of every cell that can be encoded; why others cannot goes into `lost`."""
         place_of = {row: place for place, row in enumerate(rows.tolist())}
-        done = 0
+        encoded = set[int]()
         for batch in self.tokenizer(source).batches(rows):
             lost |= {place_of[row]: why for row, why in batch.failures}
-            done += len(batch.failures)
             states = self._backend.encode_cells(map(batch.cell, range(len(batch.rows))), keeps_states=keeps_states)
             places = [place_of[row] for row in batch.rows.tolist()]
             try:
                 for place, state in zip(places, states, strict=True):
                     yield place, state
-                    done += 1
+                    encoded.add(place)
                     if progress:
-                        progress(done, len(rows), 0)
+                        progress(len(encoded | lost.keys()), len(rows), 0)
             except BackendError as error:
-                if not done:
-                    raise
-                why = str(error).removesuffix(".")
-                lost |= {place: why for place in place_of.values() if place not in lost and place >= done}
+                _give_up(error, lost, encoded, len(rows))
                 return
 
     def _matching(self, cell: CellState, texts: TextStates) -> Callable[[npt.NDArray[np.int64]], Floats]:
         return lambda chosen: self._backend.match(cell, texts, chosen)
+
+
+def _give_up(error: BackendError, lost: dict[int, str], done: Container[int], num_cells: int) -> None:
+    """Say of every cell that is not done why it is lost; raise the error again where none is done."""
+    left = {place: str(error).removesuffix(".") for place in range(num_cells) if place not in done}
+    if len(left) == num_cells:
+        raise error
+    for place, why in left.items():
+        lost.setdefault(place, why)
 
 
 def label_texts(labels: Labels, template: str = TEMPLATE) -> list[str]:

@@ -106,8 +106,11 @@ def _matching(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, 
     """Say what is about to run, and return what matches labels with cells."""
     if labels is None:
         raise UsageError(f"the bundle {bundle.name} chooses from labels; give --labels (.txt, .tsv, .json or .obo).")
-    if job.templates is not None:
-        raise UsageError("--templates is for bundles that read sentences; give --text-template for texts of labels.")
+    if job.templates is not None or job.settings != TextSettings():
+        raise UsageError(
+            f"--organism, --genes-per-cell, --templates, --template and --seed write sentences, which the bundle "
+            f"{bundle.name} does not read; leave them out (--text-template is for texts of labels)."
+        )
     model = RankModel(bundle, job.threads, job.backend)
     chosen, given = with_definitions(labels, job.matching.has_definitions), job.matching
     notes([*rank_facts(model, source, len(rows)), ("labels", f"{len(labels.names):,}")], job.is_quiet)

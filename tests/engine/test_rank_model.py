@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +186,40 @@ def test_a_bundle_passes_its_own_check(tiny_langcell: Path, tmp_path: Path) -> N
     assert report.parity.texts == 4
     assert "probabilities of matching by" in report.lines()[2]
     assert report.as_dict()["passed"]
+
+
+@pytest.mark.parametrize("part", ["encode_cells", "match"])
+def test_a_device_that_fails_in_mid_run_loses_no_finished_cell(
+    tiny_langcell: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    cells = read_h5ad(packaged_cells())[:8].copy()
+    cells.raw = None
+    cells.X[1] = 0
+    whole = cs.load(tiny_langcell, backend="onnxruntime-cpu").annotate(cells, [*LABELS], copy=True)
+    model, done = cs.load(tiny_langcell, backend="onnxruntime-cpu"), 0
+    backend = model.ranks.backend_choice.backend
+    encode, match = backend.encode_cells, backend.match
+
+    def failing_match(*given: object) -> np.ndarray:
+        nonlocal done
+        done += 1
+        if done == 4:
+            raise BackendError("the device is gone.")
+        return match(*given)
+
+    def failing_encode(*given: object, **named: object) -> Iterator[object]:
+        for i, state in enumerate(encode(*given, **named)):
+            if i == 3:
+                raise BackendError("the device is gone.")
+            yield state
+
+    monkeypatch.setattr(backend, part, failing_match if part == "match" else failing_encode)
+    found = model.annotate(cells, [*LABELS], copy=True)
+    assert [one.startswith("failed") for one in found.status] == [False, True, False, False, *[True] * 4]
+    assert found.status.iloc[1] == "failed: it has no counts"
+    assert set(found.status.iloc[4:]) == {"failed: the device is gone"}
+    assert found.label.iloc[[0, 2, 3]].tolist() == whole.label.iloc[[0, 2, 3]].tolist()
+    assert set(found.label.iloc[4:]) == {""}
 
 
 def test_wrong_wishes_are_one_sentence(tiny_langcell: Path) -> None:

@@ -8,6 +8,7 @@ from ctypes import c_void_p
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.backends.cpu.packing import Packer
 from cellscribe.engine.bundle.onnx_weights import OnnxWeights
 from cellscribe.engine.bundle.shapes import BertShape
 from cellscribe.engine.errors import BundleError
@@ -15,7 +16,6 @@ from cellscribe.kernels.cpu_bert import CpuBertLayer, CpuBertShape
 from cellscribe.kernels.cpu_library import CpuLibrary, Kind, PackedWeight, pointer
 
 Floats = npt.NDArray[np.float32]
-_QUANTIZED = {8: Kind.INT8, 4: Kind.INT4}
 
 
 class BertWeights:
@@ -72,18 +72,10 @@ class BertWeights:
         return np.ascontiguousarray(self._of(name)[name], np.float32)
 
     def linear(self, name: str, k: int) -> PackedWeight:
-        """Pack `name`.weight [K, N] with its bias: bytes and halves as they are stored, others in float32."""
-        bias = self.floats(f"{name}.bias")
-        quantized = next((one for source in self._sources if (one := source.quantized(f"{name}.weight"))), None)
-        if quantized is None:
-            weight = self._of(f"{name}.weight")[f"{name}.weight"]
-            kind = Kind.HALF if weight.dtype == np.float16 else Kind.FLOAT
-            packed = PackedWeight(self._library, kind, k, len(bias), has_bias=True)
-            packed.put(0, weight)
-        else:
-            packed = PackedWeight(self._library, _QUANTIZED[quantized.bits], k, len(bias), has_bias=True)
-            packed.put_blocks(0, quantized.packed, quantized.scales)
-        packed.put_bias(0, bias)
+        """Pack `name`.weight [K, N] with its bias, as it is stored."""
+        weight = f"{name}.weight"
+        source = next((one for one in self._sources if one.quantized(weight)), None) or self._of(weight)
+        packed = Packer(source, self._library).linear(k, weight, bias=self.floats(f"{name}.bias"))
         self._kept.append(packed)
         return packed
 

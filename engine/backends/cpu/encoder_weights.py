@@ -7,6 +7,7 @@ from ctypes import c_void_p
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.backends.cpu.packing import Packer
 from cellscribe.engine.bundle.onnx_weights import OnnxWeights
 from cellscribe.engine.bundle.shapes import EncoderShape
 from cellscribe.kernels.cpu_encoder import (
@@ -17,11 +18,10 @@ from cellscribe.kernels.cpu_encoder import (
     CpuEncoderShape,
     CpuTable,
 )
-from cellscribe.kernels.cpu_library import CpuLibrary, Kind, PackedWeight, pointer
+from cellscribe.kernels.cpu_library import CpuLibrary, Kind, pointer
 
 STYLES = {"continuous": CONTINUOUS, "category": CATEGORY, "scaling": SCALING}
 _MAX_VALUE = 512.0  # values beyond it are clipped before the value MLP, as scGPT does
-_QUANTIZED = {8: Kind.INT8, 4: Kind.INT4}
 
 
 class EncoderWeights:
@@ -72,17 +72,9 @@ class EncoderWeights:
         return CpuEncoderLayer(*linears, norm1, norm2, eps1, eps2)
 
     def _linear(self, name: str, k: int) -> c_void_p:
-        """Pack `name`.weight [K, N] with its bias: bytes and halves as they are stored, others in float32."""
-        quantized, bias = self._source.quantized(f"{name}.weight"), self._source[f"{name}.bias"]
-        if quantized is None:
-            weight = self._source[f"{name}.weight"]
-            kind = Kind.HALF if weight.dtype == np.float16 else Kind.FLOAT
-            packed = PackedWeight(self._library, kind, k, len(bias), has_bias=True)
-            packed.put(0, weight)
-        else:
-            packed = PackedWeight(self._library, _QUANTIZED[quantized.bits], k, len(bias), has_bias=True)
-            packed.put_blocks(0, quantized.packed, quantized.scales)
-        packed.put_bias(0, bias)
+        """Pack `name`.weight [K, N] with its bias, as it is stored."""
+        bias = np.ascontiguousarray(self._source[f"{name}.bias"], np.float32)
+        packed = Packer(self._source, self._library).linear(k, f"{name}.weight", bias=bias)
         self._kept.append(packed)
         return packed.handle
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cellscribe.engine.backends.cpu.backend import native_words, open_library
+from cellscribe.engine.backends.cpu.backend import in_memory, native_words, open_library
 from cellscribe.engine.backends.cpu.bert_weights import BertWeights
 from cellscribe.engine.backends.match import CellState, Floats, Ints, TextStates, matching_probability, rank_shape
 from cellscribe.engine.backends.sessions import default_threads
@@ -62,7 +62,8 @@ class CpuMatch:
         for tokens in cells:
             x = weights.embed(tokens, np.arange(len(tokens)))
             needs_all = keeps_states or is_mean
-            states = native.run(x, np.array([0, len(tokens)]), 0 if needs_all else FIRST)
+            with in_memory("a cell"):
+                states = native.run(x, np.array([0, len(tokens)]), 0 if needs_all else FIRST)
             vector = states.mean(0, dtype=np.float64).astype(np.float32) if is_mean else states[0]
             yield CellState(
                 vector if projection is None else _unit(projection(vector[None]))[0], states if keeps_states else None
@@ -76,9 +77,11 @@ class CpuMatch:
             tokens = np.concatenate([texts[i] for i in some.tolist()])
             x = self._text.weights.embed(tokens, np.concatenate([np.arange(n) for n in lengths[some].tolist()]))
             edges = np.concatenate(([0], np.cumsum(lengths[some])))
-            early = self._text.native.run(x, edges, EARLY)
+            with in_memory("texts"):
+                early = self._text.native.run(x, edges, EARLY)
+                last = self._text.native.run(early, edges, LATE | FIRST)
             starts += np.split(early, edges[1:-1])
-            vectors[some] = _unit(self._text.projection(self._text.native.run(early, edges, LATE | FIRST)))
+            vectors[some] = _unit(self._text.projection(last))
         return TextStates(vectors, lengths, starts)
 
     def match(self, cell: CellState, texts: TextStates, chosen: Ints) -> Floats:
@@ -89,13 +92,16 @@ class CpuMatch:
         if not len(chosen):
             return found
         if self._remembered is not cell:
-            self._memory = self._text.native.remember(cell.states, self._memory)
+            self._remembered = None
+            with in_memory("the keys and values of a cell"):
+                self._memory = self._text.native.remember(cell.states, self._memory)
             self._remembered = cell
         lengths = texts.lengths[chosen]
         for some in _in_parts(np.arange(len(chosen)), lengths):
             x = np.concatenate([texts.starts[i] for i in chosen[some].tolist()])
             edges = np.concatenate(([0], np.cumsum(lengths[some])))
-            states = self._text.native.run(x, edges, LATE | FIRST, self._memory)
+            with in_memory("texts"):
+                states = self._text.native.run(x, edges, LATE | FIRST, self._memory)
             found[some] = matching_probability(self._text.head(states))
         return found
 
