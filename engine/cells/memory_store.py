@@ -39,9 +39,10 @@ class MemoryStore:
 
     def __init__(self, adata: AnnData, limits: ReadLimits) -> None:
         self.path = Path(adata.filename) if adata.isbacked and adata.filename else None
-        self._adata, self._limits = adata, limits
+        self._limits = limits
+        self._adata: Any = adata  # its types differ between anndata's releases
         self._matrices: dict[str, Any] = {}
-        self.layers: tuple[str, ...] = tuple(str(key) for key in adata.layers)
+        self.layers: tuple[str, ...] = tuple(str(key) for key in self._adata.layers if key is not None)
         self.has_x, self.has_raw = adata.X is not None, adata.raw is not None
         self.obs_columns: tuple[str, ...] = tuple(str(key) for key in adata.obs.columns)
         self.obs_names = _texts(adata.obs_names, "obs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -42,11 +43,14 @@ def groups(contenders: Sequence[Contender], settings: Settings) -> Iterator[Grou
 
 def repeated(cells: ad.AnnData, count: int) -> ad.AnnData:
     """Return `count` cells: those given over and over, each under a name of its own."""
+    given: Any = cells  # its types differ between anndata's releases
     rows = np.arange(count) % cells.n_obs
-    made = ad.AnnData(cells.X[rows], var=cells.var, layers={name: layer[rows] for name, layer in cells.layers.items()})
+    made = ad.AnnData(
+        given.X[rows], var=given.var, layers={name: layer[rows] for name, layer in given.layers.items() if name}
+    )
     if cells.raw is not None:
-        made.raw = ad.AnnData(cells.raw.X[rows], var=cells.raw.var)
-    made.obs_names = [f"{cells.obs_names[row]}-{at}" for at, row in enumerate(rows)]
+        made.raw = ad.AnnData(given.raw.X[rows], var=given.raw.var)
+    made.obs_names = [f"{given.obs_names[row]}-{at}" for at, row in enumerate(rows)]
     return made
 
 
