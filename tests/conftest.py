@@ -32,6 +32,14 @@ def _export(tmp_path_factory: pytest.TempPathFactory, **options: str) -> Path:
     return made_once(tmp_path_factory, name, lambda folder: export_random("lingocell-tiny", folder, **options))
 
 
+def _quantise(tmp_path_factory: pytest.TempPathFactory, bundle: Path, precision: str) -> Path:
+    from cellscribe.export.quantize.bundle import quantize_bundle
+
+    return made_once(
+        tmp_path_factory, f"{bundle.name}_{precision}", lambda folder: quantize_bundle(bundle, folder, precision)
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_langcell(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny LangCell with random weights and all genes."""
@@ -60,15 +68,15 @@ def tiny_bundle_fp16(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle_int8(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Path:
     """A tiny bundle with weights of 8 bits."""
-    return _export(tmp_path_factory, cross_attention="latent", precision="int8")
+    return _quantise(tmp_path_factory, tiny_bundle, "int8")
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle_int4(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle_int4(tmp_path_factory: pytest.TempPathFactory, tiny_bundle_materialised: Path) -> Path:
     """A tiny bundle with weights of 4 bits and materialised cross-attention."""
-    return _export(tmp_path_factory, cross_attention="materialised", precision="int4")
+    return _quantise(tmp_path_factory, tiny_bundle_materialised, "int4")
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,7 @@ def test_without_its_packages_it_says_what_to_install(
     assert "quantize needs onnx; install it with: pip install 'cellscribe[export]'" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_export_is_quantised_on_request(cellscribe: Call, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the export extra is not installed")
     out = tmp_path / "out"

@@ -37,6 +37,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_held_out_cells_are_never_learned_from() -> None:
     done = subprocess.run([sys.executable, "-c", LOOK, str(FOLDER)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -153,6 +153,7 @@ def test_an_exported_checkpoint_passes_its_own_check(folder: Path, tmp_path: Pat
         assert str(Path.cwd()).encode() not in (tmp_path / "bundle" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_export_fails_and_leaves_nothing_when_parity_fails(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ def test_biases_and_norms_stay_and_the_head_keeps_eight_bits(text_bundle: Path, 
     assert weights["decoder.embedding.weight"].dtype == np.float16  # rows are looked up in half
 
 
+@pytest.mark.slow
 def test_an_export_is_the_quantised_bundle(
     text_checkpoint: Path, text_bundle: Path, quantized: Quantize, tmp_path: Path
 ) -> None:

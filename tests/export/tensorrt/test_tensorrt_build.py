@@ -68,6 +68,7 @@ def recipe_of(bundle: Bundle, **changes: Any) -> Any:
     return building._recipe(bundle, target, NO_GPU, require("rtx"), *options.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [("evidence",), (), ("evidence", "attention")])
 def test_a_slice_of_the_full_size_model_builds_for_the_4090(
     slice_bundle: Bundle, tmp_path: Path, outputs: tuple[str, ...]
@@ -124,6 +125,7 @@ def test_plans_lie_in_the_bundle_are_reused_and_are_built_anew_when_stale(
     assert {path.name for path in (folder / "plans").iterdir()} == {first.plan.folder.name, longer.plan.folder.name}
 
 
+@pytest.mark.slow
 def test_plans_of_two_bundles_share_a_folder(tiny_bundle_fp16: Path, tmp_path: Path) -> None:
     """They have the same sizes, and are told apart by their graphs."""
     home, other = tmp_path / "plans", tmp_path / "other"
