@@ -34,6 +34,18 @@ class Labels:
 
 
 @dataclass(frozen=True, eq=False)
+class Votes:
+    """What the clusters of N cells voted: cluster and label of each cell ("" for none), and the share that agreed.
+
+    `share` is float32 [N], NaN where there is no label.
+    """
+
+    clusters: tuple[str, ...]
+    chosen: tuple[str, ...]
+    share: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class Labelled:
     """The labels of N cells.
 
@@ -49,6 +61,8 @@ class Labelled:
         How far the next label's score lies below, float32 [N]; None where only the best was worked out.
     scores
         Of all labels, float32 [N, L]; None likewise.
+    votes
+        Of clusters, where they were asked for.
     """
 
     labels: Labels | None
@@ -56,6 +70,7 @@ class Labelled:
     score: npt.NDArray[np.float32]
     margin: npt.NDArray[np.float32] | None = None
     scores: npt.NDArray[np.float32] | None = None
+    votes: Votes | None = None
 
     @classmethod
     def of_scores(cls, labels: Labels, chosen: tuple[str, ...], scores: npt.NDArray[np.float32]) -> Labelled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, UsageError
+from cellscribe.engine.labelling.finish import FinishOptions, finish_of
 from cellscribe.engine.labels import Labels, labels_of
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.output.anndata import annotate as write_into
@@ -124,6 +125,7 @@ class SentenceModel:
         values: ValueChoice = "auto",
         key_added: str = "cellscribe",
         copy: bool = False,
+        **finish: Unpack[FinishOptions],
     ) -> pd.DataFrame:
         """Label cells, freely or from a list.
 
@@ -145,6 +147,8 @@ class SentenceModel:
             ``<key>_cell_ontology_term_id``; uns ``<key>``.
         copy
             Leave an AnnData object as it is and only return the frame.
+        finish
+            Votes of clusters and a report: :class:`cellscribe.engine.labelling.finish.FinishOptions`.
 
         Returns
         -------
@@ -152,7 +156,9 @@ class SentenceModel:
         """
         check_key(key_added)
         chosen = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels_of(labels)
+        finished = finish_of(**finish)
         with opened(cells, layer, values) as source:
+            finished.check(source)
             run = annotate_cells(
                 self.text,
                 source,
@@ -161,6 +167,7 @@ class SentenceModel:
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
             )
+            run = finished(run, source)
         return to_frame(_kept(run, cells, key_added, copy))
 
     def ask(

@@ -69,13 +69,48 @@ def annotate(
     layer: options.LayerOption = None,
     input_: options.InputOption = options.Values.auto,
     limit: options.LimitOption = None,
+    majority_vote: Annotated[
+        str | None,
+        typer.Option(
+            "--majority-vote",
+            metavar="COLUMN|auto",
+            help="Also give clusters their most frequent label: a column of obs, or clusters of the vectors.",
+            show_default=False,
+        ),
+    ] = None,
+    min_share: Annotated[
+        float, typer.Option("--min-share", help="Share of a cluster that must agree; others are Heterogeneous.")
+    ] = 0.0,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="OUT.html",
+            help="Also write one page: labels, confusion table, dot plot.",
+            show_default=False,
+        ),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option("--truth", metavar="COLUMN", help="Known labels, for the report.", show_default=False),
+    ] = None,
+    markers: Annotated[
+        Path | None,
+        typer.Option(
+            "--markers",
+            metavar="JSON",
+            help="Genes of the report's dot plot by label; chosen from the cells without it.",
+            show_default=False,
+        ),
+    ] = None,
     key_added: options.KeyOption = "cellscribe",
     backend: options.BackendOption = options.BackendChoice.auto,
+    plans: options.PlansOption = None,
     threads: options.ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> int:
     """Label cells, freely or from a list (obs cellscribe_label and cellscribe_score in an .h5ad output)."""
-    from cellscribe.cli.annotating import AnnotateJob, Matching, annotate_file
+    from cellscribe.cli.annotating import Afterwards, AnnotateJob, Matching, annotate_file
     from cellscribe.engine.matching.zero_shot import ZeroShot
     from cellscribe.engine.rank_model import TEMPLATE
     from cellscribe.engine.text_types import TextSettings
@@ -91,6 +126,7 @@ def annotate(
     job = AnnotateJob(
         cells, bundle, output, labels, settings, templates, max_new_tokens, batch_size, layer, input_.value, limit,
         key_added, backend.value, threads, quiet, scores, matching,
+        Afterwards(majority_vote, min_share, report, truth, markers), plans,
     )  # fmt: skip
     return annotate_file(job)
 

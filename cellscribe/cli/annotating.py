@@ -15,6 +15,8 @@ from cellscribe.cli.work import check_destinations, finish, rows_of
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.labelling.finish import Finish, finish_of
+from cellscribe.engine.labelling.markers import read_markers
 from cellscribe.engine.labels import Labels
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.match_model import with_definitions
@@ -41,6 +43,29 @@ class Matching:
 
 
 @dataclass(frozen=True)
+class Afterwards:
+    """Options of what is made of the labels."""
+
+    majority_vote: str | None = None
+    min_share: float = 0.0
+    report: Path | None = None
+    truth: str | None = None
+    markers: Path | None = None
+
+    def finish(self) -> Finish:
+        """Put the options together; UsageError for one that needs another one."""
+        genes = None if self.markers is None else read_markers(self.markers)
+        return finish_of(
+            majority_vote=self.majority_vote,
+            min_share=self.min_share,
+            report=self.report,
+            truth=self.truth,
+            markers=genes,
+            markers_from=str(self.markers),
+        )
+
+
+@dataclass(frozen=True)
 class AnnotateJob:
     """One call of ``annotate``."""
 
@@ -61,24 +86,30 @@ class AnnotateJob:
     is_quiet: bool = False
     all_scores: bool = False
     matching: Matching = field(default_factory=Matching)
+    afterwards: Afterwards = field(default_factory=Afterwards)
+    plans: Path | None = None
 
 
 def annotate_file(job: AnnotateJob) -> int:
     """Label the cells of a file, write the result, and return the exit code."""
     check_key(job.key_added)
-    check_destinations(job.cells, job.output, None, None)
+    report = job.afterwards.report
+    check_destinations(job.cells, job.output, report, None)
+    finish_labels = job.afterwards.finish()
     labels = None if job.labels is None else read_labels(job.labels)
     bundle = open_bundle(bundle_folder(job.bundle))
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, (), job.limit)
+        finish_labels.check(source)
         annotate = _matching(job, bundle, source, rows, labels) if bundle.manifest.ranks else None
         annotate = annotate or _writing(job, bundle, source, rows, labels)
         started = time.perf_counter()
         with progress_bar("annotating", job.is_quiet) as bar:
             run = annotate(bar)
         seconds = time.perf_counter() - started
+        run = finish_labels(run, source)
     write_run(run, job.output, job.cells, job.key_added)
-    return finish(run, seconds, [job.output], job.is_quiet)
+    return finish(run, seconds, [job.output, report], job.is_quiet)
 
 
 def _writing(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, labels: Labels | None) -> Annotate:
@@ -88,7 +119,7 @@ def _writing(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, l
             f"--alpha, --rerank, --definitions, --unknown-below and --text-template match texts with cells, which "
             f"the bundle {bundle.name} does not; leave them out, or choose a bundle of the family langcell."
         )
-    model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings)
+    model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     notes(facts(model, source, len(rows), labels), job.is_quiet)
     return lambda bar: annotate_cells(
         model,
@@ -111,7 +142,7 @@ def _matching(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, 
             f"--organism, --genes-per-cell, --templates, --template and --seed write sentences, which the bundle "
             f"{bundle.name} does not read; leave them out (--text-template is for texts of labels)."
         )
-    model = RankModel(bundle, job.threads, job.backend)
+    model = RankModel(bundle, job.threads, job.backend, job.plans)
     chosen, given = with_definitions(labels, job.matching.has_definitions), job.matching
     notes([*rank_facts(model, source, len(rows)), ("labels", f"{len(labels.names):,}")], job.is_quiet)
     return lambda bar: model.annotate_cells(
