@@ -18,6 +18,8 @@ Of the family langcell, which labels cells by texts it was never trained on (:cl
 
 >>> model = cs.load("LANGCELL_BUNDLE")
 >>> frame = model.annotate(adata, labels="labels.obo", definitions=True)
+>>> index = model.index("atlas.h5ad", "atlas.index", columns=["tissue"])     # later: cs.open_index("atlas.index")
+>>> found = model.search(index, ["a B cell that makes antibodies"])
 
 Names are imported when first used, so ``import cellscribe`` is quick.
 """
@@ -34,12 +36,14 @@ if TYPE_CHECKING:
     from cellscribe.engine.errors import CellscribeError
     from cellscribe.engine.match_model import MatchModel
     from cellscribe.engine.model import Model, load
+    from cellscribe.engine.search import CellIndex, open_index
     from cellscribe.engine.sentence_model import SentenceModel
     from cellscribe.engine.types import Description, Piece, Sampling
 
     __version__: str
 
 __all__ = [
+    "CellIndex",
     "CellscribeError",
     "Description",
     "MatchModel",
@@ -49,9 +53,11 @@ __all__ = [
     "SentenceModel",
     "__version__",
     "load",
+    "open_index",
 ]
 
 _HOME = {
+    "CellIndex": "cellscribe.engine.search",
     "CellscribeError": "cellscribe.engine.errors",
     "Description": "cellscribe.engine.types",
     "MatchModel": "cellscribe.engine.match_model",
@@ -60,6 +66,7 @@ _HOME = {
     "Sampling": "cellscribe.engine.types",
     "SentenceModel": "cellscribe.engine.sentence_model",
     "load": "cellscribe.engine.model",
+    "open_index": "cellscribe.engine.search",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, UsageError
+from cellscribe.engine.labelling.finish import FinishOptions, finish_of
 from cellscribe.engine.labels import Labels, labels_of
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.matching.zero_shot import ZeroShot
@@ -23,6 +24,9 @@ from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.rank_model import TEMPLATE, RankModel
+from cellscribe.engine.search import CellIndex
+from cellscribe.engine.search.build import Nearest, build_index
+from cellscribe.engine.search.find import cells_by_vector
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +94,7 @@ class MatchModel:
         values: ValueChoice = "auto",
         key_added: str = "cellscribe",
         copy: bool = False,
+        **finish: Unpack[FinishOptions],
     ) -> pd.DataFrame:
         """Label cells with labels that the model was never trained on.
 
@@ -107,10 +112,13 @@ class MatchModel:
             As for :meth:`cellscribe.engine.model.Model.describe`.
         key_added
             Prefix of the keys written: obs ``<key>_label``, ``<key>_score``, ``<key>_runner_up``, ``<key>_margin``,
-            ``<key>_status`` and, where ids are known, ``<key>_cell_ontology_term_id``; obsm ``<key>_label_scores`` and
-            ``X_<key>``; uns ``<key>``.
+            ``<key>_status``, where ids are known ``<key>_cell_ontology_term_id``, and of clusters
+            ``<key>_majority_voting``, ``<key>_majority_share`` and ``<key>_over_clustering``; obsm
+            ``<key>_label_scores`` and ``X_<key>``; uns ``<key>``.
         copy
             Leave an AnnData object as it is and only return the frame.
+        finish
+            Votes of clusters and a report: :class:`cellscribe.engine.labelling.finish.FinishOptions`.
 
         Returns
         -------
@@ -120,8 +128,11 @@ class MatchModel:
         given = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels_of(labels)
         assert given is not None
         chosen, how = with_definitions(given, definitions), ZeroShot(alpha, rerank)
+        finished = finish_of(**finish)
         with opened(cells, layer, values) as source:
+            finished.check(source)
             run = self.ranks.annotate_cells(source, chosen, how=how, threshold=threshold, template=template)
+            run = finished(run, source)
         return to_frame(_kept(run, cells, key_added, copy))
 
     def embed(
@@ -144,6 +155,59 @@ class MatchModel:
         found = _kept(run, cells, key_added, copy).embeddings
         assert found is not None
         return found
+
+    def embed_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed texts as they are: float32 [L, p] of length 1.
+
+        Raises
+        ------
+        BundleError
+            When the bundle has no texts.
+        UsageError
+            For a text beyond the encoder's positions, or none at all.
+        """
+        if not texts:
+            raise UsageError("there are no texts; give one at least.")
+        return self.ranks.encode_texts(texts).vectors
+
+    def index(
+        self,
+        cells: Cells,
+        folder: str | Path,
+        *,
+        columns: Sequence[str] = (),
+        nearest: Nearest = "auto",
+        layer: str | None = None,
+        values: ValueChoice = "auto",
+    ) -> CellIndex:
+        """Embed cells into a new folder that can be searched; the same call goes on after a stop.
+
+        Parameters and errors as for :func:`cellscribe.engine.search.build.build_index`.
+        """
+        with opened(cells, layer, values) as source:
+            built = build_index(
+                self.ranks.embed_cells, self.bundle, source, Path(folder), columns=tuple(columns), kind=nearest
+            )
+        return built.index
+
+    def search(self, index: CellIndex, texts: Sequence[str], k: int = 10, *, exact: bool = False) -> pd.DataFrame:
+        """Find the cells of an index that texts fit best.
+
+        Returns
+        -------
+        ``query``, ``rank`` from 1, ``cell_id``, ``score`` (cosine), and the columns that the index keeps.
+
+        Raises
+        ------
+        UsageError
+            When the index was made with another bundle.
+        """
+        if index.manifest["bundle"]["hash"] != self.bundle.hash:
+            raise UsageError(
+                f"the index {index.folder} was made with the bundle {index.manifest['bundle']['name']}, not with "
+                f"{self.bundle.name}; search with that one."
+            )
+        return cells_by_vector(index, texts, self.embed_texts(texts), k, exact=exact)
 
     def describe(self, *_: object, **__: object) -> NoReturn:
         """Raise BundleError: the family writes no texts."""

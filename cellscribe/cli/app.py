@@ -22,8 +22,10 @@ from cellscribe.cli.embed import embed
 from cellscribe.cli.export import export
 from cellscribe.cli.generate import generate
 from cellscribe.cli.guard import DEBUG_VARIABLE
+from cellscribe.cli.index_cells import index
 from cellscribe.cli.inspect import inspect
 from cellscribe.cli.quantize import quantize
+from cellscribe.cli.search import search
 from cellscribe.cli.verify import verify
 
 _COMMANDS = (
@@ -33,6 +35,8 @@ _COMMANDS = (
     ask,
     generate,
     embed,
+    index,
+    search,
     export,
     quantize,
     build_plans,

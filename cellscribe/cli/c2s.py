@@ -57,7 +57,9 @@ def transform(
     from cellscribe.engine.sentences.transform import TransformOptions
 
     chosen = TransformOptions(num_genes, seed, min_genes, min_cells, fit_cells)
-    job = TransformJob(cells, output, chosen, _list(formats), _list(columns), layer, input_.value, limit, plot, quiet)
+    job = TransformJob(
+        cells, output, chosen, options.listed(formats), options.listed(columns), layer, input_.value, limit, plot, quiet
+    )
     return transform_file(job)
 
 
@@ -79,7 +81,3 @@ def inverse(
     from cellscribe.cli.sentences import inverse_file
 
     return inverse_file(sentences, output, fit, genes, keep_negatives=keep_negatives, is_quiet=quiet)
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(one.strip() for one in text.split(",") if one.strip())

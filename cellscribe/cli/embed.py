@@ -42,6 +42,21 @@ def embed(
             show_default=False,
         ),
     ] = None,
+    score_by: Annotated[
+        str | None,
+        typer.Option(
+            "--score-by",
+            metavar="COLUMN",
+            help="Known cell types: also score how well the vectors keep them apart (AvgBIO, by scib-metrics).",
+            show_default=False,
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            "--batch", metavar="COLUMN", help="Batches: also score how well they mix (AvgBATCH).", show_default=False
+        ),
+    ] = None,
     quiet: options.QuietOption = False,
 ) -> int:
     """Turn cells into vectors (obsm X_cellscribe in an .h5ad output).
@@ -71,6 +86,8 @@ def embed(
         template="draw" if number is None else number,
         seed=seed,
         upstream_padding=upstream_padding,
+        score_by=score_by,
+        batch=batch,
         is_quiet=quiet,
     )
     return embed_file(job)

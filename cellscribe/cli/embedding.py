@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,13 +12,15 @@ import numpy.typing as npt
 
 from cellscribe.cli.annotating import facts as sentence_facts
 from cellscribe.cli.annotating import rank_facts
-from cellscribe.cli.console import notes
+from cellscribe.cli.console import notes, output_console
 from cellscribe.cli.progress import Report, progress_bar
 from cellscribe.cli.work import check_destinations, facts, finish, rows_of
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.hvg import read_gene_list
 from cellscribe.engine.cells.spec import HvgFlavor
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.integration import integration_scores
+from cellscribe.engine.labelling.majority import names_in
 from cellscribe.engine.match_model import MatchModel
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.fields import check_key
@@ -50,7 +52,17 @@ class EmbedJob:
     template: int | str = 0
     seed: int = 0
     upstream_padding: int | None = None
+    score_by: str | None = None
+    batch: str | None = None
     is_quiet: bool = False
+
+    def check(self, source: CellSource) -> None:
+        """Raise UsageError or InputError for columns that scores cannot be made of."""
+        if self.batch is not None and self.score_by is None:
+            raise UsageError("--batch is scored beside cell types; name their column with --score-by.")
+        for column in (self.score_by, self.batch):
+            if column is not None:
+                source.obs_column(column)
 
     def load(self) -> Model | SentenceModel | MatchModel:
         """Load the bundle."""
@@ -74,34 +86,58 @@ def embed_file(job: EmbedJob) -> int:
     check_key(job.key_added)
     check_destinations(job.cells, job.output, None, None)
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
+        job.check(source)
         model = job.load()
         rows = rows_of(source, (), job.limit)
-        if isinstance(model, SentenceModel):
-            notes(sentence_facts(model.text, source, len(rows)), job.is_quiet)
-        elif isinstance(model, MatchModel):
-            notes(rank_facts(model.ranks, source, len(rows)), job.is_quiet)
-        else:
-            notes(facts(model, source, len(rows)), job.is_quiet)
+        model_facts(model, source, len(rows), job.is_quiet)
         started = time.perf_counter()
         with progress_bar("embedding", job.is_quiet) as bar:
-            run = _embed(job, model, source, rows, bar)
+            run = embed_some(job, model, source, rows=rows, progress=bar)
         seconds = time.perf_counter() - started
+        run = _scored(job, run, source)
     write_run(run, job.output, job.cells, job.key_added)
     return finish(run, seconds, [job.output], job.is_quiet)
 
 
-def _embed(
+def _scored(job: EmbedJob, run: Run, source: CellSource) -> Run:
+    """Score the vectors, where it is wished, print the scores, and keep them among the settings."""
+    if job.score_by is None:
+        return run
+    assert run.embeddings is not None
+    types, batches = (
+        None if name is None else names_in(source.obs_column(name).iloc[run.rows]) for name in (job.score_by, job.batch)
+    )
+    assert types is not None
+    scores = integration_scores(run.embeddings, types, batches).as_dict()
+    for name, value in scores.items():
+        output_console().print(f"{name:<20} {value:.4f}" if isinstance(value, float) else f"{name:<20} {value:,}")
+    return replace(run, settings={**run.settings, "integration": scores})
+
+
+def model_facts(model: Model | SentenceModel | MatchModel, source: CellSource, num_rows: int, quiet: bool) -> None:
+    """Print what is about to run."""
+    if isinstance(model, SentenceModel):
+        notes(sentence_facts(model.text, source, num_rows), quiet)
+    elif isinstance(model, MatchModel):
+        notes(rank_facts(model.ranks, source, num_rows), quiet)
+    else:
+        notes(facts(model, source, num_rows), quiet)
+
+
+def embed_some(
     job: EmbedJob,
     model: Model | SentenceModel | MatchModel,
     source: CellSource,
+    *,
     rows: npt.NDArray[np.int64],
-    bar: Report | None,
+    progress: Report | None,
 ) -> Run:
+    """Embed some cells with whatever the bundle is."""
     if isinstance(model, SentenceModel):
-        return embed_cells(model.text, source, rows=rows, upstream_padding=job.upstream_padding, progress=bar)
+        return embed_cells(model.text, source, rows=rows, upstream_padding=job.upstream_padding, progress=progress)
     if job.upstream_padding is not None:
         raise UsageError(
             f"--upstream-padding is for bundles that read sentences; leave it out with {model.bundle.name}."
         )
     cells = model.ranks if isinstance(model, MatchModel) else model
-    return cells.embed_cells(source, rows=rows, progress=bar)
+    return cells.embed_cells(source, rows=rows, progress=progress)

@@ -119,6 +119,11 @@ def template_number(text: str) -> int | None:
     return int(text)
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """Return the names of "A, B"."""
+    return tuple(one.strip() for one in text.split(",") if one.strip())
+
+
 def bundle_folder(name: str) -> Path:
     """Return the folder of a bundle; "demo" and "demo-c2s" are the packaged ones, unless a folder has that name."""
     from cellscribe.engine.packaged import named_bundle
