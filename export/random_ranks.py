@@ -35,7 +35,7 @@ SIZES = {
         BertConfig(25427, 512, 12, 8, 1024, 2048, "relu"), BertConfig(30524, 768, 12, 12, 3072, 512, d_memory=512), 256
     ),
     "langcell-tiny": RankSizes(
-        BertConfig(25427, 32, 2, 4, 64, 2048, "relu"), BertConfig(256, 48, 2, 4, 96, 512, d_memory=32), 16
+        BertConfig(25427, 32, 2, 2, 64, 2048, "relu"), BertConfig(256, 48, 2, 3, 96, 512, d_memory=32), 16
     ),
 }
 

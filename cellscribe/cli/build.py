@@ -40,7 +40,9 @@ def build(
     ] = None,
     prompt_tokens: Annotated[
         int | None,
-        typer.Option("--prompt-tokens", min=1, help="Longest prompt, where cells are read as sentences; 1024 or less."),
+        typer.Option(
+            "--prompt-tokens", min=1, help="Longest prompt (c2s), 1024 or less; longest text (langcell), 256."
+        ),
     ] = None,
     evidence: Annotated[bool, typer.Option("--evidence/--no-evidence", help="Keep the attention to genes.")] = True,
     attention: Annotated[bool, typer.Option("--attention", help="Keep it for every layer and head (--save-attn).")] = (

@@ -163,16 +163,15 @@ def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None
     """
     if name == CPU:
         return ""
-    if bundle.manifest.ranks is not None and name != NATIVE:
-        return f"bundles that read ranks of genes run with {NATIVE} and {CPU} alone so far."
     if name == NATIVE:
         from cellscribe.engine.backends.cpu import cpu_problem
 
         return cpu_problem()
     if bundle.manifest.gpu_problem:
         return bundle.manifest.gpu_problem
-    if name == "cuda" and bundle.manifest.style is not None:
-        return "its kernels are those of LingoCell, and the bundle reads cells as sentences."
+    if name == "cuda" and (bundle.manifest.style is not None or bundle.manifest.ranks is not None):
+        reads = "ranks of genes" if bundle.manifest.style is None else "cells as sentences"
+        return f"its kernels are those of LingoCell, and the bundle reads {reads}."
     if not has_gpu():
         return _NO_GPU
     try:

@@ -19,10 +19,10 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class CellState:
-    """One cell: its `vector` float32 [p], and `states` [S, m] where they were asked for."""
+    """One cell: its `vector` float32 [p], and `states` where they were asked for, [S, m] or what a device keeps."""
 
     vector: Floats
-    states: npt.NDArray[Any] | None = None
+    states: Any = None
 
 
 @dataclass(frozen=True, eq=False)

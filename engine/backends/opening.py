@@ -58,6 +58,15 @@ def _open_match(bundle: Bundle, name: str, how: How) -> MatchBackend:
         from cellscribe.engine.backends.cpu.match import CpuMatch
 
         return CpuMatch(bundle, how.threads)
+    if name == "tensorrt":
+        from cellscribe.engine.backends.tensorrt.match import open_tensorrt_match
+
+        return open_tensorrt_match(bundle, device=how.device, plans=how.plans)
+    if name == "onnxruntime-cuda":
+        from cellscribe.engine.backends.onnxruntime_match_cuda import OnnxRuntimeMatchCuda
+        from cellscribe.engine.backends.sessions import Device
+
+        return OnnxRuntimeMatchCuda(bundle, Device("cuda", how.device), threads=how.threads)
     from cellscribe.engine.backends.onnxruntime_match import OnnxRuntimeMatch
 
     return OnnxRuntimeMatch(bundle, how.threads)

@@ -48,7 +48,7 @@ class BertCross(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         d = config.d_model
-        self.n_heads = config.n_heads
+        self.n_heads, self.d_head = config.n_heads, config.d_head
         self.q = Dense(d, d, bias=True)
         self.kv = Dense(config.d_memory, 2 * d, bias=True)
         self.out = Dense(d, d, bias=True)
@@ -56,7 +56,7 @@ class BertCross(nn.Module):
 
     def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Map states of cells [C, S, m] to keys and values, each [C, H, S, D]."""
-        both = self.kv(memory).reshape(*memory.shape[:2], 2, self.n_heads, -1)
+        both = self.kv(memory).reshape(*memory.shape[:2], 2, self.n_heads, self.d_head)
         key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
         return key, value
 
@@ -64,7 +64,7 @@ class BertCross(nn.Module):
         """Map x [C, R, T, d] with keys and values [C, H, S, D] and their mask bool [C, 1, 1, S] to [C, R, T, d]."""
         cells, texts, tokens, d = x.shape
         # All texts of a cell are rows of one product with its keys.
-        q = self.q(x).reshape(cells, texts * tokens, self.n_heads, -1).transpose(1, 2)
+        q = self.q(x).reshape(cells, texts * tokens, self.n_heads, self.d_head).transpose(1, 2)
         mask = seen.expand(-1, -1, q.shape[2], -1)
         mixed = attention(q, key, value, mask).transpose(1, 2).reshape(cells, texts, tokens, d)
         return self.norm(x + self.out(mixed))
@@ -76,7 +76,7 @@ class BertLayer(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         d, eps = config.d_model, config.norm_eps
-        self.n_heads, self.activation = config.n_heads, config.activation
+        self.n_heads, self.d_head, self.activation = config.n_heads, config.d_head, config.activation
         self.qkv = Dense(d, 3 * d, bias=True)
         self.out = Dense(d, d, bias=True)
         self.norm1 = nn.LayerNorm(d, eps)
@@ -88,7 +88,7 @@ class BertLayer(nn.Module):
     def attend(self, x: Tensor, mask: Tensor, num_queries: int | None = None) -> Tensor:
         """Map x [B, S, d] with the key mask bool [B, 1, 1, S] to [B, Q, d], Q its first tokens (None: all)."""
         batch, length, _ = x.shape
-        heads = self.qkv(x).reshape(batch, length, 3, self.n_heads, -1)
+        heads = self.qkv(x).reshape(batch, length, 3, self.n_heads, self.d_head)
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, S, D]
         if num_queries is not None:
             q, x = q[:, :, :num_queries], x[:, :num_queries]

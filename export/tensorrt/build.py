@@ -12,7 +12,7 @@ from cellscribe.engine.backends.tensorrt.machine import Machine, short_name, thi
 from cellscribe.engine.backends.tensorrt.plan import Plan, Recipe, capacity_of
 from cellscribe.engine.backends.tensorrt.plugins import LIBRARY, load_plugins, plugin_library
 from cellscribe.engine.backends.tensorrt.products import ENTERPRISE, RTX, Installed
-from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, Bundle
+from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, KEYS, MATCH, TEXT, Bundle
 from cellscribe.engine.errors import PlanError, UsageError
 from cellscribe.engine.types import MAX_NEW_TOKENS
 from cellscribe.export.tensorrt.causal import check_text_options, text_recipe
@@ -20,6 +20,7 @@ from cellscribe.export.tensorrt.folder import matching, place, seal, staging
 from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, prepared
 from cellscribe.export.tensorrt.network import build_plan
 from cellscribe.export.tensorrt.progress import Report, Watcher, interruptible
+from cellscribe.export.tensorrt.ranks import rank_recipe
 from cellscribe.export.tensorrt.target import Target, choose_product, parse_target
 
 MAX_SLOTS, MAX_GENES = 512, 65535
@@ -74,13 +75,14 @@ def build_plans(
     target
         ``rtx4090``, ``h100``, "NVIDIA GeForce RTX 4090", ``sm_89`` and the like, or ``this``.
     slots
-        Texts in progress at a time, at most.
+        Texts in progress, or matched in a run, at most.
     max_new_tokens
         Longest text; the caches hold the prompt and this.
     genes
         Longest memory, ``<cls>`` included; None takes what the bundle's cells have.
     prompt_tokens
-        Longest prompt of a bundle that reads cells as sentences; None takes 1024, or what its context holds.
+        Longest prompt of a bundle that reads cells as sentences, None for 1024 or what its context holds; or longest
+        text of one that matches texts with cells, None for 256.
     outputs
         Optional outputs to keep: ``evidence``, ``attention``.
     precision
@@ -107,7 +109,10 @@ def build_plans(
         raise PlanError(bundle.manifest.gpu_problem)
     _check_sizes(bundle, slots, max_new_tokens, outputs)
     _check_genes(bundle, genes)
-    check_text_options(bundle, genes, prompt_tokens, precision)
+    if bundle.manifest.ranks is None:
+        check_text_options(bundle, genes, prompt_tokens, precision)
+    elif precision != "fp16":
+        raise UsageError(f"--precision is {precision!r}; plans of bundles that read ranks are fp16, leave it out.")
     machine = machine or this_machine()
     aimed = parse_target(target, machine)
     installed = choose_product(aimed, machine, product)
@@ -116,6 +121,8 @@ def build_plans(
     recipe = _recipe(bundle, aimed, machine, installed, slots, max_new_tokens, genes, outputs)
     if bundle.manifest.style is not None:
         recipe = text_recipe(bundle, recipe, max_new_tokens, prompt_tokens, precision)
+    if bundle.manifest.ranks is not None:
+        recipe = rank_recipe(bundle, recipe, genes, prompt_tokens)
     home = writable_home(bundle, output)
     is_found = home in plan_homes(bundle)
     if not rebuild and (plan := matching(home, recipe, is_given=output is not None)):
@@ -157,7 +164,7 @@ def _build_one(
 
 
 def _graphs(bundle: Bundle) -> list[str]:
-    return [name for name in (ENCODER, CROSS, DECODER) if name in bundle.manifest.files]
+    return [name for name in (ENCODER, CROSS, DECODER, TEXT, KEYS, MATCH) if name in bundle.manifest.files]
 
 
 def _recipe(

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from cellscribe.engine.backends.tensorrt.log import Heard, listening, logger_of
 from cellscribe.engine.backends.tensorrt.plan import Recipe
 from cellscribe.engine.backends.tensorrt.products import RTX, Installed
+from cellscribe.engine.bundle.load import MATCH
 from cellscribe.engine.errors import PlanError
 from cellscribe.export.tensorrt import rtx
 from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, Graph, Value
@@ -23,6 +24,7 @@ INetworkDefinition: TypeAlias = Any
 IBuilderConfig: TypeAlias = Any
 OnnxParser: TypeAlias = Any
 ParserError: TypeAlias = Any
+IAttention: TypeAlias = Any
 
 
 def build_plan(
@@ -43,6 +45,8 @@ def build_plan(
         _parse(installed, parser, graph)
         check_network(installed, network, graph)
         _leave_out(network, recipe.outputs)
+        if graph.name == MATCH:
+            _let_decompose(trt, network)
         config = builder.create_builder_config()
         if installed.product == RTX:
             rtx.build_for(trt, config, recipe.compute_capability)
@@ -106,6 +110,16 @@ def _leave_out(network: INetworkDefinition, kept: Sequence[str]) -> None:
         tensor = network.get_output(i)
         if tensor.name in OPTIONAL_OUTPUTS and tensor.name not in kept:
             network.unmark_output(tensor)
+
+
+def _let_decompose(trt: Any, network: INetworkDefinition) -> None:
+    """Let single operators compute attention where TensorRT has no kernel: many queries, keys of any number, a mask."""
+    for i in range(network.num_layers):
+        layer = network.get_layer(i)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer  # the bindings give every layer as an ILayer
+            attention: IAttention = layer.attention
+            attention.decomposable = True
 
 
 def _add_profile(builder: Builder, config: IBuilderConfig, graph: Graph, ranges: dict[str, Range]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cellscribe.engine.backends.tensorrt.plan import SMALLEST_PIECE, Recipe, piece_sizes
 from cellscribe.engine.backends.text_feed import FEW
-from cellscribe.engine.bundle.load import CROSS, ENCODER
+from cellscribe.engine.bundle.load import CROSS, ENCODER, KEYS, MATCH, TEXT
 from cellscribe.engine.errors import PlanError
 from cellscribe.export.tensorrt.graph import Dimension, Value
 
@@ -19,6 +19,7 @@ def profiles(graph: str, recipe: Recipe) -> tuple[dict[str, Range], ...]:
     a 1.1 billion model would take 4.6 GB of the card instead of 2.3. A step has one token and nothing known, a prompt
     one token and all that is known before it. The memory may have any length, as a pool is a memory of one token.
     Without an encoder a step has one token, or a few where a label goes on by itself, and a prompt pieces of one row.
+    Texts are matched with one cell at a time.
     """
     if recipe.reads_sentences:
         largest, least = piece_sizes(recipe.capacity)[0], SMALLEST_PIECE
@@ -30,6 +31,13 @@ def profiles(graph: str, recipe: Recipe) -> tuple[dict[str, Range], ...]:
     genes = (1, recipe.genes, recipe.genes)
     if graph == ENCODER:
         return ({"batch": _upto(recipe.encode_batch), "genes": genes},)
+    texts, one = {"texts": _upto(recipe.slots), "tokens": (1, recipe.prompt_len, recipe.prompt_len)}, (1, 1, 1)
+    if graph == TEXT:
+        return (texts,)
+    if graph == KEYS:
+        return ({"cells": one, "genes": genes},)
+    if graph == MATCH:
+        return ({**texts, "cells": one, "genes": genes},)
     if graph == CROSS:
         return ({"batch": _upto(recipe.prompt_batch), "genes": genes},)
     return (

@@ -16,6 +16,8 @@ from cellscribe.engine.backends.cpu import cpu_problem
 from cellscribe.engine.backends.cpu.match import CpuMatch
 from cellscribe.engine.backends.match import MatchBackend
 from cellscribe.engine.backends.onnxruntime_match import OnnxRuntimeMatch
+from cellscribe.engine.backends.onnxruntime_match_cuda import OnnxRuntimeMatchCuda
+from cellscribe.engine.backends.sessions import Device
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.errors import BackendError, BundleError, InputError, UsageError
 from cellscribe.engine.labels import Labels
@@ -41,11 +43,13 @@ def golden_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return made_once(tmp_path_factory, "golden-langcell", make)
 
 
-@pytest.fixture(params=["onnxruntime-cpu", *(instruction_sets() or ("cpu",))])
+@pytest.fixture(params=["onnxruntime-cpu", "onnxruntime-cuda", *(instruction_sets() or ("cpu",))])
 def open_match(request: pytest.FixtureRequest) -> Callable[[Bundle], MatchBackend]:
     """Open a bundle on a backend: ONNX Runtime, or our library with each instruction set."""
     if request.param == "onnxruntime-cpu":
         return lambda bundle: OnnxRuntimeMatch(bundle, 2)
+    if request.param == "onnxruntime-cuda":  # its very code, on the CPU
+        return lambda bundle: OnnxRuntimeMatchCuda(bundle, Device("cpu"), threads=2)
     if cpu_problem():
         pytest.skip(f"no native CPU library: {cpu_problem()}")
     return lambda bundle: CpuMatch(bundle, 2, request.param)
@@ -236,7 +240,7 @@ def test_wrong_wishes_are_one_sentence(tiny_langcell: Path) -> None:
         model.annotate(cells, ["B cell"], threshold=2.0)
     with pytest.raises(UsageError, match="leave gene lists and what belongs to sentences out"):
         cs.load(tiny_langcell, hvg=["CD19"])
-    with pytest.raises(BackendError, match="cpu and onnxruntime-cpu alone so far"):
+    with pytest.raises(BackendError, match="its kernels are those of LingoCell, and the bundle reads ranks"):
         cs.load(tiny_langcell, backend="cuda")
     for name in ("describe", "stream", "ask", "generate"):
         with pytest.raises(BundleError, match=f"does not {name}; use annotate or embed"):

@@ -12,6 +12,7 @@ from fake_tensorrt import fake_module
 
 from cellscribe.engine.backends.tensorrt.backend import TensorRTBackend, plan_file
 from cellscribe.engine.backends.tensorrt.homes import graphs_hash, trust
+from cellscribe.engine.backends.tensorrt.match import TensorRTMatch
 from cellscribe.engine.backends.tensorrt.plan import (
     PLAN_NAME,
     SCHEMA_VERSION,
@@ -25,7 +26,7 @@ from cellscribe.engine.backends.tensorrt.products import PRODUCTS, Installed
 from cellscribe.engine.backends.tensorrt.text import TensorRTText
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.integrity import record
-from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER
+from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, KEYS, MATCH, TEXT
 from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, prepared
 from cellscribe.export.tensorrt.profiles import profiles, shapes
 
@@ -55,7 +56,7 @@ def make_plan(bundle: Bundle, home: Path, tokens: int = 24, **changes: Any) -> P
     recipe = replace(RECIPE, **sizes | {"graphs": graphs_hash(bundle)} | changes)
     folder = home / recipe.folder_name
     folder.mkdir(parents=True)
-    for name in (ENCODER, CROSS, DECODER):
+    for name in (ENCODER, CROSS, DECODER, TEXT, KEYS, MATCH):
         if name in bundle.manifest.files:
             (folder / plan_file(name)).write_text(_plan(bundle, name, recipe))
     files = {path.name: asdict(record(path)) for path in folder.glob("*.plan")}
@@ -100,3 +101,22 @@ def open_fake_text(bundle: Bundle, *plans: Plan, device: FakeDevice | None = Non
         return Installed(PRODUCTS[key], fake_module(device), plans[0].recipe.version, 13)
 
     return TensorRTText(bundle, plans, device, product)
+
+
+def make_match_plan(bundle: Bundle, home: Path, **changes: Any) -> Plan:
+    """Write a plan folder of a bundle that reads ranks, as this user's own."""
+    sizes = {
+        "precision": "fp32", "slots": 4, "prompt_batch": 1, "encode_batch": 8, "prompt_len": 64, "genes": 512,
+        "capacity": 0, "outputs": (),
+    }  # fmt: skip
+    return make_plan(bundle, home, 0, **sizes | changes)
+
+
+def open_fake_match(bundle: Bundle, *plans: Plan, device: FakeDevice | None = None) -> TensorRTMatch:
+    """Open plans of a bundle that reads ranks with the fake products."""
+    device = device or FakeDevice()
+
+    def product(key: str) -> Installed:
+        return Installed(PRODUCTS[key], fake_module(device), plans[0].recipe.version, 13)
+
+    return TensorRTMatch(bundle, plans, device, product)
