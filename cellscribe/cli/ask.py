@@ -50,6 +50,7 @@ def ask(
     input_: options.InputOption = options.Values.auto,
     limit: options.LimitOption = None,
     backend: options.BackendOption = options.BackendChoice.auto,
+    plans: options.PlansOption = None,
     threads: options.ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> int:
@@ -60,6 +61,6 @@ def ask(
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     job = AskJob(
         cells, bundle, question, task, by, group_cells, tuple(values or ()), output, settings, templates,
-        max_new_tokens, batch_size, layer, input_.value, limit, backend.value, threads, quiet,
+        max_new_tokens, batch_size, layer, input_.value, limit, backend.value, threads, quiet, plans,
     )  # fmt: skip
     return ask_file(job)

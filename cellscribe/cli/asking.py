@@ -48,6 +48,7 @@ class AskJob:
     backend: str = "auto"
     threads: int | None = None
     is_quiet: bool = False
+    plans: Path | None = None
 
     def check(self) -> Question:
         """Return what is asked; UsageError or OutputError for what cannot work."""
@@ -66,7 +67,9 @@ class AskJob:
 def ask_file(job: AskJob) -> int:
     """Ask about the cells of a file, write and show the answers, and return the exit code."""
     question = job.check()
-    model = TextModel(open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings)
+    model = TextModel(
+        open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings, job.plans
+    )
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         started = time.perf_counter()
         notes([("device", model.device), ("bundle", model.bundle.name), ("values", source.value_note)], job.is_quiet)

@@ -48,6 +48,7 @@ def generate(
     ] = None,
     batch_size: options.BatchOption = 8,
     backend: options.BackendOption = options.BackendChoice.auto,
+    plans: options.PlansOption = None,
     threads: options.ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> int:
@@ -60,6 +61,6 @@ def generate(
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     job = GenerateJob(
         bundle, output, cell_type, count, fit, genes, like, settings, sampling, templates, max_new_tokens, batch_size,
-        backend.value, threads, quiet,
+        backend.value, threads, quiet, plans,
     )  # fmt: skip
     return generate_file(job)

@@ -42,6 +42,7 @@ class GenerateJob:
     backend: str = "auto"
     threads: int | None = None
     is_quiet: bool = False
+    plans: Path | None = None
 
     def words_and_line(self) -> tuple[SentenceGenes, Inverse]:
         """Return what counts as a gene, and what turns ranks into expression; UsageError when neither is given."""
@@ -56,7 +57,9 @@ def generate_file(job: GenerateJob) -> int:
     """Write cells into an .h5ad and return the exit code."""
     check_output(job.output, job.like, (".h5ad",))
     words, line = job.words_and_line()
-    model = TextModel(open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings)
+    model = TextModel(
+        open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings, job.plans
+    )
     facts = [
         ("device", model.device),
         ("bundle", f"{model.bundle.name} ({model.bundle.manifest.family}, {model.bundle.manifest.precision})"),

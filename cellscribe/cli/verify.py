@@ -57,13 +57,13 @@ def verify(
     console = output_console()
     opened, is_timed = open_bundle(options.bundle_folder(bundle)), report is not None
     found: VerifyReport | TextVerifyReport | MatchVerifyReport
+    if backend is options.BackendChoice.tensorrt:
+        _build_missing_plan(opened, plans)
     if opened.manifest.ranks is not None:
         found = verify_match_bundle(opened, backend.value, threads, plans)
     elif opened.manifest.sentences is not None:
         found = verify_text_bundle(opened, backend.value, threads, plans)
     else:
-        if backend is options.BackendChoice.tensorrt:
-            _build_missing_plan(opened, plans)
         found = verify_bundle(opened, threads, backend=backend.value, cells=cells, plans=plans, is_timed=is_timed)
     if found.timings:
         console.print(facts_table(found.facts))
