@@ -81,17 +81,7 @@ def main() -> None:
         "clean and invert, sentences without faults": lambda: line.of_cleaned(clean_sentences(sentences, genes), genes),
         "clean and invert, a gene twice in each": lambda: line.of_cleaned(clean_sentences(noisy, genes), genes),
     }
-    for way in ways.values():
-        way()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    busy: dict[str, list[float]] = {name: [] for name in ways}  # of the processor, whoever else uses it
-    order = list(ways)
-    for number in range(asked.rounds):
-        for i in in_turn(len(order), number):
-            started, used = time.perf_counter(), time.process_time()
-            ways[order[i]]()
-            seconds[order[i]].append(time.perf_counter() - started)
-            busy[order[i]].append(time.process_time() - used)
+    seconds, busy = timed(ways, asked.rounds)
     result = {
         "cells": {
             "file": asked.file.name,
@@ -110,6 +100,22 @@ def main() -> None:
     written(results_folder() / "sentences.json", result)
     for name, one in result["cells_per_second"].items():
         print(f"{name}: {one['median']:,} cells/s ({one['least']:,} to {one['most']:,})")
+
+
+def timed(ways: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Call ways in turn, once before the clock counts: their seconds, and those of the processor, round by round."""
+    for way in ways.values():
+        way()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    busy: dict[str, list[float]] = {name: [] for name in ways}  # whoever else uses it
+    order = list(ways)
+    for number in range(rounds):
+        for i in in_turn(len(order), number):
+            started, used = time.perf_counter(), time.process_time()
+            ways[order[i]]()
+            seconds[order[i]].append(time.perf_counter() - started)
+            busy[order[i]].append(time.process_time() - used)
+    return seconds, busy
 
 
 def rates(count: int, seconds: list[float]) -> dict[str, int]:

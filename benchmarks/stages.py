@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from peers.langcell_cells import CELLS_FILE
 from results_folder import shared_data
 from seed_way import BUNDLES, bundle_command
 
@@ -27,9 +28,11 @@ SEED_WAY: Command = ()
 ENCODER: Command = ()
 PLAIN_LLAMA: Command = ("--bits", "4", "8", "32", "--rounds", "3")
 C2S: Command = ("--bits", "8", "32", "4", "--cells", "64", "--rounds", "2")
+LANGCELL: Command = ("--cells", "64", "--many-cells", "8", "--rounds", "3")
 SHARED_PROMPT: Command = ("--cells", "8", "--rounds", "5")
 QUALITY_BACKENDS = ("onnxruntime-cpu", "cpu")
 PREPROCESSING: tuple[str, Command] = ("scp1884.h5ad", ("--cells", "20000", "--rounds", "7"))
+RANKS: tuple[str, Command] = ("zheng68k.h5ad", ("--cells", "20000"))
 SENTENCES: tuple[str, Command] = ("zheng68k.h5ad", ("--cells", "20000"))
 
 
@@ -73,6 +76,12 @@ def stages(results: Path, bundles: Path) -> dict[str, Stage]:
         "preprocessing": _of_file("preprocessing", *PREPROCESSING),
         "sentences": _of_file("sentences", *SENTENCES),
         "seed_way": Stage((_python("seed_way.py", str(bundles), *SEED_WAY),), _compared("seed_way"), prepares=made),
+        "ranks": _of_file("ranks", *RANKS),
+        "langcell": Stage(
+            (_python("langcell.py", str(bundles), *LANGCELL),),
+            (*_compared("langcell"), *_compared("langcell_embed")),
+            inputs=(shared_data() / CELLS_FILE,),
+        ),
         "encoder": Stage((_python("encoder.py", str(bundles), *ENCODER),), _compared("encoder"), prepares=made),
         "plain_llama": Stage((_python("plain_llama.py", *PLAIN_LLAMA),), _compared("plain_llama")),
         "c2s": Stage((_python("c2s.py", *C2S),), _compared("c2s")),
