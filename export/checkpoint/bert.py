@@ -79,38 +79,22 @@ def _state(weights: Weights, config: BertConfig, stored_layers: int, where: str)
     state = {
         "embedding.weight": taker.take(f"{at}embeddings.word_embeddings.weight"),
         "positions.weight": positions + taker.take(types)[0] if types in taker else positions,
-        **_named(taker, f"{at}embeddings.LayerNorm", "norm"),
+        **taker.named(f"{at}embeddings.LayerNorm", "norm"),
     }
     for i in range(config.n_layers):
         source, ours = f"{at}encoder.layer.{i}.", f"layers.{i}."
-        state |= _joined(taker, [f"{source}attention.self.{name}" for name in ("query", "key", "value")], f"{ours}qkv")
-        state |= _linear(taker, f"{source}attention.output.dense", f"{ours}out")
-        state |= _named(taker, f"{source}attention.output.LayerNorm", f"{ours}norm1")
+        state |= taker.joined([f"{source}attention.self.{name}" for name in ("query", "key", "value")], f"{ours}qkv")
+        state |= taker.dense(f"{source}attention.output.dense", f"{ours}out")
+        state |= taker.named(f"{source}attention.output.LayerNorm", f"{ours}norm1")
         if config.d_memory:
             across = f"{source}crossattention."
-            state |= _linear(taker, f"{across}self.query", f"{ours}cross.q")
-            state |= _joined(taker, [f"{across}self.{name}" for name in ("key", "value")], f"{ours}cross.kv")
-            state |= _linear(taker, f"{across}output.dense", f"{ours}cross.out")
-            state |= _named(taker, f"{across}output.LayerNorm", f"{ours}cross.norm")
-        state |= _linear(taker, f"{source}intermediate.dense", f"{ours}linear1")
-        state |= _linear(taker, f"{source}output.dense", f"{ours}linear2")
-        state |= _named(taker, f"{source}output.LayerNorm", f"{ours}norm2")
+            state |= taker.dense(f"{across}self.query", f"{ours}cross.q")
+            state |= taker.joined([f"{across}self.{name}" for name in ("key", "value")], f"{ours}cross.kv")
+            state |= taker.dense(f"{across}output.dense", f"{ours}cross.out")
+            state |= taker.named(f"{across}output.LayerNorm", f"{ours}cross.norm")
+        state |= taker.dense(f"{source}intermediate.dense", f"{ours}linear1")
+        state |= taker.dense(f"{source}output.dense", f"{ours}linear2")
+        state |= taker.named(f"{source}output.LayerNorm", f"{ours}norm2")
     above = [f"{at}encoder.layer.{i}." for i in range(config.n_layers, stored_layers)]
     taker.finish([*(f"{at}{name}" for name in DROPPED), *DROPPED, *above])
     return state
-
-
-def _named(taker: Taker, theirs: str, ours: str) -> Weights:
-    return {f"{ours}.{part}": taker.take(f"{theirs}.{part}") for part in ("weight", "bias")}
-
-
-def _linear(taker: Taker, theirs: str, ours: str) -> Weights:
-    return {f"{ours}.weight": taker.take_linear(f"{theirs}.weight"), f"{ours}.bias": taker.take(f"{theirs}.bias")}
-
-
-def _joined(taker: Taker, theirs: list[str], ours: str) -> Weights:
-    """Place linear maps of one input side by side."""
-    return {
-        f"{ours}.weight": torch.cat([taker.take_linear(f"{name}.weight") for name in theirs], 1),
-        f"{ours}.bias": torch.cat([taker.take(f"{name}.bias") for name in theirs]),
-    }

@@ -104,6 +104,21 @@ class Taker:
         """Return a linear weight [d_in, d_out] from its stored form [d_out, d_in]."""
         return self.take(name).t().contiguous()
 
+    def named(self, theirs: str, ours: str) -> Weights:
+        """Return weight and bias of a norm under another name."""
+        return {f"{ours}.{part}": self.take(f"{theirs}.{part}") for part in ("weight", "bias")}
+
+    def dense(self, theirs: str, ours: str) -> Weights:
+        """Return a linear map with its bias under another name, its weight [d_in, d_out]."""
+        return {f"{ours}.weight": self.take_linear(f"{theirs}.weight"), f"{ours}.bias": self.take(f"{theirs}.bias")}
+
+    def joined(self, theirs: list[str], ours: str) -> Weights:
+        """Return linear maps of one input side by side, as one."""
+        return {
+            f"{ours}.weight": torch.cat([self.take_linear(f"{name}.weight") for name in theirs], 1),
+            f"{ours}.bias": torch.cat([self.take(f"{name}.bias") for name in theirs]),
+        }
+
     def finish(self, dropped: Iterable[str]) -> None:
         """Raise CheckpointError when a tensor was neither taken nor under one of the dropped prefixes."""
         prefixes = tuple(dropped)
