@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from cellscribe.engine.keyed import cell_key
 Floats = npt.NDArray[np.float32]
 
 MAX_CELLS = 20_000
+_LACKING = "the scores need scib-metrics; install it with: pip install 'cellscribe[scores]', or leave them out."
 _NEIGHBOURS = 15
 
 
@@ -49,6 +51,12 @@ class Integration:
     def as_dict(self) -> dict[str, float | int]:
         """Return the scores that are known."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def check_scores() -> None:
+    """Raise BackendError when scib-metrics is not installed, before any work is done for it."""
+    if find_spec("scib_metrics") is None:
+        raise BackendError(_LACKING)
 
 
 def integration_scores(
@@ -97,9 +105,7 @@ def _scores(vectors: Floats, types: npt.NDArray[np.str_], sets: npt.NDArray[np.s
         import scib_metrics as sm
         from scib_metrics.nearest_neighbors import pynndescent
     except ImportError as error:
-        raise BackendError(
-            "the scores need scib-metrics; install it with: pip install 'cellscribe[scores]', or leave them out."
-        ) from error
+        raise BackendError(_LACKING) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of jax about devices that are not there
         near = pynndescent(vectors, n_neighbors=_NEIGHBOURS, random_state=0)

@@ -132,8 +132,9 @@ class MatchModel:
         with opened(cells, layer, values) as source:
             finished.check(source)
             run = self.ranks.annotate_cells(source, chosen, how=how, threshold=threshold, template=template)
-            run = finished(run, source)
-        return to_frame(_kept(run, cells, key_added, copy))
+            run = _kept(finished.voted(run, source), cells, key_added, copy)
+            finished.write(run, source)
+        return to_frame(run)
 
     def embed(
         self,

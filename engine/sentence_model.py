@@ -167,8 +167,9 @@ class SentenceModel:
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
             )
-            run = finished(run, source)
-        return to_frame(_kept(run, cells, key_added, copy))
+            run = _kept(finished.voted(run, source), cells, key_added, copy)
+            finished.write(run, source)
+        return to_frame(run)
 
     def ask(
         self,

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from cellscribe.cli.console import notes
 from cellscribe.cli.options import bundle_folder
 from cellscribe.cli.progress import Report, progress_bar
-from cellscribe.cli.work import check_destinations, finish, rows_of
+from cellscribe.cli.work import check_destinations, finish, kept_if_it_fails, rows_of
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
@@ -107,8 +107,10 @@ def annotate_file(job: AnnotateJob) -> int:
         with progress_bar("annotating", job.is_quiet) as bar:
             run = annotate(bar)
         seconds = time.perf_counter() - started
-        run = finish_labels(run, source)
-    write_run(run, job.output, job.cells, job.key_added)
+        with kept_if_it_fails(run, job.output, job.cells, job.key_added):
+            run = finish_labels.voted(run, source)
+        write_run(run, job.output, job.cells, job.key_added)
+        finish_labels.write(run, source)
     return finish(run, seconds, [job.output, report], job.is_quiet)
 
 

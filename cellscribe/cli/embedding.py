@@ -14,12 +14,12 @@ from cellscribe.cli.annotating import facts as sentence_facts
 from cellscribe.cli.annotating import rank_facts
 from cellscribe.cli.console import notes, output_console
 from cellscribe.cli.progress import Report, progress_bar
-from cellscribe.cli.work import check_destinations, facts, finish, rows_of
+from cellscribe.cli.work import check_destinations, facts, finish, kept_if_it_fails, rows_of
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.hvg import read_gene_list
 from cellscribe.engine.cells.spec import HvgFlavor
 from cellscribe.engine.errors import UsageError
-from cellscribe.engine.integration import integration_scores
+from cellscribe.engine.integration import check_scores, integration_scores
 from cellscribe.engine.labelling.majority import names_in
 from cellscribe.engine.match_model import MatchModel
 from cellscribe.engine.model import Model, load
@@ -63,6 +63,8 @@ class EmbedJob:
         for column in (self.score_by, self.batch):
             if column is not None:
                 source.obs_column(column)
+        if self.score_by is not None:
+            check_scores()
 
     def load(self) -> Model | SentenceModel | MatchModel:
         """Load the bundle."""
@@ -94,7 +96,8 @@ def embed_file(job: EmbedJob) -> int:
         with progress_bar("embedding", job.is_quiet) as bar:
             run = embed_some(job, model, source, rows=rows, progress=bar)
         seconds = time.perf_counter() - started
-        run = _scored(job, run, source)
+        with kept_if_it_fails(run, job.output, job.cells, job.key_added):
+            run = _scored(job, run, source)
     write_run(run, job.output, job.cells, job.key_added)
     return finish(run, seconds, [job.output], job.is_quiet)
 

@@ -152,6 +152,17 @@ def finish(run: Run, seconds: float, written: list[Path | None], quiet: bool) ->
     return SOME_FAILED if run.failed else 0
 
 
+@contextmanager
+def kept_if_it_fails(run: Run, output: Path, cells: Path, key_added: str) -> Iterator[None]:
+    """Write what was computed even where something that comes after it fails, and say so."""
+    try:
+        yield
+    except BaseException:
+        write_run(run, output, cells, key_added)
+        error_console().print(f"wrote {output}, without what failed", markup=False, soft_wrap=True)
+        raise
+
+
 def _run(job: Job, model: Model, source: CellSource, rows: npt.NDArray[np.int64]) -> Run:
     with _watching(job) as (progress, on_piece):
         return model.describe_cells(

@@ -9,7 +9,10 @@ from typing import TypedDict, Unpack
 
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.labelling.expression import gene_names
 from cellscribe.engine.labelling.majority import AUTO, Voting, with_votes
+from cellscribe.engine.labelling.markers import places_of
+from cellscribe.engine.labelling.overcluster import check_clustering
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.label_report import LabelReport, write_label_report
 from cellscribe.engine.output.run import Run
@@ -29,16 +32,21 @@ class Finish:
             check_output(self.report, source.path, (".html",))
         if self.voting is not None and self.voting.by != AUTO:
             source.obs_column(self.voting.by)
+        elif self.voting is not None:
+            check_clustering()
         if self.shown.truth is not None:
             source.obs_column(self.shown.truth)
+        if self.shown.genes is not None:
+            places_of(self.shown.genes, gene_names(source), self.shown.genes_from)
 
-    def __call__(self, run: Run, source: CellSource) -> Run:
-        """Return the run with its clusters' votes, and write the report."""
-        if self.voting is not None:
-            run = with_votes(run, source, self.voting)
+    def voted(self, run: Run, source: CellSource) -> Run:
+        """Return the run with its clusters' votes."""
+        return run if self.voting is None else with_votes(run, source, self.voting)
+
+    def write(self, run: Run, source: CellSource) -> None:
+        """Write the report, which comes after the labels are where they are to be."""
         if self.report is not None:
             write_label_report(run, source, self.report, self.shown)
-        return run
 
 
 class FinishOptions(TypedDict, total=False):

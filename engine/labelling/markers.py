@@ -39,9 +39,9 @@ def markers(found: LabelExpression, num_labels: int = 20, per_label: int = 3) ->
     return chosen
 
 
-def places_of(genes: Mapping[str, Sequence[str]], found: LabelExpression, where: str) -> dict[str, list[int]]:
-    """Find named marker genes by symbol, in any case; InputError when the cells have none of them."""
-    place_of = {name.upper(): place for place, name in reversed(list(enumerate(found.genes)))}
+def places_of(genes: Mapping[str, Sequence[str]], symbols: Sequence[str], where: str) -> dict[str, list[int]]:
+    """Find named marker genes among symbols, in any case; InputError when the cells have none of them."""
+    place_of = {name.upper(): place for place, name in reversed(list(enumerate(symbols)))}
     chosen = {
         label: [place_of[name.upper()] for name in names if name.upper() in place_of] for label, names in genes.items()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,13 @@ _NEIGHBOURS = 10
 # CellTypist's resolutions (its documentation of over_clustering): up to so many cells, and beyond
 _RESOLUTIONS = ((5_000, 5.0), (20_000, 10.0), (40_000, 15.0), (100_000, 20.0), (200_000, 25.0))
 _MOST = 30.0
+
+
+def check_clustering() -> None:
+    """Raise BackendError when scanpy or igraph is not installed, before any work is done for it."""
+    lacking = next((name for name in ("scanpy", "igraph") if find_spec(name) is None), None)
+    if lacking is not None:
+        raise BackendError(_lacking(lacking))
 
 
 def over_cluster(vectors: npt.NDArray[np.float32]) -> tuple[str, ...]:
@@ -50,10 +58,7 @@ def _leiden(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.object_]:
         import igraph  # noqa: F401
         import scanpy as sc
     except ImportError as error:
-        raise BackendError(
-            f"clusters need {error.name}; install it with: pip install 'cellscribe[clusters]', or name a column of obs "
-            "that holds clusters."
-        ) from error
+        raise BackendError(_lacking(error.name or "scanpy")) from error
     from anndata import AnnData
 
     cells = AnnData(vectors)
@@ -65,3 +70,10 @@ def _leiden(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.object_]:
         )
     found: npt.NDArray[np.object_] = cells.obs["leiden"].astype(str).to_numpy(dtype=object)
     return found
+
+
+def _lacking(name: str) -> str:
+    return (
+        f"clusters need {name}; install it with: pip install 'cellscribe[clusters]', or name a column of obs that "
+        "holds clusters."
+    )

@@ -150,7 +150,7 @@ def _dots(expression: LabelExpression, wanted: LabelReport) -> str:
         chosen = markers(expression, _MAX_DOTS)
         told = "The genes are those that more cells of a label express, and more strongly, than other cells do."
     else:
-        chosen = places_of(wanted.genes, expression, wanted.genes_from)
+        chosen = places_of(wanted.genes, expression.genes, wanted.genes_from)
         told = f"The genes are those of {wanted.genes_from}."
     genes = [gene for places in chosen.values() for gene in places]
     rows = expression.labels[:_MAX_DOTS]

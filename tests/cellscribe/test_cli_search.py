@@ -129,3 +129,37 @@ def test_wrong_finishes_are_one_sentence(
     assert told.exit_code in (2, 3)
     assert said in " ".join(told.stderr.split())
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_labels_are_kept_when_what_comes_after_them_fails(
+    cellscribe: Call, tiny_langcell: Path, cells_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cellscribe.engine.labelling.finish as finish
+    from cellscribe.engine.errors import OutputError
+
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full; free some space.")
+
+    monkeypatch.setattr(finish, "write_label_report", full)
+    (tmp_path / "labels.txt").write_text("B cell\nT cell\n")
+    told = cellscribe(
+        "annotate", cells_file, "--bundle", tiny_langcell, "--labels", tmp_path / "labels.txt", "--report",
+        tmp_path / "report.html", "-o", tmp_path / "out.csv",
+    )  # fmt: skip
+    assert told.exit_code == 3
+    assert "the disk is full" in told.stderr
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 8
+
+
+def test_genes_that_the_cells_lack_are_found_before_any_label(
+    cellscribe: Call, tiny_langcell: Path, cells_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.txt").write_text("B cell\nT cell\n")
+    (tmp_path / "genes.json").write_text('{"B cell": ["nothing"]}')
+    told = cellscribe(
+        "annotate", cells_file, "--bundle", tiny_langcell, "--labels", tmp_path / "labels.txt", "--markers",
+        tmp_path / "genes.json", "--report", tmp_path / "report.html", "-o", tmp_path / "out.csv",
+    )  # fmt: skip
+    assert told.exit_code == 3
+    assert "none of the genes" in " ".join(told.stderr.split())
+    assert not (tmp_path / "out.csv").exists()

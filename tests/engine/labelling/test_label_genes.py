@@ -46,9 +46,9 @@ def test_markers_tell_their_label_from_the_others() -> None:
 
 
 def test_given_markers_are_found_in_any_case(tmp_path: Path) -> None:
-    assert places_of({"B": ["cd79a", "MS4A1"], "T": []}, _expression(), "m.json") == {"B": [0], "T": []}
+    assert places_of({"B": ["cd79a", "MS4A1"], "T": []}, _expression().genes, "m.json") == {"B": [0], "T": []}
     with pytest.raises(InputError, match=r"have none of the genes in m\.json"):
-        places_of({"B": ["MS4A1"]}, _expression(), "m.json")
+        places_of({"B": ["MS4A1"]}, _expression().genes, "m.json")
     path = tmp_path / "m.json"
     path.write_text('{"B": ["CD79A"]}')
     assert read_markers(path) == {"B": ["CD79A"]}
