@@ -6,7 +6,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# without compiling every file of every package: Python does so for those that are used
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt
 
 .PHONY: demo test test-all bench check clean
 
