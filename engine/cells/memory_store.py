@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ class MemoryStore:
     def __init__(self, adata: AnnData, limits: ReadLimits) -> None:
         self.path = Path(adata.filename) if adata.isbacked and adata.filename else None
         self._limits = limits
-        self._adata: Any = adata  # its types differ between anndata's releases
+        self._adata = cast(Any, adata)  # its types differ between anndata's releases
         self._matrices: dict[str, Any] = {}
         self.layers: tuple[str, ...] = tuple(str(key) for key in self._adata.layers if key is not None)
         self.has_x, self.has_raw = adata.X is not None, adata.raw is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anndata as ad
 import numpy as np
@@ -43,7 +43,7 @@ def groups(contenders: Sequence[Contender], settings: Settings) -> Iterator[Grou
 
 def repeated(cells: ad.AnnData, count: int) -> ad.AnnData:
     """Return `count` cells: those given over and over, each under a name of its own."""
-    given: Any = cells  # its types differ between anndata's releases
+    given = cast(Any, cells)  # its types differ between anndata's releases
     rows = np.arange(count) % cells.n_obs
     made = ad.AnnData(
         given.X[rows], var=given.var, layers={name: layer[rows] for name, layer in given.layers.items() if name}
