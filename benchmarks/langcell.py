@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["label", "embed"], help="one of the questions")
     parser.add_argument("--cells", type=int, default=64)
     parser.add_argument("--many-cells", type=int, default=8, help="cells that are asked for with 161 labels")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--shape", default=SHAPE, choices=list(SIZES))
     asked = parser.parse_args()
     bundles = {precision: bundle(asked.folder / name, asked.shape, precision) for precision, name in BUNDLES.items()}
