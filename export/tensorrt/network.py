@@ -25,6 +25,7 @@ IBuilderConfig: TypeAlias = Any
 OnnxParser: TypeAlias = Any
 ParserError: TypeAlias = Any
 IAttention: TypeAlias = Any
+IAttentionInputLayer: TypeAlias = Any
 
 
 def build_plan(
@@ -118,8 +119,12 @@ def _let_decompose(trt: Any, network: INetworkDefinition) -> None:
         layer = network.get_layer(i)
         if layer.type == trt.LayerType.ATTENTION_INPUT:
             layer.__class__ = trt.IAttentionInputLayer  # the bindings give every layer as an ILayer
-            attention: IAttention = layer.attention
-            attention.decomposable = True
+            _decomposable(layer)
+
+
+def _decomposable(boundary: IAttentionInputLayer) -> None:
+    attention: IAttention = boundary.attention
+    attention.decomposable = True
 
 
 def _add_profile(builder: Builder, config: IBuilderConfig, graph: Graph, ranges: dict[str, Range]) -> None:
