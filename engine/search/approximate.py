@@ -39,6 +39,11 @@ class Approximate:
         return asdict(self)
 
 
+def check_approximate() -> None:
+    """Raise BackendError when faiss is not installed, before any work is done for it."""
+    _faiss()
+
+
 def build_approximate(vectors: Floats, path: Path, progress: Progress | None = None) -> Approximate:
     """Build an inverted file over vectors of length 1, float32 [N, d], and write it.
 
@@ -55,7 +60,7 @@ def build_approximate(vectors: Floats, path: Path, progress: Progress | None = N
     lists = max(1, min(int(4 * num**0.5), num // _PER_LIST))
     draws = np.random.default_rng(cell_key(f"approximate {num} {width}"))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
-    index.train(np.ascontiguousarray(vectors[np.sort(draws.choice(num, lists * _PER_LIST, replace=False))]))
+    index.train(np.ascontiguousarray(vectors[np.sort(draws.choice(num, min(num, lists * _PER_LIST), replace=False))]))
     for start in range(0, num, _BLOCK):
         index.add(np.ascontiguousarray(vectors[start : start + _BLOCK]))
         if progress:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,11 @@ import pandas as pd
 
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource
-from cellscribe.engine.errors import InputError, OutputError
+from cellscribe.engine.errors import InputError, OutputError, UsageError
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.output.run import Run
-from cellscribe.engine.search.approximate import build_approximate
+from cellscribe.engine.search.approximate import build_approximate, check_approximate
 from cellscribe.engine.search.index import CELLS, MANIFEST, NEAREST, SCHEMA, VECTORS, CellIndex, open_index, unit_rows
 
 Rows = npt.NDArray[np.int64]
@@ -29,6 +30,7 @@ Nearest = Literal["auto", "exact", "approximate"]
 BLOCK_CELLS = 4096
 MANY = 1_000_000  # cells past which an index is searched by faiss
 _SETTINGS = "settings.json"
+_OWN = ("cell_id", "row", "query", "rank", "score")  # columns of what is found
 
 
 class Embeds(Protocol):
@@ -85,6 +87,8 @@ def build_index(
 
     Raises
     ------
+    UsageError
+        For a column that is named as one of what is found, or a `kind` that there is not.
     InputError
         When a column is missing, cells cannot be read, or none could be embedded.
     OutputError
@@ -94,10 +98,14 @@ def build_index(
     """
     check_index(folder)
     rows = np.arange(source.n_cells) if rows is None else rows
-    kept = {name: source.obs_column(name).iloc[rows] for name in columns}
+    kept = _kept(source, rows, columns)
+    if kind not in get_args(Nearest):
+        raise UsageError(f"nearest is {kind!r}; choose one of {', '.join(get_args(Nearest))}.")
+    if kind == "approximate" or (kind == "auto" and len(rows) > MANY):
+        check_approximate()
     wanted = {
         "bundle_hash": bundle.hash, "fingerprint": source.fingerprint(), "num_cells": len(rows),
-        "block_cells": block_cells,
+        "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:16], "block_cells": block_cells,
     }  # fmt: skip
     work = folder.with_name(f".{folder.name}.part")
     _start(work, wanted, folder)
@@ -116,7 +124,7 @@ def build_index(
             start += len(good)
         vectors.flush()
         table = {"cell_id": source.obs_names[rows[usable]].astype(str), "row": rows[usable]}
-        table |= {name: column.to_numpy()[usable] for name, column in kept.items()}
+        table |= {name: column[usable] for name, column in kept.items()}
         pd.DataFrame(table).to_parquet(part / CELLS, index=False)
         wants_faiss = kind == "approximate" or (kind == "auto" and num_cells > MANY)
         found = build_approximate(vectors, part / NEAREST, progress) if wants_faiss else None
@@ -138,6 +146,23 @@ def build_index(
         del vectors
     shutil.rmtree(work, ignore_errors=True)
     return Built(open_index(folder), lost)
+
+
+def _kept(source: CellSource, rows: Rows, columns: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return columns of obs [N], with texts for values of several types, which no table on disk can hold."""
+    own = next((name for name in columns if name in _OWN), None)
+    if own is not None:
+        raise UsageError(
+            f"the column {own!r} cannot be kept, as what is found has one of that name; rename it in obs, or leave it "
+            "out."
+        )
+    kept = {name: source.obs_column(name).iloc[rows] for name in columns}
+    return {
+        name: np.array([None if is_none else str(one) for one, is_none in zip(column, column.isna(), strict=True)])
+        if column.to_numpy().dtype == object
+        else column.to_numpy()
+        for name, column in kept.items()
+    }
 
 
 def _start(work: Path, wanted: dict[str, Any], folder: Path) -> None:

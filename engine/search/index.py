@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 SCHEMA = 1
+_ENTRIES = ("bundle", "input", "num_cells", "width", "approximate")
 MANIFEST, VECTORS, CELLS, NEAREST = "index.json", "vectors.npy", "cells.parquet", "nearest.faiss"
 
 
@@ -128,12 +129,16 @@ def open_index(folder: str | Path) -> CellIndex:
         raise InputError(f"{folder} is no index of cells ({_why(error)}); make one with cellscribe index.") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise InputError(f"{folder} is an index of another Cellscribe; make it again with cellscribe index.")
+    lacking = next((name for name in _ENTRIES if name not in manifest), None)
+    if lacking is not None:
+        raise InputError(f"the index {folder} is damaged ({MANIFEST} has no {lacking}); make it again.")
     try:
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         cells = pd.read_parquet(folder / CELLS)
     except (OSError, ValueError) as error:
         raise InputError(f"the index {folder} is damaged ({_why(error)}); make it again.") from error
-    if vectors.shape != (manifest["num_cells"], manifest["width"]) or len(cells) != len(vectors):
+    is_whole = vectors.shape == (manifest["num_cells"], manifest["width"]) and len(cells) == len(vectors)
+    if not is_whole or vectors.dtype != np.float32 or list(cells.columns[:2]) != ["cell_id", "row"]:
         raise InputError(f"the index {folder} is damaged (its files disagree); make it again.")
     return CellIndex(folder, manifest, vectors, cells)
 

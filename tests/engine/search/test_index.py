@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 from cellscribe.engine.cells import CellSource, open_cells
-from cellscribe.engine.errors import InputError, OutputError, UsageError
+from cellscribe.engine.errors import BackendError, InputError, OutputError, UsageError
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.search import open_index
 from cellscribe.engine.search.build import Built, build_index
@@ -90,6 +91,34 @@ def test_a_stopped_index_of_other_cells_is_left_alone(cells: Path) -> None:
         _build(cells, rows=np.arange(5))
 
 
+def test_as_many_other_cells_do_not_go_on_with_a_stopped_index(cells: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _build(cells, Embed(fails_at=9), rows=np.arange(3, 11))
+    with pytest.raises(OutputError, match="holds a stopped index of other cells"):
+        _build(cells, rows=np.arange(8))
+
+
+@pytest.mark.parametrize("name", ["cell_id", "row", "query", "rank", "score"])
+def test_columns_do_not_take_the_place_of_what_is_found(cells: Path, name: str) -> None:
+    given = ad.read_h5ad(cells)
+    given.obs[name] = "other"
+    given.write_h5ad(cells)
+    embed = Embed()
+    with pytest.raises(UsageError, match=f"the column '{name}' cannot be kept"):
+        _build(cells, embed, columns=("kind", name))
+    assert not embed.asked
+
+
+def test_columns_of_several_types_are_kept_as_texts(cells: Path) -> None:
+    given = ad.read_h5ad(cells)
+    given.obs["mixed"] = np.array([1, "a", None, 2.5, *"abcdefg"], dtype=object)
+    given.obs["number"] = np.arange(11)
+    with open_cells(given) as source:
+        index = build_index(Embed(), BUNDLE, source, cells.with_name("index"), columns=("mixed", "number")).index
+    assert index.column("mixed").tolist() == ["1", "a", "2.5", *"abcdefg"]  # the third cell is lost
+    assert index.column("number").tolist() == [i for i in range(11) if i != 2]
+
+
 def test_cells_texts_and_neighbours_are_found(cells: Path) -> None:
     index = _build(cells, columns=("kind",)).index
     queries = np.array(index.vectors[[3, 7]]) * 5
@@ -121,12 +150,23 @@ def test_faiss_gives_the_same_table(cells: Path) -> None:
     np.testing.assert_allclose(near["score"][0], sure["score"][0], rtol=1e-5)
 
 
+def test_missing_faiss_is_found_before_any_cell_is_embedded(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    embed = Embed()
+    with pytest.raises(BackendError, match="install it with"):
+        _build(cells, embed, kind="approximate")
+    assert not embed.asked
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (lambda folder: (folder / "index.json").unlink(), "is no index of cells"),
         (lambda folder: (folder / "index.json").write_text('{"schema": 99}'), "of another Cellscribe"),
+        (lambda folder: (folder / "index.json").write_text('{"schema": 1}'), "index.json has no bundle"),
         (lambda folder: (folder / "vectors.npy").write_bytes(b"x"), "is damaged"),
+        (lambda folder: (folder / "cells.parquet").write_bytes(b"x"), "is damaged"),
+        (lambda folder: np.save(folder / "vectors.npy", np.ones((10, 5), np.float64)), "its files disagree"),
         (lambda folder: np.save(folder / "vectors.npy", np.ones((2, 5), np.float32)), "its files disagree"),
     ],
 )
@@ -141,6 +181,8 @@ def test_wrong_wishes_are_one_sentence(cells: Path) -> None:
     index = _build(cells).index
     with pytest.raises(OutputError, match="exists already"):
         _build(cells)
+    with pytest.raises(UsageError, match="choose one of auto, exact, approximate"), open_cells(cells) as source:
+        build_index(Embed(), BUNDLE, source, cells.with_name("other"), kind="foo")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="vectors of 5"):
         index.nearest(np.ones((1, 4), np.float32))
     with pytest.raises(UsageError, match="ask for 1 at least"):

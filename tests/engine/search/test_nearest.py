@@ -70,6 +70,15 @@ def test_faiss_finds_what_its_measured_recall_says(tmp_path: pytest.TempPathFact
         open_approximate(path, 1)
 
 
+@pytest.mark.parametrize("num", [1, 8, 100])
+def test_few_vectors_are_searched_by_faiss_too(tmp_path: pytest.TempPathFactory, num: int) -> None:
+    pytest.importorskip("faiss", reason="the search extra is not installed")
+    vectors, path = _unit(num, 4), tmp_path / "nearest.faiss"  # type: ignore[operator]
+    made = build_approximate(vectors, path)
+    assert (made.lists, made.recall_at_10) == (1, 1.0)
+    assert open_approximate(path, 1).search(vectors, 1)[1].ravel().tolist() == list(range(num))
+
+
 def test_missing_faiss_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
     with pytest.raises(BackendError, match=r"install it with: pip install 'cellscribe\[search\]'"):
