@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +105,8 @@ def labels_of(given: Labels | Mapping[str, str | None] | Sequence[str] | None) -
     """
     if given is None or isinstance(given, Labels):
         return given
+    if not isinstance(given, Iterable):
+        raise UsageError(f"labels is {given!r}; give a list of names, or a mapping of names to ids.")
     pairs = list(given.items()) if isinstance(given, Mapping) else [(name, None) for name in given]
     if not pairs:
         raise UsageError("there are no labels; give one at least, or leave them out.")
@@ -112,6 +114,26 @@ def labels_of(given: Labels | Mapping[str, str | None] | Sequence[str] | None) -
     if bad is not None or any(name is None for name, _ in pairs):
         raise UsageError(f"labels has {bad!r}, which is no text; give names.")
     return checked_labels([(name.strip(), (term or "").strip(), "") for name, term in pairs], "labels", UsageError)
+
+
+def with_definitions(labels: Labels, wanted: bool) -> Labels:
+    """Return labels whose texts have their definitions, or do not.
+
+    Raises
+    ------
+    UsageError
+        When definitions are wanted and a label has none.
+    """
+    if not wanted:
+        return Labels(labels.names, labels.term_ids)
+    if not labels.has_definitions:
+        pairs = zip(labels.names, labels.definitions or ("",) * len(labels.names), strict=True)
+        first = next(name for name, told in pairs if not told)
+        raise UsageError(
+            f"--definitions (definitions) asks for them and the label {first!r} has none; give it one (.tsv, .json or "
+            ".obo), or leave the option out."
+        )
+    return labels
 
 
 def twice(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, UsageError
 from cellscribe.engine.labelling.finish import FinishOptions, finish_of
-from cellscribe.engine.labels import Labels, labels_of
+from cellscribe.engine.labels import Labels, labels_of, with_definitions
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.matching.zero_shot import ZeroShot
 from cellscribe.engine.output.anndata import annotate as write_into
@@ -126,7 +126,8 @@ class MatchModel:
         """
         check_key(key_added)
         given = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels_of(labels)
-        assert given is not None
+        if given is None:
+            raise UsageError(f"the bundle {self.bundle.name} chooses from labels; give some.")
         chosen, how = with_definitions(given, definitions), ZeroShot(alpha, rerank)
         finished = finish_of(**finish)
         with opened(cells, layer, values) as source:
@@ -165,8 +166,10 @@ class MatchModel:
         BundleError
             When the bundle has no texts.
         UsageError
-            For a text beyond the encoder's positions, or none at all.
+            For a text beyond the encoder's positions, or no list of texts.
         """
+        if isinstance(texts, str):
+            raise UsageError(f"texts is one text ({texts[:40]!r}); give a list of texts.")
         if not texts:
             raise UsageError("there are no texts; give one at least.")
         return self.ranks.encode_texts(texts).vectors
@@ -232,26 +235,6 @@ class MatchModel:
             f"the bundle {self.bundle.name} ({self.bundle.manifest.family}) does not {what}; use {has}, or choose a "
             "bundle of another family."
         )
-
-
-def with_definitions(labels: Labels, wanted: bool) -> Labels:
-    """Return labels whose texts have their definitions, or do not.
-
-    Raises
-    ------
-    UsageError
-        When definitions are wanted and a label has none.
-    """
-    if not wanted:
-        return Labels(labels.names, labels.term_ids)
-    if not labels.has_definitions:
-        pairs = zip(labels.names, labels.definitions or ("",) * len(labels.names), strict=True)
-        first = next(name for name, told in pairs if not told)
-        raise UsageError(
-            f"--definitions (definitions) asks for them and the label {first!r} has none; give it one (.tsv, .json or "
-            ".obo), or leave the option out."
-        )
-    return labels
 
 
 def _kept(run: Run, cells: Cells, key_added: str, copy: bool) -> Run:

@@ -260,7 +260,7 @@ def label_texts(labels: Labels, template: str = TEMPLATE) -> list[str]:
             template.format(name=name, definition=definition).replace(". ;", ";")
             for name, definition in zip(labels.names, definitions, strict=True)
         ]
-    except (KeyError, IndexError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UsageError(
             f"the template {template!r} cannot be filled ({error}); it may hold {{name}} and {{definition}}."
         ) from error

@@ -132,6 +132,10 @@ def annotate(
 
 
 def rerank_of(text: str) -> int | Literal["all", "sure"]:
-    """Return what ``--rerank`` says; ZeroShot refuses what makes no sense."""
+    """Return what ``--rerank`` says; UsageError for another word."""
+    from cellscribe.engine.errors import UsageError
+
     words: dict[str, Literal["all", "sure"]] = {"all": "all", "sure": "sure"}
-    return words.get(text) or (int(text) if text.isdecimal() else 0)
+    if text not in words and not text.isdecimal():
+        raise UsageError(f"--rerank is {text!r}; choose all, sure, or how many texts to match, from 1 on.")
+    return words.get(text) or int(text)

@@ -17,9 +17,8 @@ from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.labelling.finish import Finish, finish_of
 from cellscribe.engine.labelling.markers import read_markers
-from cellscribe.engine.labels import Labels
+from cellscribe.engine.labels import Labels, with_definitions
 from cellscribe.engine.labels_file import read_labels
-from cellscribe.engine.match_model import with_definitions
 from cellscribe.engine.matching.zero_shot import ZeroShot
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.files import write_run

@@ -14,9 +14,8 @@ from cellscribe.cli.console import error_console, notes, output_console
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.errors import BundleError, UsageError
 from cellscribe.engine.labelling.majority import names_in
-from cellscribe.engine.labels import Labels
+from cellscribe.engine.labels import Labels, with_definitions
 from cellscribe.engine.labels_file import read_labels
-from cellscribe.engine.match_model import with_definitions
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.table import TABLES, write_table
 from cellscribe.engine.output.text import printable

@@ -80,7 +80,12 @@ def finish_of(**wishes: Unpack[FinishOptions]) -> Finish:
     ------
     UsageError
         For a wish that needs another one.
+    TypeError
+        For a wish that there is not, as a misspelled one.
     """
+    unknown = next((name for name in wishes if name not in FinishOptions.__annotations__), None)
+    if unknown is not None:
+        raise TypeError(f"got an unexpected keyword argument {unknown!r}")
     report, truth, markers = wishes.get("report"), wishes.get("truth"), wishes.get("markers")
     by, min_share = wishes.get("majority_vote"), wishes.get("min_share", 0.0)
     if report is None and (truth is not None or markers is not None):

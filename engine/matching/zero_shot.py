@@ -49,7 +49,7 @@ class ZeroShot:
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha <= 1.0:
             raise UsageError(f"alpha is {self.alpha:g}; choose a weight of the similarity from 0 to 1.")
-        if self.rerank not in ("all", "sure") and (not isinstance(self.rerank, int) or self.rerank < 1):
+        if self.rerank not in ("all", "sure") and (type(self.rerank) is not int or self.rerank < 1):
             raise UsageError(f"rerank is {self.rerank!r}; choose all, sure, or how many texts to match, from 1 on.")
 
 

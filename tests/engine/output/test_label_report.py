@@ -106,6 +106,8 @@ def test_wishes_that_miss_another_one() -> None:
         finish_of(truth="known")
     with pytest.raises(UsageError, match="is of clusters"):
         finish_of(min_share=0.5)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'threshhold'"):
+        finish_of(threshhold=0.5)  # type: ignore[call-arg]
     assert finish_of().voting is None
 
 
