@@ -138,7 +138,8 @@ class RankModel:
                 lost[place] = "its embedding is not finite"
                 continue
             try:
-                scored[place] = label_scores(state.vector, texts.vectors, self._matching(state, texts), how)
+                matching = self._matching(state, texts)
+                scored[place] = label_scores(state.vector, texts.vectors, matching, how, threshold)
             except BackendError as error:
                 _give_up(error, lost, scored, len(rows))
                 break
@@ -158,6 +159,7 @@ class RankModel:
             gene_report=self.tokenizer(source).report.as_dict(),
             settings=self.settings_of(
                 source, alpha=how.alpha, rerank=how.rerank, threshold=threshold, template=template,
+                definitions=labels.has_definitions,
                 num_matched=sum(one.num_matched for one in scored.values()),
             ),
             labels=_labelled(labels, chosen, scored),

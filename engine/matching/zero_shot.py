@@ -63,7 +63,7 @@ class LabelScores:
     num_matched: int
 
 
-def label_scores(cell: Floats, texts: Floats, match: Match, how: ZeroShot) -> LabelScores:
+def label_scores(cell: Floats, texts: Floats, match: Match, how: ZeroShot, threshold: float = 0.0) -> LabelScores:
     """Score labels for a cell.
 
     Parameters
@@ -72,10 +72,12 @@ def label_scores(cell: Floats, texts: Floats, match: Match, how: ZeroShot) -> La
         Vectors of length 1: float32 [p] and [L, p].
     match
         Returns the probability that each of some texts, by their places, fits the cell.
+    threshold
+        A score; a label that is sure is also known to reach it, or not to.
     """
     similar = softmax((texts.astype(np.float64) @ cell.astype(np.float64)) / TEMPERATURE)
     if how.rerank == "sure" and how.alpha < 1.0:
-        return _sure(similar, match, how.alpha)
+        return _sure(similar, match, how.alpha, threshold)
     matched = np.zeros(len(texts))
     order = np.argsort(-similar, kind="stable")
     chosen = order if isinstance(how.rerank, str) else order[: how.rerank]
@@ -96,8 +98,8 @@ def softmax(x: Doubles) -> Doubles:
     return found
 
 
-def _sure(similar: Doubles, match: Match, alpha: float) -> LabelScores:
-    """Match texts until the label is sure.
+def _sure(similar: Doubles, match: Match, alpha: float, threshold: float) -> LabelScores:
+    """Match texts until the label is sure, and on which side of the threshold its score lies.
 
     The score of a text is ``alpha * similar + (1 - alpha) * exp(p) / total`` with p from 0 to 1, so that what is not
     matched yet lies between bounds, and so does the total. The difference of two scores is linear in one over the
@@ -116,7 +118,8 @@ def _sure(similar: Doubles, match: Match, alpha: float) -> LabelScores:
         best = int(done[ends[0][done].argmax()])
         if not len(left):
             return LabelScores(best, float(ends[0][best]), ends[0].astype(np.float32), known)
-        if all(_wins(one, best) for one in ends):
+        is_sided = ends[0][best] < threshold or ends[1][best] >= threshold
+        if is_sided and all(_wins(one, best) for one in ends):
             return LabelScores(best, float(ends[1][best]), None, known)
 
 

@@ -75,6 +75,25 @@ def test_a_sure_label_is_that_of_all_texts() -> None:
     assert saved > 1000  # or it would be of no use
 
 
+def test_a_sure_label_lies_on_the_side_of_the_threshold_that_its_whole_score_does() -> None:
+    strayed = saved = 0
+    for seed in range(200):
+        cell, texts, match = drawn(seed, 40)
+
+        def matched(chosen: np.ndarray, match: np.ndarray = match) -> np.ndarray:
+            return match[chosen]
+
+        whole = label_scores(cell, texts, matched, ZeroShot(0.5)).score
+        below = label_scores(cell, texts, matched, ZeroShot(0.5, "sure")).score
+        strayed += below < whole
+        for threshold in (0.5 * (below + whole), 0.5 * whole, min(1.0, 1.5 * whole)):
+            sure = label_scores(cell, texts, matched, ZeroShot(0.5, "sure"), threshold)
+            assert (sure.score < threshold) == (whole < threshold)
+            saved += 40 - sure.num_matched
+    assert strayed > 50  # or there was nothing to go wrong
+    assert saved > 1000
+
+
 def test_a_match_that_would_win_is_always_asked_for() -> None:
     """The least similar text of all matches perfectly, the others not at all."""
     cell = np.array([1.0, 0.0], np.float32)
