@@ -34,6 +34,9 @@ def annotate(adata: AnnData, run: Run, key_added: str = KEY) -> None:
     for name in fields.stale:
         if name in adata.obsm:
             del adata.obsm[name]
+    for name in fields.stale_obs:
+        if name in adata.obs:
+            del adata.obs[name]
     for name, column in fields.obs.items():
         dtype = object if name.endswith("_description") else None
         adata.obs[name] = pd.Series(column, index=adata.obs_names, dtype=dtype)

@@ -21,17 +21,24 @@ NOT_RUN = "not run"
 _BLANK = Description(cell_id="", status=NOT_RUN)
 
 
+# columns of obs that labels have only where they are known
+_BESIDE_LABELS = (
+    "runner_up", "margin", "cell_ontology_term_id", "majority_voting", "majority_share", "over_clustering",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Fields:
     """Columns [n_cells] for obs, arrays [n_cells, ...] for obsm, and the entries of uns.
 
-    `stale` names arrays of obsm that would stand for earlier texts and must go.
+    `stale` names arrays of obsm, and `stale_obs` columns, that would stand for earlier texts or labels and must go.
     """
 
     obs: dict[str, npt.NDArray[np.generic] | pd.Categorical]
     obsm: dict[str, npt.NDArray[np.generic]]
     uns: dict[str, object]
     stale: tuple[str, ...] = ()
+    stale_obs: tuple[str, ...] = ()
 
 
 def check_key(key_added: str) -> str:
@@ -83,7 +90,11 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
         obsm[f"X_{key}"] = _spread(run.embeddings, result_of)
     genes = (f"{key}_top_genes", f"{key}_top_gene_weights")
     stale = tuple(name for name in genes if run.descriptions and name not in obsm)
-    return Fields(obs, obsm, {key if run.descriptions else f"{key}_embedding": _uns(run)}, stale)
+    stale_obs: tuple[str, ...] = ()
+    if run.labels is not None:
+        stale += (f"{key}_label_scores",) if run.labels.scores is None else ()
+        stale_obs = tuple(name for name in (f"{key}_{one}" for one in _BESIDE_LABELS) if name not in obs)
+    return Fields(obs, obsm, {key if run.descriptions else f"{key}_embedding": _uns(run)}, stale, stale_obs)
 
 
 def _result_of(run: Run, n_cells: int) -> npt.NDArray[np.int64]:

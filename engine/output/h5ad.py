@@ -74,6 +74,9 @@ def _length(index: h5py.Dataset | h5py.Group) -> int:
 
 
 def _add_fields(file: h5py.File, fields: Fields) -> None:
+    for name in fields.stale_obs:
+        if name in file["obs"]:
+            del file["obs"][name]
     for name, column in fields.obs.items():
         _write(file["obs"], name, column)
     for name in fields.stale:
@@ -84,7 +87,7 @@ def _add_fields(file: h5py.File, fields: Fields) -> None:
             anndata_io.write_elem(file, parent, {})
         for name, entry in entries.items():
             _write(file[parent], name, entry)
-    _extend_column_order(file["obs"], list(fields.obs))
+    _set_column_order(file["obs"], list(fields.obs), fields.stale_obs)
 
 
 def _write(group: h5py.Group, name: str, value: object) -> None:
@@ -93,6 +96,7 @@ def _write(group: h5py.Group, name: str, value: object) -> None:
     anndata_io.write_elem(group, name, value)
 
 
-def _extend_column_order(obs: h5py.Group, added: list[str]) -> None:
-    names = list(pd.unique(np.array([*map(str, obs.attrs["column-order"]), *added], dtype=object)))
+def _set_column_order(obs: h5py.Group, added: list[str], gone: tuple[str, ...]) -> None:
+    there = [name for name in map(str, obs.attrs["column-order"]) if name not in gone]
+    names = list(pd.unique(np.array([*there, *added], dtype=object)))
     obs.attrs.create("column-order", np.array(names, dtype=object), dtype=h5py.string_dtype())

@@ -13,8 +13,10 @@ from cellscribe.engine.errors import BackendError, InputError, UsageError
 from cellscribe.engine.labelling import overcluster
 from cellscribe.engine.labelling.majority import Voting, majority_vote, with_votes
 from cellscribe.engine.labelling.overcluster import over_cluster, resolution_for
-from cellscribe.engine.labels import Labelled
+from cellscribe.engine.labels import Labelled, Labels
+from cellscribe.engine.output.anndata import annotate
 from cellscribe.engine.output.fields import fields_of
+from cellscribe.engine.output.files import write_run
 from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.types import Description
@@ -99,6 +101,23 @@ def test_votes_go_into_obs_and_tables(cells: Path) -> None:
     ]
     assert obs["cellscribe_majority_share"][0] == 1.0
     assert list(obs["cellscribe_over_clustering"])[:2] == ["1", "1"]
+
+
+def test_what_stood_beside_earlier_labels_goes_with_them(cells: Path, tmp_path: Path) -> None:
+    terms = Labels(("B", "T"), ("CL:0000236", "CL:0000084"))
+    with open_cells(cells) as source:
+        first = _run([0, 1, 2])
+        scored = Labelled.of_scores(terms, ("B", "T", "T"), np.full((3, 2), 0.5, np.float32))
+        first = with_votes(replace(first, labels=scored), source, Voting("leiden"))
+    write_run(first, tmp_path / "first.h5ad", cells, "cellscribe")
+    write_run(_run([0, 1, 2]), tmp_path / "second.h5ad", tmp_path / "first.h5ad", "cellscribe")
+    in_memory = ad.read_h5ad(tmp_path / "first.h5ad")
+    assert in_memory.obs["cellscribe_cell_ontology_term_id"].tolist()[:2] == ["CL:0000236", "CL:0000084"]
+    assert "cellscribe_label_scores" in in_memory.obsm
+    annotate(in_memory, _run([0, 1, 2]))
+    for found in (ad.read_h5ad(tmp_path / "second.h5ad"), in_memory):
+        assert found.obs.columns.tolist() == ["leiden", "cellscribe_label", "cellscribe_score", "cellscribe_status"]
+        assert "cellscribe_label_scores" not in found.obsm
 
 
 def test_wrong_wishes_are_one_sentence(cells: Path) -> None:
