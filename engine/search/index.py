@@ -135,7 +135,7 @@ def open_index(folder: str | Path) -> CellIndex:
     try:
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         cells = pd.read_parquet(folder / CELLS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"the index {folder} is damaged ({_why(error)}); make it again.") from error
     is_whole = vectors.shape == (manifest["num_cells"], manifest["width"]) and len(cells) == len(vectors)
     if not is_whole or vectors.dtype != np.float32 or list(cells.columns[:2]) != ["cell_id", "row"]:

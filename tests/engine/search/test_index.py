@@ -165,6 +165,7 @@ def test_missing_faiss_is_found_before_any_cell_is_embedded(cells: Path, monkeyp
         (lambda folder: (folder / "index.json").write_text('{"schema": 99}'), "of another Cellscribe"),
         (lambda folder: (folder / "index.json").write_text('{"schema": 1}'), "index.json has no bundle"),
         (lambda folder: (folder / "vectors.npy").write_bytes(b"x"), "is damaged"),
+        (lambda folder: (folder / "vectors.npy").write_bytes(b""), "is damaged"),
         (lambda folder: (folder / "cells.parquet").write_bytes(b"x"), "is damaged"),
         (lambda folder: np.save(folder / "vectors.npy", np.ones((10, 5), np.float64)), "its files disagree"),
         (lambda folder: np.save(folder / "vectors.npy", np.ones((2, 5), np.float32)), "its files disagree"),
