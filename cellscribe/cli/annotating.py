@@ -138,6 +138,11 @@ def _matching(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, 
     """Say what is about to run, and return what matches labels with cells."""
     if labels is None:
         raise UsageError(f"the bundle {bundle.name} chooses from labels; give --labels (.txt, .tsv, .json or .obo).")
+    if job.all_scores or job.max_new_tokens != AnnotateJob.max_new_tokens or job.batch_size != AnnotateJob.batch_size:
+        raise UsageError(
+            f"--scores, --max-new-tokens and --batch-size are for bundles that write labels, and {bundle.name} matches "
+            "them (all scores are written anyway); leave them out."
+        )
     if job.templates is not None or job.settings != TextSettings():
         raise UsageError(
             f"--organism, --genes-per-cell, --templates, --template and --seed write sentences, which the bundle "

@@ -53,6 +53,8 @@ class SearchJob:
 
     def check(self) -> None:
         """Raise UsageError or OutputError for what cannot work, before anything is opened."""
+        if not all(one.strip() for one in self.texts):
+            raise UsageError("a text is empty; say what the cells are to be.")
         if not (self.texts or self.cells or self.texts_file):
             raise UsageError("there is nothing to search for; give a text, --texts LIST, or --cell ID.")
         if self.texts and (self.cells or self.texts_file):
@@ -140,7 +142,12 @@ def _show(found: pd.DataFrame) -> None:
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in found.columns:
-        table.add_column(str(name), justify="right" if name in ("rank", "score") else "left", overflow="fold")
+        table.add_column(
+            str(name),
+            justify="right" if name in ("rank", "score") else "left",
+            no_wrap=name in ("cell_id", "rank", "score"),
+            overflow="fold",
+        )
     last = None
     for row in found.itertuples(index=False):
         first, *rest = (f"{one:.4f}" if isinstance(one, float) else printable(one) for one in row)

@@ -14,6 +14,7 @@ from cellscribe.engine.cells import CellSource
 Rows = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
+OTHERS = "others"
 _TARGET = 1e4  # counts a cell is scaled to before log1p, as scanpy users expect
 
 
@@ -42,13 +43,15 @@ class LabelExpression:
     share: Doubles
 
 
-def expression_by_label(source: CellSource, rows: Rows, chosen: Sequence[str]) -> LabelExpression:
-    """Read cells once and add up their expression by label; memory grows with labels times genes only.
+def expression_by_label(source: CellSource, rows: Rows, chosen: Sequence[str], most: int = 40) -> LabelExpression:
+    """Read cells once and add up their expression by label; memory grows with `most` times genes only.
 
     Parameters
     ----------
     rows, chosen
         The cells and their labels [N]; cells without one ("") are left out. Labels come by falling number of cells.
+    most
+        Rarer labels than so many are added up as "others".
 
     Raises
     ------
@@ -61,22 +64,28 @@ def expression_by_label(source: CellSource, rows: Rows, chosen: Sequence[str]) -
     names, label_of, num_cells = np.unique(texts, return_inverse=True, return_counts=True)
     order = np.argsort(-num_cells, kind="stable")
     place_of = np.empty_like(order)
-    place_of[order] = np.arange(len(order))
-    sums = np.zeros((len(names), source.n_genes))
-    expressing = np.zeros((len(names), source.n_genes))
+    place_of[order] = np.minimum(np.arange(len(order)), most)
+    shown = names[order[:most]].tolist() + ([OTHERS] if len(names) > most else [])
+    cells = np.bincount(place_of, num_cells, len(shown)).astype(np.int64)
+    sums, expressing = np.zeros((2, len(shown), source.n_genes))
     start = 0
     for block in source.blocks(rows):
         values = _normalised(block.matrix, is_counts=source.value_kind == "counts")
         labels = place_of[label_of[start : start + len(block.rows)]]
         start += len(block.rows)
-        gather = sp.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (len(names), len(labels)))
-        sums += (gather @ values).toarray()
-        expressing += (gather @ values.sign()).toarray()
-    cells = num_cells[order]
+        gather = sp.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (len(shown), len(labels)))
+        _add(sums, gather @ values)
+        _add(expressing, gather @ values.sign())
     per_cell = 1.0 / np.maximum(cells, 1)[:, None]
-    return LabelExpression(
-        tuple(names[order].tolist()), gene_names(source), cells.astype(np.int64), sums * per_cell, expressing * per_cell
-    )
+    sums *= per_cell
+    expressing *= per_cell
+    return LabelExpression(tuple(shown), gene_names(source), cells, sums, expressing)
+
+
+def _add(total: Doubles, part: sp.csr_matrix) -> None:
+    """Add a sparse matrix to a dense one in place."""
+    rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
+    total[rows, part.indices] += part.data  # a product has each place once
 
 
 def gene_names(source: CellSource) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ def build_approximate(vectors: Floats, path: Path, progress: Progress | None = N
     lists = max(1, min(int(4 * num**0.5), num // _PER_LIST))
     draws = np.random.default_rng(cell_key(f"approximate {num} {width}"))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1  # fewer are no reason for a warning on the terminal
     index.train(np.ascontiguousarray(vectors[np.sort(draws.choice(num, min(num, lists * _PER_LIST), replace=False))]))
     for start in range(0, num, _BLOCK):
         index.add(np.ascontiguousarray(vectors[start : start + _BLOCK]))

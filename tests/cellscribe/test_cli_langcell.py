@@ -113,6 +113,7 @@ def test_a_bundle_says_what_it_is(cellscribe: Call, tiny_langcell: Path) -> None
         (("--labels", "LABELS", "--text-template", "a cell"), "has no {name}"),
         (("--labels", "LABELS", "--unknown-below", "-1"), "the threshold is -1"),
         (("--labels", "LABELS", "--organism", "mouse"), "write sentences, which the bundle"),
+        (("--labels", "LABELS", "--scores"), "are for bundles that write labels"),
     ],
 )
 def test_wrong_wishes_are_one_sentence(

@@ -74,6 +74,7 @@ def test_texts_by_cell_likeness_and_recall(cellscribe: Call, index: Path, tmp_pa
     ("options", "said"),
     [
         ((), "there is nothing to search for"),
+        (("  ",), "a text is empty"),
         (("text", "--cell", "x"), "a text is searched by itself"),
         (("text", "--truth", "kind"), "are for --texts LIST"),
         (("--cell", "nobody"), "has no cell 'nobody'"),

@@ -35,6 +35,18 @@ def test_means_and_shares_are_those_of_scanpys_normalisation(tmp_path: Path) -> 
         np.testing.assert_allclose(found.share[place], (counts[own] > 0).mean(0))
 
 
+def test_rare_labels_are_added_up(tmp_path: Path) -> None:
+    counts = np.arange(1, 17, dtype=np.float32).reshape(4, 4)
+    obs, var = pd.DataFrame(index=list("abcd")), pd.DataFrame(index=list("WXYZ"))
+    ad.AnnData(counts, obs=obs, var=var).write_h5ad(tmp_path / "cells.h5ad")
+    with open_cells(tmp_path / "cells.h5ad", values="counts") as source:
+        found = expression_by_label(source, np.arange(4), ["B", "B", "T", "NK"], most=1)
+    assert found.labels == ("B", "others")
+    assert found.num_cells.tolist() == [2, 2]
+    normal = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4)
+    np.testing.assert_allclose(found.mean, [normal[:2].mean(0), normal[2:].mean(0)], rtol=1e-6)
+
+
 def _expression() -> LabelExpression:
     share = np.array([[0.9, 0.1, 0.5, 0.0], [0.1, 0.8, 0.5, 0.3]])
     return LabelExpression(("B", "T"), ("CD79A", "CD3D", "ACTB", "NKG7"), np.array([10, 5]), 2 * share, share)

@@ -42,6 +42,7 @@ def test_cells_without_cluster_and_clusters_without_label_get_none() -> None:
     np.testing.assert_array_equal(votes.share, np.array([np.nan, 1, np.nan], np.float32))
 
 
+@pytest.mark.slow
 def test_clusters_of_vectors_follow_their_groups_and_are_the_same_each_time() -> None:
     pytest.importorskip("igraph", reason="the clusters extra is not installed")
     pytest.importorskip("scanpy", reason="the clusters extra is not installed")
