@@ -15,7 +15,7 @@ from cellscribe.engine.ranks.genes import packaged_dictionaries, rank_vocabulary
 
 __all__ = ["CELLS_FILE", "TEMPERATURE", "labels", "rank_tokens"]
 
-CELLS_FILE = "he2020liver.h5ad"
+CELLS_FILE = "zheng68k.h5ad"
 _TYPES = (
     "B cell", "plasma cell", "naive CD4-positive T cell", "memory CD4-positive T cell", "regulatory T cell",
     "CD8-positive, alpha-beta T cell", "natural killer cell", "classical monocyte", "non-classical monocyte",
