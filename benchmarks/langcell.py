@@ -31,7 +31,7 @@ SHAPE = "langcell"
 BUNDLES = {"fp32": "lc", "int8": "lc-int8"}
 WARM_UP_CELLS = 4
 BITS = {"fp32": 32, "int8": 8}
-UPSTREAM = Peer("upstream's way in torch", HERE, "peers.seed_langcell", "", 32)
+UPSTREAM = "upstream's way in torch"
 NEAR_TIE = 1e-5  # of scores, whose tolerance it is
 LABEL_PARTS = {
     "whole": lambda one: [one["seconds"]],
@@ -66,7 +66,8 @@ def peers(asked: argparse.Namespace, bundles: dict[str, Path]) -> tuple[tuple[Pe
     """Return upstream's way, ours in all precisions, and the options they are opened with."""
     ours = {p: our_peer(f"cellscribe {p}", p) for p in bundles}
     options: dict[str, dict[str, Any]] = {ours[p].name: {"model": str(path)} for p, path in bundles.items()}
-    return (UPSTREAM, *ours.values()), options | {UPSTREAM.name: {"shape": asked.shape}}
+    upstream = Peer(UPSTREAM, HERE, "peers.seed_langcell", "", 32, options={"shape": asked.shape})
+    return (upstream, *ours.values()), options
 
 
 def our_peer(name: str, precision: str, **request: Any) -> Peer:
@@ -84,7 +85,7 @@ def labelling(bundles: dict[str, Path], path: str, asked: argparse.Namespace, nu
         units=cells,
         rounds=asked.rounds,
         options=options,
-        reference=UPSTREAM.name,
+        reference=UPSTREAM,
         first={"cells": min(WARM_UP_CELLS, cells)},
         sizes={"cells": cells, "labels": number, "mean_tokens": mean_tokens(path, cells)},
     )
@@ -116,7 +117,7 @@ def cosines(bundles: dict[str, Path], path: str, asked: argparse.Namespace) -> d
             finally:
                 worker.close()
             found[one.name] = np.load(save).astype(np.float64)
-    wanted = found.pop(UPSTREAM.name)
+    wanted = found.pop(UPSTREAM)
     return {
         name: {"mean": round(float(cosine.mean()), 7), "least": round(float(cosine.min()), 7)}
         for name, cosine in ((name, (one * wanted).sum(1)) for name, one in found.items())
