@@ -134,6 +134,7 @@ def no_floors(precision: str, sizes: Any, who: str = "") -> dict[str, Work]:
 
 def bundle(path: Path, shape: str, precision: str) -> Path:
     """Return a bundle, made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_dir():
         options = ["--random", "--shape", shape, "--precision", precision]
         subprocess.run([sys.executable, "-m", "cellscribe", "export", *options, str(path)], check=True)
