@@ -111,7 +111,7 @@ def cosines(bundles: dict[str, Path], path: str, asked: argparse.Namespace) -> d
     with tempfile.TemporaryDirectory() as folder:
         for one in who:
             save = str(Path(folder) / "vectors.npy")
-            worker, _ = start(one, threads=2, **options[one.name])
+            worker, _ = start(one, threads=2, **options.get(one.name, {}))
             try:
                 worker.ask({"do": "embed", "cells_file": path, "cells": asked.cells, "save": save})
             finally:
