@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_float, c_int64, c_void_p
 
-SILU, GELU, GELU_TANH = 0, 1, 2  # activations
+SILU, GELU, GELU_TANH, RELU = 0, 1, 2, 3  # activations
 
 
 class CpuCross(ctypes.Structure):
@@ -82,6 +82,11 @@ class CpuDecoder(ctypes.Structure):
         ("score_scale", c_float),
         ("attention_cap", c_float),
         ("logits_cap", c_float),
+        ("cross_scale", c_float),
+        ("head_scale", c_float),
+        ("sees_all", c_int64),
+        ("bias", c_void_p),
+        ("bias_reach", c_int64),
     )
 
 

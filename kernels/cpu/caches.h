@@ -10,15 +10,30 @@ namespace CELLSCRIBE_ISA {
 
 // What becomes of scores before their softmax.
 struct Scores {
-  float scale, cap;  // cap 0: none
+  float scale, cap;     // cap 0: none
+  const float* bias;    // [H, reach + 1 or 2 reach + 1], added to scaled scores by distance, or null
+  int64_t reach, room;  // room: numbers of a head's row
 };
 
-// One query head of one row: it attends to the positions first..length-1.
+// One query head of one row at a position: it attends to the positions first..length-1.
 struct Query {
   const float* q;
   float* out;
-  int64_t first, length;
+  int64_t first, length, head, position;
 };
+
+// Scales scores of the keys 0..length-1 and adds what belongs to their distances from a query.
+inline void add_bias(float* row, const Query& query, const Scores& how) {
+  const float* bias = how.bias + query.head * how.room;
+  int64_t near = query.position - how.reach, last = near + how.room - 1;  // keys at the ends of the table
+  F scale = set1(how.scale);
+  int64_t c = query.first;
+  for (; c < std::min(near, query.length); ++c) row[c] = row[c] * how.scale + bias[0];
+  int64_t stop = std::min(last + 1, query.length);
+  for (; c + kLanes <= stop; c += kLanes) store(row + c, fma(load(row + c), scale, load(bias + c - near)));
+  for (; c < stop; ++c) row[c] = std::fma(row[c], how.scale, bias[c - near]);
+  for (; c < query.length; ++c) row[c] = row[c] * how.scale + bias[how.room - 1];
+}
 
 struct HeadShape {
   int64_t layers, kv_heads, width, capacity;
@@ -65,7 +80,8 @@ class Caches {
         int64_t length = mine[i].length - mine[i].first;
         float* row = scores + i * room + mine[i].first;
         if (how.cap > 0.0f) squash(row, length, how.scale, how.cap);
-        softmax(row, length, how.cap > 0.0f ? 1.0f : how.scale);
+        if (how.bias) add_bias(scores + i * room, mine[i], how);
+        softmax(row, length, how.cap > 0.0f || how.bias ? 1.0f : how.scale);
       }
       for (int64_t i = 0; i < take;) {
         if (take - i >= 4) mix<4>(layer, head, mine + i, scores + i * room, room), i += 4;

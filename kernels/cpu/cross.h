@@ -114,7 +114,7 @@ inline void Slots::attend_heads(Pass& pass, int64_t layer, int64_t row0, int64_t
     const Attended& attended =
         *cell.heads[shape_.is_latent ? 0 : static_cast<size_t>((layer - shape_.n_lower) * kv + block0)];
     Scratch& scratch = scratch_[static_cast<size_t>(thread)];
-    float scale = shape_.is_latent ? 1.0f : 1.0f / std::sqrt(static_cast<float>(shape_.cross_width));
+    float scale = shape_.is_latent ? 1.0f : shape_.cross_scale;
     attend(attended.across(), attended.along(), scratch, queries.data(), head1 - head0, scale, out.data());
     int64_t room = up_to(attended.count(), kLanes);
     for (int64_t block = block0; block < block1; ++block) {

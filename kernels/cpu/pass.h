@@ -9,7 +9,15 @@ struct Slots::Pass {
   const cellscribe_cpu_call& call;
   int64_t rows;
   std::vector<int64_t> slots, positions, outputs;  // outputs: which logits a row gives, or -1
+  std::vector<int64_t> lengths;                    // of the row's slot, where rows see all of it
   float* x;
+
+  // A slot's rows follow each other: the last one's position tells how many there are.
+  void measure() {
+    lengths = positions;
+    for (size_t row = lengths.size(); row-- > 0;)
+      lengths[row] = row + 1 < lengths.size() && slots[row] == slots[row + 1] ? lengths[row + 1] : lengths[row] + 1;
+  }
 };
 
 inline float* room_for(Array<float>& array, int64_t& room, int64_t count) {
@@ -18,11 +26,12 @@ inline float* room_for(Array<float>& array, int64_t& room, int64_t count) {
 }
 
 inline void Slots::run(const cellscribe_cpu_call& call) {
-  Pass pass{call, call.rows, {}, {}, {}, call.x};
+  Pass pass{call, call.rows, {}, {}, {}, {}, call.x};
   pass.slots.assign(call.slots, call.slots + call.rows);
   pass.positions.assign(call.positions, call.positions + call.rows);
   pass.outputs.assign(static_cast<size_t>(call.rows), -1);
   for (int64_t i = 0; i < call.outputs; ++i) pass.outputs[static_cast<size_t>(call.chosen[i])] = i;
+  if (shape_.sees_all) pass.measure();
   if (call.evidence) std::memset(call.evidence, 0, static_cast<size_t>(call.outputs * call.genes) * 4);
   if (call.attention) {
     int64_t each = (shape_.n_layers - shape_.n_lower) * shape_.cross_heads * call.genes;
@@ -102,7 +111,8 @@ inline void Slots::attend_caches(Pass& pass, int64_t layer) {
   });
   if (layer == shape_.n_layers - 1) keep_chosen(pass);
   room_for(narrow_, narrow_room_, pass.rows * heads * width);
-  Scores how{shape_.score_scale, shape_.attention_cap};
+  Scores how{shape_.score_scale, shape_.attention_cap, shape_.bias, shape_.bias_reach,
+             (shape_.sees_all ? 2 : 1) * shape_.bias_reach + 1};
   int64_t window = shape_.window && layer % shape_.window_every == 0 ? shape_.window : 0;
   std::vector<Tile> tiles = tiles_of(pass, group);
   int64_t count = static_cast<int64_t>(tiles.size());
@@ -114,11 +124,13 @@ inline void Slots::attend_caches(Pass& pass, int64_t layer) {
     std::vector<Query>& queries = scratch.queries;
     queries.clear();
     for (int64_t row = tile.row; row < tile.row + tile.count; ++row) {
-      int64_t length = pass.positions[static_cast<size_t>(row)] + 1;
+      int64_t position = pass.positions[static_cast<size_t>(row)];
+      int64_t length = shape_.sees_all ? pass.lengths[static_cast<size_t>(row)] : position + 1;
       int64_t first = window && length > window ? length - window : 0;
       const float* q = wide_.get() + row * stride + head * group * width;
       float* to = narrow_.get() + row * heads * width + head * group * width;
-      for (int64_t i = 0; i < group; ++i) queries.push_back({q + i * width, to + i * width, first, length});
+      for (int64_t i = 0; i < group; ++i)
+        queries.push_back({q + i * width, to + i * width, first, length, head * group + i, position});
     }
     float* scores = scratch.reserve_scores((8 * heads_.blocks() + 1) * kLanes);
     caches.attend(layer, head, queries.data(), static_cast<int64_t>(queries.size()), how, scores);
@@ -148,6 +160,7 @@ inline void Slots::keep_chosen(Pass& pass) {
     std::memmove(wide_.get() + i * stride, wide_.get() + from * stride, static_cast<size_t>(stride) * 4);
     pass.slots[static_cast<size_t>(i)] = pass.slots[static_cast<size_t>(from)];
     pass.positions[static_cast<size_t>(i)] = pass.positions[static_cast<size_t>(from)];
+    if (shape_.sees_all) pass.lengths[static_cast<size_t>(i)] = pass.lengths[static_cast<size_t>(from)];
     pass.outputs[static_cast<size_t>(i)] = i;
   }
   pass.rows = pass.call.outputs;
@@ -179,6 +192,8 @@ inline void Slots::logits(Pass& pass) {
   int64_t d = shape_.d_model;
   prepare(head, pass.rows, [&](int64_t row, float* out) {
     norm(pass.x + row * d, shape_.norm, shape_.shift, shape_.eps, out);
+    if (shape_.head_scale != 1.0f)
+      for (int64_t i = 0; i < d; ++i) out[i] *= shape_.head_scale;
   });
   multiply(head, pass.rows, pass.call.logits, shape_.vocab_size, false);
   if (shape_.logits_cap <= 0.0f) return;

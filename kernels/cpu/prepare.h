@@ -110,6 +110,7 @@ inline void layer_norm(const float* x, int64_t k, const float* weight, const flo
 template <int kActivation>
 inline F activated(F x) {
   if constexpr (kActivation == CELLSCRIBE_SILU) return x * sigmoid(x);
+  if constexpr (kActivation == CELLSCRIBE_RELU) return max(x, zero());
   F half = x * set1(0.5f);
   if constexpr (kActivation == CELLSCRIBE_GELU) return fma(half, erf(x * set1(0.70710678118f)), half);
   F cube = x * x * x;
@@ -133,6 +134,7 @@ inline void activate(int64_t activation, bool is_gated, const float* x, int64_t 
     case 2 * CELLSCRIBE_GELU + 1: return activate_row<CELLSCRIBE_GELU, true>(x, f, out);
     case 2 * CELLSCRIBE_GELU: return activate_row<CELLSCRIBE_GELU, false>(x, f, out);
     case 2 * CELLSCRIBE_GELU_TANH + 1: return activate_row<CELLSCRIBE_GELU_TANH, true>(x, f, out);
+    case 2 * CELLSCRIBE_RELU: return activate_row<CELLSCRIBE_RELU, false>(x, f, out);
     default: return activate_row<CELLSCRIBE_GELU_TANH, false>(x, f, out);
   }
 }

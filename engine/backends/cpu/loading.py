@@ -103,6 +103,8 @@ class DecoderLoader:
             rotary_width=shape.d_head,
             window_every=1,
             score_scale=shape.d_head**-0.5,
+            cross_scale=cross.d_head**-0.5 if cross else 0.0,
+            head_scale=1.0,
         )
         self.keeps.append(layers)
         return NativeDecoder(struct, embedding, self.keeps)

@@ -103,6 +103,7 @@ class _Loader:
             score_scale=style.score_scale,
             attention_cap=style.attention_cap,
             logits_cap=style.logits_cap,
+            head_scale=1.0,
         )
         self._keeps.append(layers)
         return NativeTextDecoder(struct, embedding, self._keeps, style.embedding_scale, places)

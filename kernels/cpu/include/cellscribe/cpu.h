@@ -37,7 +37,7 @@ typedef struct {
   cellscribe_cpu_cross cross; /* of layers from n_lower on */
 } cellscribe_cpu_layer;
 
-enum { CELLSCRIBE_SILU = 0, CELLSCRIBE_GELU = 1, CELLSCRIBE_GELU_TANH = 2 };
+enum { CELLSCRIBE_SILU = 0, CELLSCRIBE_GELU = 1, CELLSCRIBE_GELU_TANH = 2, CELLSCRIBE_RELU = 3 };
 
 typedef struct {
   int64_t d_model, n_layers, n_lower, n_heads, n_kv_heads, d_head, d_ffn, vocab_size;
@@ -56,6 +56,11 @@ typedef struct {
   int64_t rotary_width;   /* R: the first numbers of a head, halves turned against each other; 0: none */
   int64_t window, window_every; /* layers 0, every, 2 every, .. see only so many positions; 0: none does */
   float score_scale, attention_cap, logits_cap; /* cap * tanh(x / cap); 0: none */
+  float cross_scale;      /* of scores of keys that are not latent */
+  float head_scale;       /* of the normed states, before the head */
+  int64_t sees_all;       /* a row sees all rows of its slot, which come in one call, and not those before it alone */
+  const float* bias;      /* [H, reach + 1], or [H, 2 reach + 1] of what sees all, added to scaled scores, or NULL: */
+  int64_t bias_reach;     /* of keys at the distances -reach.., key minus query; those beyond get the first or last */
 } cellscribe_cpu_decoder;
 
 /* New tokens: rows of one slot follow each other in rising position. `outputs` of the rows give logits. */
