@@ -21,6 +21,13 @@ Of the family langcell, which labels cells by texts it was never trained on (:cl
 >>> index = model.index("atlas.h5ad", "atlas.index", columns=["tissue"])     # later: cs.open_index("atlas.index")
 >>> found = model.search(index, ["a B cell that makes antibodies"])
 
+Of the family instructcell, which follows instructions (:class:`DialogueModel`):
+
+>>> model = cs.load("INSTRUCTCELL_BUNDLE")
+>>> answers = model.ask(adata, "Which cell type is this?")
+>>> frame = model.annotate(adata, labels=["B cell", "T cell"], fields={"tissue": "blood"})
+>>> cells = model.generate("B cell", n=500, fields={"tissue": "blood"})
+
 Names are imported when first used, so ``import cellscribe`` is quick.
 """
 
@@ -33,6 +40,7 @@ if not (_Path(__file__).parent / "engine").is_dir():  # in a checkout its subpac
     __path__.append(str(_Path(__file__).parents[1]))
 
 if TYPE_CHECKING:
+    from cellscribe.engine.dialogue_model import DialogueModel
     from cellscribe.engine.errors import CellscribeError
     from cellscribe.engine.match_model import MatchModel
     from cellscribe.engine.model import Model, load
@@ -46,6 +54,7 @@ __all__ = [
     "CellIndex",
     "CellscribeError",
     "Description",
+    "DialogueModel",
     "MatchModel",
     "Model",
     "Piece",
@@ -60,6 +69,7 @@ _HOME = {
     "CellIndex": "cellscribe.engine.search",
     "CellscribeError": "cellscribe.engine.errors",
     "Description": "cellscribe.engine.types",
+    "DialogueModel": "cellscribe.engine.dialogue_model",
     "MatchModel": "cellscribe.engine.match_model",
     "Model": "cellscribe.engine.model",
     "Piece": "cellscribe.engine.types",

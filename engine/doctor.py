@@ -14,6 +14,7 @@ import numpy as np
 from cellscribe.engine.backends.choose import remarks_of
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.device_facts import backend_facts, gpu_facts, passed_facts, plan_facts
+from cellscribe.engine.dialogue_model import DialogueModel
 from cellscribe.engine.errors import BackendError, BundleError
 from cellscribe.engine.machine import machine_facts
 from cellscribe.engine.match_model import MatchModel
@@ -24,7 +25,7 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.text_embed import embed_cells
 from cellscribe.engine.types import MIN_NEW_TOKENS
 
-AnyModel: TypeAlias = Model | SentenceModel | MatchModel
+AnyModel: TypeAlias = Model | SentenceModel | MatchModel | DialogueModel
 
 NUM_TRIAL_CELLS, NUM_TOKENS = 4, 96
 
@@ -102,6 +103,9 @@ def _cell_facts(model: AnyModel, source: CellSource) -> Iterator[tuple[str, str]
         words = SentenceGenes.of_cells(source).words
         yield "genes", f"{len(words):,} names as words, in sentences of {model.text.num_genes}"
         return
+    if isinstance(model, DialogueModel):
+        yield "genes", model.instruct.cells(source).sentence()
+        return
     if isinstance(model, MatchModel):
         yield "genes", model.ranks.tokenizer(source).report.sentence()
         return
@@ -112,6 +116,10 @@ def _expected_time(model: AnyModel, source: CellSource) -> str:
     """Time a few cells, then scale: a token costs the same whichever it is."""
     rows = np.unique(np.linspace(0, source.n_cells - 1, NUM_TRIAL_CELLS).astype(np.int64))
     started = time.perf_counter()
+    if isinstance(model, DialogueModel):
+        answers = model.instruct.about_cells(source, rows=rows, batch_size=len(rows))
+        each = (time.perf_counter() - started) / len(answers)
+        return f"at most about {duration(each * source.n_cells)} to annotate all cells, less for many at a time"
     if isinstance(model, SentenceModel):
         embedded = embed_cells(model.text, source, rows=rows)
     else:

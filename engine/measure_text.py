@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.base import Floats, Ints
+from cellscribe.engine.backends.base import Floats, Ints, Slots
 from cellscribe.engine.backends.text import Prompted, TextBackend, TextPlan
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, open_cells
@@ -103,10 +103,15 @@ def _fitting(bundle: Bundle, genes: Sequence[str], goes_on: bool, room: int) -> 
 
 def follow(backend: TextBackend, prompts: Sequence[Ints], num_tokens: int, tokens: Ints | None = None) -> Followed:
     """Go on with prompts greedily, all in slots of one run, or along given tokens int64 [R, T]."""
-    count, seen = len(prompts), list[tuple[Ints, Ints, Floats]]()
-    plan = TextPlan(count, max(map(len, prompts)), num_tokens, Sampling(), forced=True)
+    plan = TextPlan(len(prompts), max(map(len, prompts)), num_tokens, Sampling(), forced=True)
     slots = backend.open_text_slots(plan)
     slots.admit([Prompted(i, i, prompt) for i, prompt in enumerate(prompts)]).wait()
+    return go_on(slots, len(prompts), num_tokens, tokens)
+
+
+def go_on(slots: Slots, count: int, num_tokens: int, tokens: Ints | None = None) -> Followed:
+    """Go on with the first `count` slots, which were filled, greedily or along given tokens int64 [R, T]."""
+    seen = list[tuple[Ints, Ints, Floats]]()
     for t in range(num_tokens):
         logits = slots.logits(count)
         best = logits.argmax(-1)

@@ -15,6 +15,7 @@ from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.spec import HvgFlavor
 from cellscribe.engine.cells.values import ValueChoice
+from cellscribe.engine.dialogue_model import DialogueModel
 from cellscribe.engine.errors import BundleError, InputError, UsageError
 from cellscribe.engine.match_model import MatchModel
 from cellscribe.engine.output.anndata import annotate
@@ -179,14 +180,15 @@ def load(
     plans: str | Path | None = None,
     organism: str = "human",
     genes_per_cell: int | None = None,
-    template: int | str = 0,
+    template: int | str | None = None,
     templates: str | Path | None = None,
-) -> Model | SentenceModel | MatchModel:
+) -> Model | SentenceModel | MatchModel | DialogueModel:
     """Load a bundle.
 
-    What comes is a :class:`Model`, a :class:`SentenceModel` where the bundle reads cells as sentences (c2s), or a
-    :class:`MatchModel` where it reads ranks of genes (langcell, geneformer). All have every method; one that a family
-    lacks raises BundleError and says what to use.
+    What comes is a :class:`Model`, a :class:`SentenceModel` where the bundle reads cells as sentences (c2s), a
+    :class:`MatchModel` where it reads ranks of genes (langcell, geneformer), or a :class:`DialogueModel` where it
+    follows instructions (instructcell). All have every method; one that a family lacks raises BundleError and says what
+    to use.
 
     Parameters
     ----------
@@ -195,7 +197,8 @@ def load(
     threads, seed, hvg, hvg_flavor, backend, plans
         See :class:`cellscribe.engine.source_model.SourceModel`.
     organism, genes_per_cell, template, templates
-        Of bundles that read sentences; see :class:`cellscribe.engine.sentence_model.SentenceModel`.
+        Of bundles that read sentences; see :class:`cellscribe.engine.sentence_model.SentenceModel`. Those that follow
+        instructions have the last two; see :class:`cellscribe.engine.dialogue_model.DialogueModel`.
 
     Raises
     ------
@@ -208,11 +211,19 @@ def load(
     """
     opened = open_bundle(named_bundle(bundle))
     if opened.manifest.ranks is not None:
-        if (hvg, hvg_flavor, organism, genes_per_cell, template, templates) != (None, None, "human", None, 0, None):
+        if (hvg, hvg_flavor, organism, genes_per_cell, template, templates) != (None, None, "human", None, None, None):
             raise UsageError(
                 f"the bundle {opened.name} reads ranks of genes; leave gene lists and what belongs to sentences out."
             )
         return MatchModel(opened, threads=threads, backend=backend, plans=plans)
+    if opened.manifest.instruct is not None:
+        if (hvg, hvg_flavor, organism, genes_per_cell) != (None, None, "human", None):
+            raise UsageError(
+                f"the bundle {opened.name} follows instructions; leave gene lists, organism and genes per cell out."
+            )
+        return DialogueModel(
+            opened, threads=threads, seed=seed, backend=backend, template=template, templates=templates, plans=plans
+        )
     if opened.manifest.sentences is not None:
         if hvg is not None or hvg_flavor is not None:
             raise UsageError(
@@ -225,11 +236,11 @@ def load(
             backend=backend,
             organism=organism,
             genes_per_cell=genes_per_cell,
-            template=template,
+            template=0 if template is None else template,
             templates=templates,
             plans=plans,
         )
-    if (organism, genes_per_cell, template, templates) != ("human", None, 0, None):
+    if (organism, genes_per_cell, template, templates) != ("human", None, None, None):
         raise UsageError(
             f"the bundle {opened.name} reads no sentences; leave organism, genes per cell, template and templates out."
         )
@@ -244,4 +255,4 @@ def load(
     )
 
 
-__all__ = ["MatchModel", "Model", "SentenceModel", "load", "packaged_bundle", "packaged_cells"]
+__all__ = ["DialogueModel", "MatchModel", "Model", "SentenceModel", "load", "packaged_bundle", "packaged_cells"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.backends.base import Slots
 from cellscribe.engine.backends.prompt_rows import by_size, common_prefix
 from cellscribe.engine.backends.text import TextBackend, TextPlan
 from cellscribe.engine.decode.labels import LabelTrie
@@ -93,7 +94,7 @@ def write_texts(
             longest_label=options.longest if options.labels else 0,
         )
         requests = (TextRequest(i, keys[i], prompts[i], options.labels, all_labels=options.all_labels) for i in order)
-        for event in _scheduler(backend, plan, options, notice).run(requests):
+        for event in open_scheduler(backend.open_text_slots, plan, options, notice).run(requests):
             tokens += event.token_id is not None
             if event.text.is_finished:
                 done += 1
@@ -109,12 +110,14 @@ def _groups(sizes: Sequence[int]) -> Iterator[list[int]]:
             yield [start + i for i in group]
 
 
-def _scheduler(backend: TextBackend, plan: TextPlan, options: TextOptions, notice: OnNotice | None) -> Scheduler:
+def open_scheduler(
+    open_slots: Callable[[TextPlan], Slots], plan: TextPlan, options: TextOptions, notice: OnNotice | None = None
+) -> Scheduler:
     """Open the slots; as many as there is room for, which is said, where it is not enough for all."""
     said = ""
     while True:
         try:
-            slots = backend.open_text_slots(plan)
+            slots = open_slots(plan)
         except RoomError as error:
             if plan.num_slots == 1:
                 raise
@@ -126,4 +129,4 @@ def _scheduler(backend: TextBackend, plan: TextPlan, options: TextOptions, notic
         return Scheduler(slots, plan.num_slots, eos_ids=options.eos_ids, max_new_tokens=options.most_steps)
 
 
-__all__ = ["TextOptions", "common_prefix", "write_texts"]
+__all__ = ["TextOptions", "common_prefix", "open_scheduler", "write_texts"]

@@ -19,18 +19,24 @@ from cellscribe.engine.bundle.figures import Parity
 from cellscribe.engine.bundle.load import open_bundle
 from cellscribe.engine.bundle.manifest import PRECISIONS, WEIGHT_ONLY, Manifest, Precision
 from cellscribe.engine.errors import CheckpointError, UsageError
+from cellscribe.engine.instruct.gene_lists import packaged_genes, read_genes
 from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.verify import measure_parity, require_parity
 from cellscribe.engine.versions import versions
 from cellscribe.export.causal_bundle import CausalParts, causal_parts, export_causal
+from cellscribe.export.checkpoint.instructcell import read_instructcell
 from cellscribe.export.checkpoint.langcell import RankParts, read_geneformer, read_langcell
+from cellscribe.export.checkpoint.sentencepiece import read_t5_tokenizer
 from cellscribe.export.describe_manifest import manifest_of
 from cellscribe.export.fused import fuse_file
 from cellscribe.export.graphs import CrossGraph, DecoderGraph, EncoderGraph
+from cellscribe.export.instruct_bundle import InstructSource, export_instruct
 from cellscribe.export.models.cross import latent_is_cheaper
 from cellscribe.export.parts import Parts, read_parts
 from cellscribe.export.prefix import compute_prefix
 from cellscribe.export.quantize.exporting import export_quantized
+from cellscribe.export.random_instruct import SIZES as INSTRUCT_SIZES
+from cellscribe.export.random_instruct import random_genes, random_instruct, random_words
 from cellscribe.export.random_model import SHAPES, random_parts
 from cellscribe.export.random_ranks import SIZES as RANK_SIZES
 from cellscribe.export.random_ranks import random_ranks
@@ -44,7 +50,7 @@ from cellscribe.export.trace import trace_cross, trace_decoder, trace_encoder
 Progress = Callable[[str], None]
 
 _REFERENCE_TOKENS = 32
-OTHERS = ("c2s", "langcell", "geneformer")  # families that are read and written in modules of their own
+OTHERS = ("c2s", "langcell", "geneformer", "instructcell")  # families that are read and written in modules of their own
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class _Rest:
     say: Progress
     tokenizer: Path | None
     layer: int
+    genes: Path | None
 
 
 def export_checkpoint(
@@ -68,6 +75,7 @@ def export_checkpoint(
     name: str | None = None,
     tokenizer: Path | None = None,
     layer: int = -1,
+    genes: Path | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
     """Export a checkpoint folder.
@@ -80,7 +88,8 @@ def export_checkpoint(
         Folder to make; it must not exist yet.
     family
         ``lingocell`` (encoder and decoder), ``scgpt`` (an encoder alone), ``c2s`` (a Hugging Face folder of GPT-2,
-        GPT-NeoX or Gemma-2), ``langcell`` (encoders of cells and of texts) or ``geneformer`` (an encoder of cells).
+        GPT-NeoX or Gemma-2), ``langcell`` (encoders of cells and of texts), ``geneformer`` (an encoder of cells) or
+        ``instructcell`` (a cell tower, a T5 and a decoder of expression profiles).
     precision
         ``fp32`` or ``fp16``: weights and activations; norms and the softmax of cross-attention are computed in
         float32, and logits are given as float32. ``int8``, ``int4`` and ``fp16-stored`` quantise the fp32 bundle; see
@@ -95,6 +104,9 @@ def export_checkpoint(
         Folder of LangCell's text tokenizer, where the checkpoint does not hold it.
     layer
         Which states of a Geneformer are averaged: 0 for those of the last layer, -1 for the one before it.
+    genes
+        The genes of an InstructCell in its order (:func:`cellscribe.engine.instruct.gene_lists.read_genes`); None takes
+        those of the published ones.
 
     Raises
     ------
@@ -109,7 +121,7 @@ def export_checkpoint(
     say = progress or (lambda _: None)
     say("reading the checkpoint")
     if family in OTHERS:
-        rest = _Rest(say, None if tokenizer is None else Path(tokenizer), layer)
+        rest = _Rest(say, None if tokenizer is None else Path(tokenizer), layer, None if genes is None else Path(genes))
         return _export_other(Path(checkpoint), bundle, family, precision, parity_cells, name or bundle.name, rest)
     parts = read_parts(Path(checkpoint), family, key_map)
     return _export(parts, bundle, precision, cross_attention, parity_cells, name or bundle.name, say)
@@ -128,9 +140,13 @@ def export_random(
     """Export a model of a known shape with random weights, for benchmarks; see :func:`export_checkpoint`."""
     check_target(bundle)
     say = progress or (lambda _: None)
-    if shape not in (*SHAPES, *RANK_SIZES):
-        raise UsageError(f"shape {shape!r} is not known; choose {', '.join((*SHAPES, *RANK_SIZES))}.")
+    every = (*SHAPES, *RANK_SIZES, *INSTRUCT_SIZES)
+    if shape not in every:
+        raise UsageError(f"shape {shape!r} is not known; choose {', '.join(every)}.")
     say(f"drawing random weights of shape {shape}")
+    if shape in INSTRUCT_SIZES:
+        source = InstructSource(random_instruct(shape, seed), random_words(shape), random_genes())
+        return _write_other(export_instruct, source, bundle, precision, parity_cells, bundle.name, say)
     if shape in RANK_SIZES:
         parts = random_ranks(shape, seed)
         return _write_other(export_ranks, parts, bundle, precision, parity_cells, bundle.name, say)
@@ -166,14 +182,23 @@ def _export_other(
         raise CheckpointError(f"{checkpoint} is not a folder; point to a checkpoint folder.")
     if family == "c2s":
         return _write_other(export_causal, causal_parts(checkpoint), bundle, precision, cells, name, rest.say)
+    if family == "instructcell":
+        return _write_other(
+            export_instruct, _instruct_source(checkpoint, rest.genes), bundle, precision, cells, name, rest.say
+        )
     langcell = family == "langcell"
     parts = read_langcell(checkpoint, rest.tokenizer) if langcell else read_geneformer(checkpoint, rest.layer)
     return _write_other(export_ranks, parts, bundle, precision, cells, name, rest.say)
 
 
+def _instruct_source(checkpoint: Path, genes: Path | None) -> InstructSource:
+    listed = packaged_genes() if genes is None else read_genes(genes)
+    return InstructSource(read_instructcell(checkpoint), read_t5_tokenizer(checkpoint), listed)
+
+
 def _write_other(
     export: Callable[..., Manifest],
-    parts: CausalParts | RankParts,
+    parts: CausalParts | RankParts | InstructSource,
     bundle: Path,
     precision: str,
     cells: Path | None,

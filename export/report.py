@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellscribe.engine.bundle.manifest import Manifest
+from cellscribe.engine.verify_instruct import instruct_parity_lines
 from cellscribe.engine.verify_match import parity_lines
 
 
@@ -38,7 +39,10 @@ class ExportReport:
         match = self.manifest.match_parity
         if match:
             lines += [f"parity on {line}" for line in parity_lines(match)]
-        quality = self.manifest.quality or self.manifest.text_quality or self.manifest.match_quality
+        instruct = self.manifest.instruct_parity
+        if instruct:
+            lines += [f"parity on {line}" for line in instruct_parity_lines(instruct)]
+        quality = self.manifest.cost_of_bits
         if quality:
             lines.append(f"against fp32 on {quality.words()}")
         return lines

@@ -146,3 +146,31 @@ def gemma(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     shutil.copy(shared / "fixtures" / "c2s_neox" / "model" / "tokenizer.json", folder / "model")
     export_checkpoint(folder / "model", folder / "bundle", family="c2s")
     return folder / "bundle", model
+
+
+@pytest.fixture(scope="session")
+def instruct_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the golden InstructCell, which reads 500 genes."""
+    return _instruct_bundle(shared, tmp_path_factory, "fp32")
+
+
+@pytest.fixture(scope="session")
+def instruct_bundle_fp16(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in half precision."""
+    return _instruct_bundle(shared, tmp_path_factory, "fp16")
+
+
+def _instruct_bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory, precision: str) -> Path:
+    pytest.importorskip("torch", reason="the export extra is not installed")
+    from instruct_bundles import GoldenInstructCell
+
+    from cellscribe.export.bundle import export_checkpoint
+
+    golden = GoldenInstructCell(shared)
+
+    def make(folder: Path) -> None:
+        genes = folder.with_suffix(".genes.txt")
+        genes.write_text("\n".join(golden.genes))
+        export_checkpoint(golden.checkpoint, folder, family="instructcell", precision=precision, genes=genes)
+
+    return made_once(tmp_path_factory, f"instructcell_{precision}", make)

@@ -16,7 +16,9 @@ def annotate(
     cells: options.CellsArgument,
     bundle: Annotated[
         str,
-        typer.Option("--bundle", metavar="DIR", help="Bundle folder of c2s or langcell; 'demo-c2s' is packaged."),
+        typer.Option(
+            "--bundle", metavar="DIR", help="Bundle folder of c2s, langcell or instructcell; 'demo-c2s' is packaged."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Result: .h5ad, .parquet, .jsonl or .csv.")
@@ -59,10 +61,25 @@ def annotate(
             show_default=False,
         ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="instructcell: what is asked, as drug_sensitivity_prediction.", show_default=False),
+    ] = None,
+    instruction: Annotated[
+        str | None,
+        typer.Option(
+            "--instruction", help="instructcell: ask in your own words, {cell} for the cell.", show_default=False
+        ),
+    ] = None,
+    values: options.SetOption = None,
+    in_words: Annotated[
+        bool,
+        typer.Option("--in-words", help="instructcell: let a chat model answer freely, and find the label there."),
+    ] = False,
     organism: options.OrganismOption = "human",
     num_genes: options.SentenceOption = None,
     templates: options.TemplatesOption = None,
-    template: options.TemplateOption = "0",
+    template: options.TemplateOption = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest free answer.")] = 32,
     batch_size: options.BatchOption = 32,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draws that order equal values.")] = 0,
@@ -110,7 +127,7 @@ def annotate(
     quiet: options.QuietOption = False,
 ) -> int:
     """Label cells, freely or from a list (obs cellscribe_label and cellscribe_score in an .h5ad output)."""
-    from cellscribe.cli.annotating import Afterwards, AnnotateJob, Matching, annotate_file
+    from cellscribe.cli.annotating import Afterwards, AnnotateJob, Following, Matching, annotate_file
     from cellscribe.engine.matching.zero_shot import ZeroShot
     from cellscribe.engine.rank_model import TEMPLATE
     from cellscribe.engine.text_types import TextSettings
@@ -127,6 +144,7 @@ def annotate(
         cells, bundle, output, labels, settings, templates, max_new_tokens, batch_size, layer, input_.value, limit,
         key_added, backend.value, threads, quiet, scores, matching,
         Afterwards(majority_vote, min_share, report, truth, markers), plans,
+        Following(task, instruction, tuple(values or ()), in_words), template,
     )  # fmt: skip
     return annotate_file(job)
 

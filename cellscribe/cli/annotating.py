@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from cellscribe.cli.console import notes
-from cellscribe.cli.options import bundle_folder
+from cellscribe.cli.instructing import asked_of, instruct_facts, refuse_sentences
+from cellscribe.cli.options import bundle_folder, pairs
 from cellscribe.cli.progress import Report, progress_bar
 from cellscribe.cli.work import check_destinations, finish, kept_if_it_fails, rows_of
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct.annotate import annotate_cells as annotate_by_instruction
+from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.labelling.finish import Finish, finish_of
 from cellscribe.engine.labelling.markers import read_markers
 from cellscribe.engine.labels import Labels, with_definitions
@@ -39,6 +42,16 @@ class Matching:
     has_definitions: bool = False
     threshold: float = 0.0
     template: str = TEMPLATE
+
+
+@dataclass(frozen=True)
+class Following:
+    """Options of bundles that follow instructions."""
+
+    task: str | None = None
+    instruction: str | None = None
+    pairs: tuple[str, ...] = ()
+    in_words: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,8 @@ class AnnotateJob:
     matching: Matching = field(default_factory=Matching)
     afterwards: Afterwards = field(default_factory=Afterwards)
     plans: Path | None = None
+    following: Following = field(default_factory=Following)
+    template: str | None = None
 
 
 def annotate_file(job: AnnotateJob) -> int:
@@ -100,8 +115,7 @@ def annotate_file(job: AnnotateJob) -> int:
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, (), job.limit)
         finish_labels.check(source)
-        annotate = _matching(job, bundle, source, rows, labels) if bundle.manifest.ranks else None
-        annotate = annotate or _writing(job, bundle, source, rows, labels)
+        annotate = _way_of(bundle)(job, bundle, source, rows, labels)
         started = time.perf_counter()
         with progress_bar("annotating", job.is_quiet) as bar:
             run = annotate(bar)
@@ -113,13 +127,52 @@ def annotate_file(job: AnnotateJob) -> int:
     return finish(run, seconds, [job.output, report], job.is_quiet)
 
 
-def _writing(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, labels: Labels | None) -> Annotate:
-    """Say what is about to run, and return what lets a model write labels."""
-    if job.matching != Matching():
+def _way_of(bundle: Bundle) -> Callable[[AnnotateJob, Bundle, CellSource, Rows, Labels | None], Annotate]:
+    if bundle.manifest.instruct is not None:
+        return _following
+    return _matching if bundle.manifest.ranks is not None else _writing
+
+
+def _refuse(job: AnnotateJob, bundle: Bundle, *, matching: bool = True, following: bool = True) -> None:
+    """Raise UsageError for options of other families."""
+    if matching and job.matching != Matching():
         raise UsageError(
             f"--alpha, --rerank, --definitions, --unknown-below and --text-template match texts with cells, which "
             f"the bundle {bundle.name} does not; leave them out, or choose a bundle of the family langcell."
         )
+    if following and job.following != Following():
+        raise UsageError(
+            f"--task, --instruction, --set and --in-words are for bundles that follow instructions, and {bundle.name} "
+            f"{bundle.manifest.reading}; leave them out, or choose a bundle of the family instructcell."
+        )
+
+
+def _following(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, labels: Labels | None) -> Annotate:
+    """Say what is about to run, and return what asks a model by instruction."""
+    _refuse(job, bundle, following=False)
+    refuse_sentences(bundle, job.settings)
+    given = job.following
+    asked = asked_of(given.instruction, given.task, pairs(given.pairs), job.template, job.settings.seed)
+    model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, asked.task)
+    notes(instruct_facts(model, source, len(rows), labels), job.is_quiet)
+    most = 64 if job.max_new_tokens == AnnotateJob.max_new_tokens else job.max_new_tokens
+    return lambda bar: annotate_by_instruction(
+        model,
+        source,
+        rows=rows,
+        labels=labels,
+        asked=asked,
+        all_scores=job.all_scores,
+        in_words=given.in_words,
+        max_new_tokens=most,
+        batch_size=job.batch_size,
+        progress=bar,
+    )
+
+
+def _writing(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, labels: Labels | None) -> Annotate:
+    """Say what is about to run, and return what lets a model write labels."""
+    _refuse(job, bundle)
     model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     notes(facts(model, source, len(rows), labels), job.is_quiet)
     return lambda bar: annotate_cells(
@@ -136,6 +189,7 @@ def _writing(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, l
 
 def _matching(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, labels: Labels | None) -> Annotate:
     """Say what is about to run, and return what matches labels with cells."""
+    _refuse(job, bundle, matching=False)
     if labels is None:
         raise UsageError(f"the bundle {bundle.name} chooses from labels; give --labels (.txt, .tsv, .json or .obo).")
     if job.all_scores or job.max_new_tokens != AnnotateJob.max_new_tokens or job.batch_size != AnnotateJob.batch_size:

@@ -18,7 +18,7 @@ def ask(
         str | None,
         typer.Argument(
             metavar="[QUESTION]",
-            help="In your own words; {cell_sentence} stands for a cell's genes.",
+            help="In your own words; {cell_sentence} stands for a cell's genes, or {cell} for the cell (instructcell).",
             show_default=False,
         ),
     ] = None,
@@ -32,17 +32,14 @@ def ask(
         typer.Option("--by", metavar="COLUMN", help="Ask about groups of obs, not single cells.", show_default=False),
     ] = None,
     group_cells: Annotated[int, typer.Option("--cells", help="Cells of a group in one prompt, 5 to 20.")] = 10,
-    values: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=TEXT", help="More values for the prompt.", show_default=False),
-    ] = None,
+    values: options.SetOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="OUT", help="Result: .csv, .jsonl or .parquet.")
     ] = None,
     organism: options.OrganismOption = "human",
     num_genes: options.SentenceOption = None,
     templates: options.TemplatesOption = None,
-    template: options.TemplateOption = "0",
+    template: options.TemplateOption = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 64,
     batch_size: options.BatchOption = 8,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draws.")] = 0,
@@ -61,6 +58,6 @@ def ask(
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     job = AskJob(
         cells, bundle, question, task, by, group_cells, tuple(values or ()), output, settings, templates,
-        max_new_tokens, batch_size, layer, input_.value, limit, backend.value, threads, quiet, plans,
+        max_new_tokens, batch_size, layer, input_.value, limit, backend.value, threads, quiet, plans, template,
     )  # fmt: skip
     return ask_file(job)

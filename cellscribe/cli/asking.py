@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import typer
 
 from cellscribe.cli.console import error_console, notes
 from cellscribe.cli.guard import SOME_FAILED
-from cellscribe.cli.options import bundle_folder
-from cellscribe.cli.progress import progress_bar
+from cellscribe.cli.instructing import asked_of, refuse_sentences
+from cellscribe.cli.options import bundle_folder, pairs
+from cellscribe.cli.progress import Report, progress_bar
 from cellscribe.engine.bundle import open_bundle
-from cellscribe.engine.cells import open_cells
+from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.text import printable
@@ -49,15 +52,13 @@ class AskJob:
     threads: int | None = None
     is_quiet: bool = False
     plans: Path | None = None
+    template: str | None = None
 
     def check(self) -> Question:
         """Return what is asked; UsageError or OutputError for what cannot work."""
         if not self.bundle:
-            raise UsageError("no bundle is named; give --bundle DIR, one that reads sentences.")
-        bad = next((one for one in self.pairs if "=" not in one), None)
-        if bad is not None:
-            raise UsageError(f"--set is {bad!r}; write it as name=text.")
-        fields = dict(one.split("=", 1) for one in self.pairs)
+            raise UsageError("no bundle is named; give --bundle DIR, one that reads sentences or follows instructions.")
+        fields = pairs(self.pairs)
         question = Question(self.question, self.task, self.by, self.group_cells, fields)
         if self.output is not None:
             check_output(self.output, self.cells, _SUFFIXES)
@@ -67,17 +68,18 @@ class AskJob:
 def ask_file(job: AskJob) -> int:
     """Ask about the cells of a file, write and show the answers, and return the exit code."""
     question = job.check()
-    model = TextModel(
-        open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings, job.plans
-    )
+    bundle = open_bundle(bundle_folder(job.bundle))
+    model: TextModel | InstructModel
+    if bundle.manifest.instruct is not None:
+        refuse_sentences(bundle, job.settings, ("--by", job.by))
+        model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans)
+    else:
+        model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         started = time.perf_counter()
         notes([("device", model.device), ("bundle", model.bundle.name), ("values", source.value_note)], job.is_quiet)
         with progress_bar("asking", job.is_quiet) as bar:
-            answers = ask(
-                model, source, question, limit=job.limit, max_new_tokens=job.max_new_tokens,
-                batch_size=job.batch_size, progress=bar,
-            )  # fmt: skip
+            answers = _answers(job, model, source, question, bar)
         seconds = time.perf_counter() - started
     if job.output is not None:
         _write(answers, job.output)
@@ -93,6 +95,21 @@ def ask_file(job: AskJob) -> int:
         line = f"note: {len(failed):,} of {len(answers):,} failed, first {failed[0].name}: {failed[0].status}"
         error_console().print(line, style="yellow", markup=False, soft_wrap=True)
     return SOME_FAILED if failed else 0
+
+
+def _answers(
+    job: AskJob, model: TextModel | InstructModel, source: CellSource, question: Question, bar: Report | None
+) -> tuple[Answer, ...]:
+    if isinstance(model, InstructModel):
+        asked = asked_of(question.text, question.task, question.fields, job.template, job.settings.seed)
+        return model.about_cells(
+            source, asked, rows=np.arange(source.n_cells)[: job.limit], max_new_tokens=job.max_new_tokens,
+            batch_size=job.batch_size, progress=bar,
+        )  # fmt: skip
+    return ask(
+        model, source, question, limit=job.limit, max_new_tokens=job.max_new_tokens, batch_size=job.batch_size,
+        progress=bar,
+    )  # fmt: skip
 
 
 def _write(answers: tuple[Answer, ...], path: Path) -> None:

@@ -30,7 +30,7 @@ def embed(
     organism: options.OrganismOption = "human",
     num_genes: options.SentenceOption = None,
     templates: options.TemplatesOption = None,
-    template: options.TemplateOption = "0",
+    template: options.TemplateOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draws that break ties.")] = 0,
     upstream_padding: Annotated[
         int | None,

@@ -18,6 +18,7 @@ from cellscribe.cli.work import check_destinations, facts, finish, kept_if_it_fa
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.hvg import read_gene_list
 from cellscribe.engine.cells.spec import HvgFlavor
+from cellscribe.engine.dialogue_model import DialogueModel
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.integration import check_scores, integration_scores
 from cellscribe.engine.labelling.majority import names_in
@@ -67,8 +68,8 @@ class EmbedJob:
             check_scores()
 
     def load(self) -> Model | SentenceModel | MatchModel:
-        """Load the bundle."""
-        return load(
+        """Load the bundle; BundleError for one that embeds nothing."""
+        model = load(
             self.bundle,
             threads=self.threads,
             seed=self.seed,
@@ -81,6 +82,7 @@ class EmbedJob:
             template=self.template,
             templates=self.templates,
         )
+        return model.embed() if isinstance(model, DialogueModel) else model  # which says what to use
 
 
 def embed_file(job: EmbedJob) -> int:

@@ -19,6 +19,7 @@ class Family(StrEnum):
     c2s = "c2s"
     langcell = "langcell"
     geneformer = "geneformer"
+    instructcell = "instructcell"
 
 
 class Precision(StrEnum):
@@ -63,6 +64,10 @@ def export(
     layer: Annotated[
         int, typer.Option("--layer", help="Geneformer's states: 0 of the last layer, -1 of the one before.")
     ] = -1,
+    genes: Annotated[
+        Path | None,
+        typer.Option("--genes", metavar="LIST", help="InstructCell's genes in its order; the published ones without."),
+    ] = None,
     random: Annotated[bool, typer.Option("--random", help="Random weights of --shape, for benchmarks.")] = False,
     shape: Annotated[str | None, typer.Option("--shape", help="Sizes for --random, as lingocell-1.1b.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Key of the random weights.")] = 0,
@@ -107,6 +112,7 @@ def export(
             name=name,
             tokenizer=tokenizer,
             layer=layer,
+            genes=genes,
             progress=progress,
         )
     if not quiet:

@@ -15,9 +15,7 @@ from cellscribe.cli.guard import guarded
 def generate(
     bundle: Annotated[
         str,
-        typer.Option(
-            "--bundle", metavar="DIR", help="Bundle folder that writes cells, as of c2s; 'demo-c2s' is packaged."
-        ),
+        typer.Option("--bundle", metavar="DIR", help="Bundle folder of c2s or instructcell; 'demo-c2s' is packaged."),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.h5ad", help="The cells.")],
     cell_type: Annotated[
@@ -36,11 +34,44 @@ def generate(
         Path | None,
         typer.Option("--like", metavar="CELLS.h5ad", help="Take genes and line from these cells.", show_default=False),
     ] = None,
+    tissue: Annotated[
+        str | None, typer.Option("--tissue", help="instructcell: where it comes from.", show_default=False)
+    ] = None,
+    values: options.SetOption = None,
+    instruction: Annotated[
+        str | None, typer.Option("--instruction", help="instructcell: ask in your own words.", show_default=False)
+    ] = None,
+    means: Annotated[
+        bool, typer.Option("--means", help="instructcell: the means of the counts' distribution, not drawn counts.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="OUT.html",
+            help="Also compare with the cells of --truth, on one page.",
+            show_default=False,
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", metavar="CELLS.h5ad", help="Real cells, for the report.", show_default=False),
+    ] = None,
+    truth_label: Annotated[
+        str, typer.Option("--truth-label", metavar="COLUMN", help="Their types, a column of obs.")
+    ] = "cell_type",
     organism: options.OrganismOption = "human",
     num_genes: options.SentenceOption = None,
     templates: options.TemplatesOption = None,
-    template: options.TemplateOption = "0",
-    temperature: Annotated[float, typer.Option("--temperature", help="0 writes the same cell every time.")] = 0.7,
+    template: options.TemplateOption = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            help="Of the words: 0 takes the most probable; 0.7 for sentences, 0 for instructions without it.",
+            show_default=False,
+        ),
+    ] = None,
     top_p: Annotated[float, typer.Option("--top-p", help="Nucleus size.")] = 0.9,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draws.")] = 0,
     max_new_tokens: Annotated[
@@ -52,15 +83,18 @@ def generate(
     threads: options.ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> int:
-    """Write cells as sentences, and turn them into expression, log10(1 + normalised counts)."""
-    from cellscribe.cli.generating import GenerateJob, generate_file
-    from cellscribe.engine.text_types import TextSettings
-    from cellscribe.engine.types import Sampling
+    """Write cells.
 
-    sampling = Sampling(top_p if temperature else 1.0, temperature, seed)
+    A bundle of c2s writes them as sentences, which become expression, log10(1 + normalised counts); one of instructcell
+    writes counts.
+    """
+    from cellscribe.cli.generating import GenerateJob, Ordering, generate_file
+    from cellscribe.engine.text_types import TextSettings
+
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
+    ordering = Ordering(tissue, tuple(values or ()), instruction, means, report, truth, truth_label)
     job = GenerateJob(
-        bundle, output, cell_type, count, fit, genes, like, settings, sampling, templates, max_new_tokens, batch_size,
-        backend.value, threads, quiet, plans,
+        bundle, output, cell_type, count, fit, genes, like, settings, temperature, top_p, templates, max_new_tokens,
+        batch_size, backend.value, threads, quiet, plans, ordering, template,
     )  # fmt: skip
     return generate_file(job)

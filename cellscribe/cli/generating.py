@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cellscribe.cli.console import error_console, notes, output_console
-from cellscribe.cli.options import bundle_folder
+from cellscribe.cli.guard import SOME_FAILED
+from cellscribe.cli.instructing import refuse_sentences, template_of
+from cellscribe.cli.options import bundle_folder, pairs
 from cellscribe.cli.progress import progress_bar, rates
-from cellscribe.engine.bundle import open_bundle
+from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import open_cells
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct.comparison import compare_cells
+from cellscribe.engine.instruct.templates import GENERATION
+from cellscribe.engine.instruct.writing import CellOrder
+from cellscribe.engine.instruct.writing import write_cells as write_by_instruction
+from cellscribe.engine.instruct_model import InstructModel
+from cellscribe.engine.output.comparison_report import write_comparison_report
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.h5ad import write_new
 from cellscribe.engine.output.text import printable
@@ -21,6 +30,19 @@ from cellscribe.engine.text_groups import write_cells
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import TextSettings
 from cellscribe.engine.types import Sampling
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """Options of bundles that follow instructions."""
+
+    tissue: str | None = None
+    pairs: tuple[str, ...] = ()
+    instruction: str | None = None
+    means: bool = False
+    report: Path | None = None
+    truth: Path | None = None
+    truth_label: str = "cell_type"
 
 
 @dataclass(frozen=True)
@@ -35,7 +57,8 @@ class GenerateJob:
     genes: Path | None
     like: Path | None
     settings: TextSettings
-    sampling: Sampling
+    temperature: float | None = None
+    top_p: float = 0.9
     templates: Path | None = None
     max_new_tokens: int | None = None
     batch_size: int = 8
@@ -43,6 +66,13 @@ class GenerateJob:
     threads: int | None = None
     is_quiet: bool = False
     plans: Path | None = None
+    ordering: Ordering = field(default_factory=Ordering)
+    template: str | None = None
+
+    def sampling(self, temperature: float) -> Sampling:
+        """Return how tokens are chosen, at this temperature unless another one was asked for."""
+        wanted = temperature if self.temperature is None else self.temperature
+        return Sampling(self.top_p if wanted else 1.0, wanted, self.settings.seed)
 
     def words_and_line(self) -> tuple[SentenceGenes, Inverse]:
         """Return what counts as a gene, and what turns ranks into expression; UsageError when neither is given."""
@@ -56,15 +86,22 @@ class GenerateJob:
 def generate_file(job: GenerateJob) -> int:
     """Write cells into an .h5ad and return the exit code."""
     check_output(job.output, job.like, (".h5ad",))
+    bundle = open_bundle(bundle_folder(job.bundle))
+    if bundle.manifest.instruct is not None:
+        return _by_instruction(job, bundle)
+    if job.ordering != Ordering():
+        raise UsageError(
+            f"--tissue, --set, --instruction, --means, --report and --truth are for bundles that follow instructions, "
+            f"and {bundle.name} {bundle.manifest.reading}; leave them out."
+        )
     words, line = job.words_and_line()
-    model = TextModel(
-        open_bundle(bundle_folder(job.bundle)), job.threads, job.backend, job.templates, job.settings, job.plans
-    )
+    model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
+    sampling = job.sampling(0.7)
     facts = [
         ("device", model.device),
         ("bundle", f"{model.bundle.name} ({model.bundle.manifest.family}, {model.bundle.manifest.precision})"),
         ("cells", f"{job.count:,} of {job.cell_type or 'any kind'}, {model.num_genes} genes each"),
-        ("sampling", job.sampling.label()),
+        ("sampling", sampling.label()),
     ]
     notes(facts, job.is_quiet)
     started = time.perf_counter()
@@ -75,16 +112,60 @@ def generate_file(job: GenerateJob) -> int:
             words,
             line,
             cell_type=job.cell_type,
-            sampling=job.sampling,
+            sampling=sampling,
             max_new_tokens=job.max_new_tokens,
             batch_size=job.batch_size,
             progress=bar,
         )
     write_new(cells, job.output)
-    if model.notice:
-        error_console().print(f"note: {printable(model.notice)}", style="yellow", markup=False, soft_wrap=True)
-    if not job.is_quiet:
-        seconds = time.perf_counter() - started
-        error_console().print(f"{said}; {rates(job.count, 0, seconds)}", style="dim", soft_wrap=True)
-        output_console().print(f"wrote {job.output}", markup=False, soft_wrap=True)
+    _show(job, model.notice, f"{said}; {rates(job.count, 0, time.perf_counter() - started)}", [job.output])
     return 0
+
+
+def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:
+    """Write cells with a bundle that follows instructions."""
+    order, more = _order(job, bundle), job.ordering
+    if more.report is not None:
+        check_output(more.report, more.truth, (".html",))
+    model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, GENERATION)
+    asked = ", ".join(order.fields.values()) or order.instruction or "any kind"
+    facts = [
+        ("device", model.device),
+        ("bundle", f"{bundle.name} ({bundle.manifest.family}, {bundle.manifest.precision})"),
+        ("cells", f"{job.count:,} of {asked}"),
+        ("sampling", f"words {order.sampling.label()}; cells drawn with seed {order.seed}"),
+    ]
+    notes(facts, job.is_quiet)
+    started = time.perf_counter()
+    with progress_bar("writing cells", job.is_quiet) as bar:
+        cells, said = write_by_instruction(model, order, bar)
+    said = f"{said}; {rates(cells.n_obs, 0, time.perf_counter() - started)}"
+    write_new(cells, job.output)
+    if more.report is not None and more.truth is not None:
+        write_comparison_report(compare_cells(job.output, more.truth, label_real=more.truth_label), more.report)
+    _show(job, model.notice, said, [job.output, *([more.report] if more.report else [])])
+    return SOME_FAILED if cells.n_obs < job.count else 0
+
+
+def _order(job: GenerateJob, bundle: Bundle) -> CellOrder:
+    """Put the options together; UsageError for those of other bundles, or for a report without real cells."""
+    more = job.ordering
+    refuse_sentences(bundle, job.settings, ("--fit", job.fit), ("--genes", job.genes), ("--like", job.like))
+    if (more.report is None) != (more.truth is None):
+        raise UsageError("--report compares with the cells of --truth; give both, or none.")
+    named = {"cell_type": job.cell_type, "tissue": more.tissue}
+    fields = {**{name: text for name, text in named.items() if text is not None}, **pairs(more.pairs)}
+    number, draws = template_of(job.template)
+    return CellOrder(
+        job.count, fields, more.instruction, number, draws, job.sampling(0.0), job.settings.seed, more.means,
+        job.max_new_tokens or CellOrder.max_new_tokens, job.batch_size,
+    )  # fmt: skip
+
+
+def _show(job: GenerateJob, notice: str, said: str, written: list[Path]) -> None:
+    if notice:
+        error_console().print(f"note: {printable(notice)}", style="yellow", markup=False, soft_wrap=True)
+    if not job.is_quiet:
+        error_console().print(said, style="dim", soft_wrap=True)
+        for path in written:
+            output_console().print(f"wrote {path}", markup=False, soft_wrap=True)

@@ -31,6 +31,7 @@ def inspect(bundle: options.BundleArgument) -> None:
 
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    from cellscribe.engine.verify_instruct import instruct_parity_lines
     from cellscribe.engine.verify_match import parity_lines
 
     yield "name", manifest.name
@@ -43,6 +44,10 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         ("ranks", manifest.ranks),
         ("cell encoder", manifest.rank_shape and manifest.rank_shape.cell),
         ("text encoder", manifest.rank_shape and manifest.rank_shape.text),
+        ("instructions", manifest.instruct),
+        ("cell tower", manifest.tower),
+        ("T5", manifest.t5),
+        ("profiles", manifest.profile),
         ("encoder", manifest.encoder),
         ("decoder", manifest.decoder),
         ("style", manifest.style),
@@ -59,7 +64,9 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "parity", _text_parity(manifest.text_parity)
     if manifest.match_parity is not None:
         yield "parity", "; ".join(parity_lines(manifest.match_parity))
-    quality = manifest.quality or manifest.text_quality or manifest.match_quality
+    if manifest.instruct_parity is not None:
+        yield "parity", "; ".join(instruct_parity_lines(manifest.instruct_parity))
+    quality = manifest.cost_of_bits
     if quality is not None:
         yield "against fp32", quality.words()
     yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())

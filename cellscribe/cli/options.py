@@ -104,19 +104,41 @@ TemplatesOption = Annotated[
     ),
 ]
 TemplateOption = Annotated[
-    str, typer.Option("--template", metavar="N|draw", help="Which prompt of a task, or one drawn for every cell.")
+    str | None,
+    typer.Option(
+        "--template",
+        metavar="N|draw",
+        help="Which prompt of a task, from 0 on, or one drawn for every cell.",
+        show_default=False,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=TEXT", help="More values for the prompt.", show_default=False),
 ]
 
 
-def template_number(text: str) -> int | None:
-    """Return the number of a prompt, None for "draw"."""
+def template_number(text: str | None) -> int | None:
+    """Return the number of a prompt, None for "draw"; the first one where nothing was said."""
     from cellscribe.engine.errors import UsageError
 
+    if text is None:
+        return 0
     if text == "draw":
         return None
     if not text.isdecimal():
         raise UsageError(f"--template is {text!r}; give the number of a prompt, from 0 on, or draw.")
     return int(text)
+
+
+def pairs(given: list[str] | tuple[str, ...] | None) -> dict[str, str]:
+    """Return what ``--set`` says; UsageError for what is no name=text."""
+    from cellscribe.engine.errors import UsageError
+
+    bad = next((one for one in given or () if "=" not in one), None)
+    if bad is not None:
+        raise UsageError(f"--set is {bad!r}; write it as name=text.")
+    return dict(one.split("=", 1) for one in given or ())
 
 
 def listed(text: str) -> tuple[str, ...]:

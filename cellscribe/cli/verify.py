@@ -49,6 +49,7 @@ def verify(
     from cellscribe.engine.output.atomic import replacing
     from cellscribe.engine.output.files import check_output
     from cellscribe.engine.verify import VerifyReport, verify_bundle
+    from cellscribe.engine.verify_instruct import InstructVerifyReport, verify_instruct_bundle
     from cellscribe.engine.verify_match import MatchVerifyReport, verify_match_bundle
     from cellscribe.engine.verify_text import TextVerifyReport, verify_text_bundle
 
@@ -56,11 +57,13 @@ def verify(
         check_output(report, cells, (".json",))
     console = output_console()
     opened, is_timed = open_bundle(options.bundle_folder(bundle)), report is not None
-    found: VerifyReport | TextVerifyReport | MatchVerifyReport
+    found: VerifyReport | TextVerifyReport | MatchVerifyReport | InstructVerifyReport
     if backend is options.BackendChoice.tensorrt:
         _build_missing_plan(opened, plans)
     if opened.manifest.ranks is not None:
         found = verify_match_bundle(opened, backend.value, threads, plans)
+    elif opened.manifest.instruct is not None:
+        found = verify_instruct_bundle(opened, backend.value, threads, plans)
     elif opened.manifest.sentences is not None:
         found = verify_text_bundle(opened, backend.value, threads, plans)
     else:

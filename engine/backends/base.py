@@ -78,7 +78,8 @@ class Chosen:
     slots int64 [n], token ids int64 [n] (`NOT_FINITE` where the logits are not finite), natural log-probabilities
     float32 [n], evidence float32 [n, S] (attention to each gene, averaged over layers and heads), and attention float32
     [n, L, H, S] with ``keep_attention``. Where texts are labels that were all asked about, their log-probabilities
-    float32 [n, labels] come with the first token, NaN in a row that has none. The arrays belong to the receiver.
+    float32 [n, labels] come with the first token, NaN in a row that has none. `conditions` float32 [n, d] are the
+    decoder's states at a signal token that was chosen, NaN in a row without. The arrays belong to the receiver.
     """
 
     slots: Ints
@@ -87,6 +88,7 @@ class Chosen:
     evidence: Floats
     attention: Floats | None = None
     label_logprobs: Floats | None = None
+    conditions: Floats | None = None
 
 
 class Ticket(Protocol):

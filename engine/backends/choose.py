@@ -169,9 +169,8 @@ def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None
         return cpu_problem()
     if bundle.manifest.gpu_problem:
         return bundle.manifest.gpu_problem
-    if name == "cuda" and (bundle.manifest.style is not None or bundle.manifest.ranks is not None):
-        reads = "ranks of genes" if bundle.manifest.style is None else "cells as sentences"
-        return f"its kernels are those of LingoCell, and the bundle reads {reads}."
+    if name == "cuda" and bundle.manifest.encoder is None:
+        return f"its kernels are those of LingoCell, and the bundle {bundle.manifest.reading}."
     if not has_gpu():
         return _NO_GPU
     try:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from cellscribe.engine.bundle.load import Bundle
+from cellscribe.engine.backends.instruct import InstructShapes, instruct_shapes
+from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PROFILE, TOWER, Bundle
 from cellscribe.engine.bundle.manifest import Manifest
 from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 from cellscribe.engine.errors import BundleError
@@ -67,6 +68,37 @@ def check_text_decoder(bundle: Bundle, session: ort.InferenceSession) -> None:
     for name, sizes in wanted.items():
         if not _agrees(found.get(name), sizes):
             raise differs(bundle, f"{name} {sizes}", f"{found.get(name)}")
+
+
+def check_instruct(bundle: Bundle, name: str, session: ort.InferenceSession) -> None:
+    """Compare a graph of a bundle that follows instructions with the manifest; BundleError on a difference."""
+    found = {value.name: value.shape for value in (*session.get_inputs(), *session.get_outputs())}
+    for tensor, sizes in instruct_sizes(instruct_shapes(bundle))[name].items():
+        if not _agrees(found.get(tensor), sizes):
+            raise differs(bundle, f"{tensor} {sizes} of {name}", f"{found.get(tensor)}")
+
+
+def instruct_sizes(shapes: InstructShapes) -> dict[str, dict[str, Shape]]:
+    """Return the sizes of inputs and outputs by graph; None for those that vary."""
+    t5, tower, profile = shapes.t5, shapes.tower, shapes.profile
+    features, heads = [None, tower.n_queries, t5.d_model], [None, t5.n_heads, None, t5.d_head]
+    parts = [f"{part}.{i}" for i in range(t5.n_layers) for part in ("key", "value")]
+    crosses = {f"cross_{name}": heads for name in parts}
+    found: dict[str, dict[str, Shape]] = {
+        TOWER: {"features": features},
+        ENCODER: {"features": features, "states": [None, None, t5.d_model]},
+        CROSS: crosses,
+        DECODER: {
+            "logits": [None, None, t5.vocab_size],
+            "states": [None, None, t5.d_model],
+            **crosses,
+            **dict.fromkeys(parts, heads),
+        },
+    }
+    if profile is not None:
+        wide = [None, profile.n_genes]
+        found[PROFILE] = {"latent": [None, profile.n_latent], "rates": wide, "dropout": wide}
+    return found
 
 
 def check_encoder(bundle: Bundle, session: ort.InferenceSession) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from cellscribe.engine.backends.base import Backend
+from cellscribe.engine.backends.instruct import InstructBackend
 from cellscribe.engine.backends.match import MatchBackend
 from cellscribe.engine.backends.text import TextBackend
 from cellscribe.engine.bundle.load import Bundle
@@ -24,7 +25,13 @@ class How:
 
 
 def open_one(bundle: Bundle, name: str, how: How) -> Backend:
-    """Open the backend of a name: of a bundle of sentences a ``TextBackend``, of one of ranks a ``MatchBackend``."""
+    """Open the backend of a name.
+
+    Of a bundle of sentences it is a ``TextBackend``, of one of ranks a ``MatchBackend``, and of one that follows
+    instructions an ``InstructBackend``.
+    """
+    if bundle.manifest.instruct is not None:
+        return cast(Backend, _open_instruct(bundle, name, how))
     if bundle.manifest.ranks is not None:
         return cast(Backend, _open_match(bundle, name, how))
     if bundle.manifest.style is not None:
@@ -51,6 +58,21 @@ def open_one(bundle: Bundle, name: str, how: How) -> Backend:
 
     tensorrt: Backend = open_tensorrt(bundle, device=how.device, plans=how.plans)
     return tensorrt
+
+
+def _open_instruct(bundle: Bundle, name: str, how: How) -> InstructBackend:
+    if name == NATIVE:
+        from cellscribe.engine.backends.cpu.instruct import CpuInstruct
+
+        return CpuInstruct(bundle, how.threads)
+    if name == CPU:
+        from cellscribe.engine.backends.onnxruntime_instruct import OnnxRuntimeInstruct
+
+        return OnnxRuntimeInstruct(bundle, how.threads)
+    from cellscribe.engine.backends.onnxruntime_instruct_cuda import OnnxRuntimeInstructCuda
+    from cellscribe.engine.backends.sessions import Device
+
+    return OnnxRuntimeInstructCuda(bundle, Device("cuda", how.device), threads=how.threads)
 
 
 def _open_match(bundle: Bundle, name: str, how: How) -> MatchBackend:

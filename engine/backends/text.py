@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from cellscribe.engine.backends.base import Floats, Ints, Slots
 from cellscribe.engine.backends.prompt_rows import OnPrompts
@@ -23,8 +23,9 @@ class TextPlan:
     """How slots are laid out for a run.
 
     `longest_prompt`, `max_new_tokens` and, where texts are labels, the tokens of the `longest_label` size the caches;
-    `prefix` holds the tokens that all prompts begin with, which are computed once. Further as
-    :class:`cellscribe.engine.backends.base.SlotPlan`.
+    `prefix` holds the tokens that all prompts begin with, which are computed once. Where a decoder attends to an
+    encoder's states, `longest_memory` is the most of them, and a text that ends with `signal_id` gets the decoder's
+    state at it. Further as :class:`cellscribe.engine.backends.base.SlotPlan`.
     """
 
     num_slots: int
@@ -36,13 +37,16 @@ class TextPlan:
     longest_label: int = 0
     forced: bool = False
     may_guess: bool = True
+    longest_memory: int = 0
+    signal_id: int = -1
 
 
 @dataclass(frozen=True)
 class Prompted:
     """One prompt for one slot: its key, its tokens int64 [P], and the labels its text must be one of, if any.
 
-    With `all_labels` every label gets its log-probability and the best of them is written.
+    With `all_labels` every label gets its log-probability and the best of them is written. `memory` is what an encoder
+    made of the prompt [S, d], where there is one; the tokens are then those that the decoder begins with.
     """
 
     slot: int
@@ -50,6 +54,7 @@ class Prompted:
     tokens: Ints
     labels: LabelTrie | None = None
     all_labels: bool = False
+    memory: Any = None
 
 
 class TextBackend(Protocol):

@@ -152,3 +152,58 @@ class MatchQuality:
             )
             said += f"matching within {self.match_max_error:.2g}"
         return said
+
+
+@dataclass(frozen=True)
+class InstructParity:
+    """How far the graphs of a bundle that follows instructions are from torch on what reference.safetensors holds.
+
+    Largest absolute differences of the tower's features of `cells` cells, of the encoder's states of `prompts` prompts,
+    and of the logits before `tokens` tokens after them; the largest difference of the rates of profiles as a share of
+    each cell's largest rate, None where no cells are written.
+    `greedy_agreement` is the share of steps on which both choose the same token (near-ties left out, `near_ties` of
+    them; in a quantised bundle every step counts). `tolerance` is what passes.
+    """
+
+    cells: int
+    prompts: int
+    source: str
+    features_max_error: float
+    states_max_error: float
+    logits_max_error: float
+    greedy_agreement: float | None
+    tokens: int
+    near_ties: int
+    rates_max_error: float | None = None
+    tolerance: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InstructQuality:
+    """What quantising a bundle that follows instructions cost, measured as :class:`Quality` is, on real cells.
+
+    Cosines of the tower's features of `cells` cells. The fp32 bundle answered a prompt about each greedily, `tokens`
+    tokens in all: `greedy_agreement` is the share of them that the quantised one chooses too when it has read the same
+    text so far, and the perplexities are those that both give to that text. `rates_max_error` as in the parity.
+    """
+
+    cells: int
+    source: str
+    compared_with: str
+    features_min_cosine: float
+    features_mean_cosine: float
+    tokens: int
+    greedy_agreement: float
+    perplexity: float
+    perplexity_fp32: float
+    rates_max_error: float | None = None
+
+    def words(self) -> str:
+        """Say it in one line."""
+        said = f"{self.cells} cells ({self.source}; with ONNX Runtime): cosine of features "
+        said += f"{self.features_mean_cosine:.6f} (at least {self.features_min_cosine:.6f})"
+        said += f"; the token of fp32 at {self.greedy_agreement:.1%} of {self.tokens:,} greedy steps"
+        said += f", perplexity of its text {self.perplexity:.4g} (fp32: {self.perplexity_fp32:.4g})"
+        if self.rates_max_error is not None:
+            said += f"; rates of profiles within {self.rates_max_error:.2g} of each cell's largest"
+        return said

@@ -19,6 +19,8 @@ from cellscribe.engine.errors import BundleError
 
 ENCODER, DECODER, CROSS = "encoder.onnx", "decoder.onnx", "cross.onnx"
 TEXT, KEYS, MATCH = "text.onnx", "keys.onnx", "match.onnx"  # of bundles that match texts with cells
+TOWER, PROFILE = "tower.onnx", "profile.onnx"  # of bundles that follow instructions
+DISPERSION = "dispersion.safetensors"
 GENES, TOKENIZER, PREFIX, REFERENCE = "genes.json", "tokenizer.json", "prefix.safetensors", "reference.safetensors"
 
 

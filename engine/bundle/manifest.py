@@ -8,19 +8,39 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from cellscribe.engine.bundle.figures import MatchParity, MatchQuality, Parity, Quality, TextParity, TextQuality
-from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, DecoderStyle, EncoderShape, RankShape
+from cellscribe.engine.bundle.figures import (
+    InstructParity,
+    InstructQuality,
+    MatchParity,
+    MatchQuality,
+    Parity,
+    Quality,
+    TextParity,
+    TextQuality,
+)
+from cellscribe.engine.bundle.shapes import (
+    CrossShape,
+    DecoderShape,
+    DecoderStyle,
+    EncoderShape,
+    ProfileShape,
+    RankShape,
+    T5Shape,
+    TowerShape,
+)
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.errors import BundleError
+from cellscribe.engine.instruct.spec import InstructInput
 from cellscribe.engine.ranks.spec import RankInput
 
-# 2 brought quantised bundles, 3 those that read cells as sentences, 4 quantised ones of these, 5 those that read ranks.
-SCHEMA_VERSION = 5
+# 2 brought quantised bundles, 3 those that read cells as sentences, 4 quantised ones of these, 5 those that read ranks,
+# 6 those that follow instructions.
+SCHEMA_VERSION = 6
 MANIFEST_NAME = "manifest.json"
 # What manifests of the first version do not have.
 _LATER = (
     "quality", "style", "sentences", "text_parity", "text_quality", "ranks", "rank_shape", "match_parity",
-    "match_quality",
+    "match_quality", "instruct", "t5", "tower", "profile", "instruct_parity", "instruct_quality",
 )  # fmt: skip
 
 Precision = Literal["fp32", "fp16", "fp16-stored", "int8", "int4"]
@@ -83,6 +103,12 @@ class Manifest:
     rank_shape: RankShape | None = None
     match_parity: MatchParity | None = None
     match_quality: MatchQuality | None = None
+    instruct: InstructInput | None = None
+    t5: T5Shape | None = None
+    tower: TowerShape | None = None
+    profile: ProfileShape | None = None
+    instruct_parity: InstructParity | None = None
+    instruct_quality: InstructQuality | None = None
 
     @property
     def encoder_shape(self) -> EncoderShape:
@@ -99,8 +125,19 @@ class Manifest:
         return self.cells
 
     def _without_encoder(self) -> BundleError:
-        what = "ranks of genes" if self.ranks else "cells as sentences"
-        return BundleError(f"the bundle {self.name} reads {what}; its tasks are {', '.join(self.tasks)}.")
+        return BundleError(f"the bundle {self.name} {self.reading}; its tasks are {', '.join(self.tasks)}.")
+
+    @property
+    def reading(self) -> str:
+        """What a bundle without LingoCell's encoder does with cells, after its name."""
+        if self.instruct is not None:
+            return "follows instructions"
+        return f"reads {'ranks of genes' if self.ranks else 'cells as sentences'}"
+
+    @property
+    def cost_of_bits(self) -> Quality | TextQuality | MatchQuality | InstructQuality | None:
+        """What quantising cost; None where nothing was quantised."""
+        return self.quality or self.text_quality or self.match_quality or self.instruct_quality
 
     @property
     def is_quantized(self) -> bool:
@@ -120,6 +157,8 @@ class Manifest:
         raw["schema_version"] = 1 + (self.is_quantized or self.quality is not None) + 2 * (self.sentences is not None)
         if self.ranks is not None:
             raw["schema_version"] = 5
+        if self.instruct is not None:
+            raw["schema_version"] = 6
         for name in _LATER:
             if raw[name] is None:
                 del raw[name]

@@ -97,3 +97,44 @@ class RankShape:
     cell: BertShape
     d_vector: int
     text: BertShape | None = None
+
+
+@dataclass(frozen=True)
+class T5Shape:
+    """Sizes of a T5: encoder.onnx, cross.onnx and decoder.onnx of a bundle that follows instructions.
+
+    Scores get a bias by the distance of key and query, each distance its own up to `reach`; `activation` of the
+    feed-forwards, gated where `is_gated`, and the epsilon of the norms; a head without weights of its own is the
+    embedding, its input scaled by `head_scale`.
+    """
+
+    vocab_size: int
+    d_model: int
+    n_encoder_layers: int
+    n_layers: int
+    n_heads: int
+    d_head: int
+    d_ffn: int
+    reach: int
+    activation: Literal["relu", "gelu_tanh"]
+    is_gated: bool
+    norm_eps: float
+    head_scale: float
+
+
+@dataclass(frozen=True)
+class TowerShape:
+    """Sizes of tower.onnx: expression of `n_genes` in, embeddings of `n_queries` positions of a prompt out."""
+
+    n_genes: int
+    n_queries: int
+
+
+@dataclass(frozen=True)
+class ProfileShape:
+    """Sizes of profile.onnx, and the log library size that cells are drawn with: normal, of this mean and deviation."""
+
+    n_genes: int
+    n_latent: int
+    library_mean: float
+    library_deviation: float

@@ -45,7 +45,8 @@ class Request:
 class TextRequest:
     """One prompt: its index in the run, its key, its tokens int64 [P], and the labels its text must be one of.
 
-    With `all_labels` the text gets the log-probabilities of all of them.
+    With `all_labels` the text gets the log-probabilities of all of them. `memory` [S, d] is what the decoder attends
+    to, where there is an encoder.
     """
 
     index: int
@@ -54,11 +55,12 @@ class TextRequest:
     labels: LabelTrie | None = None
     max_new_tokens: int | None = None
     all_labels: bool = False
+    memory: Memory = None
     num_genes = 0
 
     def admission(self, slot: int) -> Prompted:
         """Return what fills a slot."""
-        return Prompted(slot, self.key, self.tokens, self.labels, self.all_labels)
+        return Prompted(slot, self.key, self.tokens, self.labels, self.all_labels, self.memory)
 
 
 AnyRequest = Request | TextRequest
@@ -75,6 +77,7 @@ class Text:
     logprobs: list[float] = field(default_factory=list)
     attention: list[Floats] = field(default_factory=list)  # [L, H, S] per token
     label_logprobs: Floats | None = None  # [labels]
+    condition: Floats | None = None  # [d]
     finish_reason: str = ""
     latency_ms: float = float("nan")
 
@@ -198,6 +201,8 @@ class Scheduler:
     def _advance(self, text: Text, chosen: Chosen, i: int, now: float) -> TokenEvent:
         slot, token = int(chosen.slots[i]), int(chosen.token_ids[i])
         evidence = chosen.evidence[i, : len(text.evidence)]
+        if chosen.conditions is not None and not np.isnan(chosen.conditions[i]).all():
+            text.condition = chosen.conditions[i]
         reason = "failed" if token == NOT_FINITE else "stop" if token in self._eos_ids else ""
         if not reason:
             text.token_ids.append(token)

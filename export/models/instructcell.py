@@ -51,13 +51,13 @@ class CellTower(nn.Module):
         """Map what the first map gives, after its activation, [B, K·d], to [B, K, d]."""
         for block in others:
             x = x + F.gelu(block(x))
-        return x.reshape(len(x), self.config.n_memory, -1)
+        return x.reshape(x.shape[0], self.config.n_memory, -1)
 
     def forward(self, memory: Tensor) -> Tensor:
         """Map memory [B, K, d] to features [B, Q, d]."""
-        x = self.norm(self.queries.expand(len(memory), -1, -1))
+        x = self.norm(self.queries.expand(memory.shape[0], -1, -1))
         own = torch.ones(1, 1, 1, x.shape[1], dtype=torch.bool, device=x.device)
-        other = torch.ones(len(memory), 1, 1, memory.shape[1], dtype=torch.bool, device=x.device)
+        other = torch.ones(memory.shape[0], 1, 1, memory.shape[1], dtype=torch.bool, device=x.device)
         for layer in cast("list[BertLayer]", list(self.layers)):
             x = layer.attend(x, own)
             if layer.cross is not None:
@@ -65,6 +65,22 @@ class CellTower(nn.Module):
                 x = layer.cross(x.unsqueeze(1), key, value, other).squeeze(1)
             x = layer.feed_forward(x)
         return x
+
+
+class TowerGraph(nn.Module):
+    """tower.onnx: the first map reads the weights of expressed genes alone, a few in a hundred."""
+
+    def __init__(self, tower: CellTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, genes: Tensor, values: Tensor) -> Tensor:
+        """Map genes int64 [B, N] and log1p of their counts per 10,000 [B, N] (0: padding) to features [B, Q, d]."""
+        first, *others = cast("list[Dense]", list(self.tower.blocks))
+        rows = F.embedding(genes, first.weight)  # [B, N, K·d]
+        assert first.bias is not None
+        x = (values.to(rows.dtype).unsqueeze(1) @ rows).squeeze(1) + first.bias
+        return self.tower(self.tower.memory_of(F.gelu(x), others))
 
 
 class ProfileDecoder(nn.Module):

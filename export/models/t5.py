@@ -71,7 +71,7 @@ class Bias(nn.Module):
         """Map positions int64 [B, T] and [1, C] to [B, H, T, C]."""
         distance = keys.unsqueeze(1) - queries.unsqueeze(2)
         row = distance.clamp(-self.farthest, self.farthest if self.both_ways else 0) + self.farthest
-        return self.table[row].permute(0, 3, 1, 2)
+        return F.embedding(row, self.table).permute(0, 3, 1, 2)
 
 
 class Attention(nn.Module):
@@ -167,6 +167,45 @@ class T5(nn.Module):
         if self.head is not None:
             return self.head(states).float()
         return ((states * self.config.d_model**-0.5) @ self.embedding.weight.t()).float()
+
+
+class T5EncoderGraph(nn.Module):
+    """encoder.onnx: prompts with the features of a cell in their midst."""
+
+    def __init__(self, t5: T5) -> None:
+        super().__init__()
+        self.t5 = t5
+
+    def forward(self, tokens: Tensor, mask: Tensor, features: Tensor, starts: Tensor) -> Tensor:
+        """Map prompts to states [B, S, d].
+
+        Parameters
+        ----------
+        tokens, mask
+            int64 and bool [B, S], true for what counts.
+        features, starts
+            Features [B, Q, d], and where they take the tokens' place, int64 [B]; S or more for a prompt without.
+        """
+        x = self.t5.embedding(tokens)
+        place = torch.arange(tokens.shape[1], device=tokens.device)[None] - starts[:, None]  # [B, S]
+        count = features.shape[1]
+        is_inside = (place >= 0) & (place < count)
+        index = place.clamp(0, count - 1).unsqueeze(-1).expand(-1, -1, x.shape[2])
+        x = torch.where(is_inside.unsqueeze(-1), features.gather(1, index), x)
+        return self.t5.encode(x, mask)
+
+
+class T5CrossGraph(nn.Module):
+    """cross.onnx: the encoder's states -> keys and values of every decoder layer."""
+
+    def __init__(self, t5: T5) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(cast(Attention, layer.cross) for layer in t5.decoder.blocks)
+
+    def forward(self, states: Tensor) -> tuple[Tensor, ...]:
+        """Map [B, S, d] to keys and values [B, H, S, D] of every layer in turn."""
+        layers = cast("list[Attention]", list(self.layers))
+        return tuple(part for layer in layers for part in layer.keys_values(states))
 
 
 class T5DecoderGraph(nn.Module):

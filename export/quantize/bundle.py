@@ -13,13 +13,14 @@ from typing import cast
 
 from cellscribe.engine.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from cellscribe.engine.bundle import Bundle, open_bundle
-from cellscribe.engine.bundle.load import DECODER, MATCH, TEXT
+from cellscribe.engine.bundle.load import DECODER, ENCODER, MATCH, TEXT, TOWER
 from cellscribe.engine.bundle.manifest import WEIGHT_ONLY, Manifest, Precision
 from cellscribe.engine.bundle.onnx_weights import onnx_weights
 from cellscribe.engine.errors import BundleError, OutputError, UsageError
 from cellscribe.engine.output.folder import check_target, staging
 from cellscribe.engine.versions import versions
 from cellscribe.export.quantize.graph import BitsOf, rewrite
+from cellscribe.export.quantize.instruct_quality import measured_instructions, with_instruct_quality
 from cellscribe.export.quantize.match_quality import measured_ranks, with_match_quality
 from cellscribe.export.quantize.quality import MeasuredCells, measure_quality, measured_cells, measured_parity
 from cellscribe.export.quantize.text_quality import measured_prompts, with_text_quality
@@ -28,7 +29,8 @@ from cellscribe.export.sharing import share_weights
 
 Progress = Callable[[str, float], None]
 
-_HEADS = ("decoder.head.weight", "decoder.embedding.weight")  # the second one where both are tied
+# The second ones where head and embedding are tied.
+_HEADS = ("decoder.head.weight", "decoder.embedding.weight", "t5.head.weight", "t5.embedding.weight")
 _FINER = {4: 8, 8: None}
 
 
@@ -50,7 +52,7 @@ class QuantizeReport:
         share = self.bytes_after / self.bytes_before
         sizes = f"{self.bytes_after / 1e6:,.1f} MB, {share:.0%} of fp32"
         lines = [f"{self.folder}: {self.manifest.family}, {self.manifest.precision}, {sizes}"]
-        quality = self.manifest.quality or self.manifest.text_quality or self.manifest.match_quality
+        quality = self.manifest.cost_of_bits
         return lines if quality is None else [*lines, f"against fp32 on {quality.words()}"]
 
 
@@ -108,6 +110,8 @@ def quantize_bundle(
             _write(original, folder, precision, keep, report)
             if MATCH in original.manifest.files:
                 share_weights(folder, TEXT, MATCH)
+            if TOWER in original.manifest.files:
+                share_weights(folder, ENCODER, DECODER)
         except OSError as error:
             raise OutputError(
                 f"{target} could not be written ({error}); free some room, or choose another place."
@@ -119,6 +123,7 @@ def quantize_bundle(
             parity=None,
             text_parity=None,
             match_parity=None,
+            instruct_parity=None,
         )
         manifest = replace(manifest, notes=_notes(manifest, keep))
         tools = {**original.manifest.versions, **versions(), "onnx": version("onnx")}
@@ -169,6 +174,9 @@ def _measuring(original: Bundle, cells: Path | None) -> Callable[[Bundle, Progre
     if original.manifest.sentences is not None:
         prompts = measured_prompts(original, cells)
         return lambda quantized, report: with_text_quality(original, quantized, prompts, report)
+    if original.manifest.instruct is not None:
+        asked = measured_instructions(original, cells)
+        return lambda quantized, report: with_instruct_quality(original, quantized, asked, report)
     if original.manifest.ranks is not None:
         ranks = measured_ranks(original, cells)
         return lambda quantized, report: with_match_quality(original, quantized, ranks, report)

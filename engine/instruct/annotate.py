@@ -1,0 +1,94 @@
+"""Labels of cells from a bundle that follows instructions: one of a list, free, or found in what it says in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct.answers import label_in
+from cellscribe.engine.instruct_model import AskSettings, InstructModel, Progress, Rows
+from cellscribe.engine.labels import Labelled, Labels
+from cellscribe.engine.output.run import Run
+from cellscribe.engine.text_types import Answer
+from cellscribe.engine.types import Description
+
+NO_LABEL = "the answer names no label of the list, or several"
+
+
+def annotate_cells(
+    model: InstructModel,
+    source: CellSource,
+    *,
+    rows: Rows | None = None,
+    labels: Labels | None = None,
+    asked: AskSettings | None = None,
+    all_scores: bool = False,
+    in_words: bool = False,
+    max_new_tokens: int = 64,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Run:
+    """Label cells; see :meth:`InstructModel.about_cells`.
+
+    A score is the probability of the label's tokens among those that a label could go on with; of a free answer the
+    probability of its tokens. With `all_scores` every label gets one, they sum to 1, and the best is taken. With
+    `in_words` the model answers freely, as a chat model was trained to, and the label is what its answer names; the
+    answers stay in the descriptions' texts.
+
+    Raises
+    ------
+    UsageError
+        When a list is needed and there is none, for scores of all labels of answers in words, and as
+        :meth:`InstructModel.about_cells`.
+    """
+    if labels is None and (all_scores or in_words):
+        what = "the scores of all labels need" if all_scores else "finding labels in answers needs"
+        raise UsageError(f"{what} a list of them; give --labels (labels).")
+    if all_scores and in_words:
+        raise UsageError("an answer in words has no score for every label; leave --scores or --in-words out.")
+    rows = np.arange(source.n_cells) if rows is None else rows
+    asked = asked or AskSettings()
+    found = model.about_cells(
+        source,
+        asked,
+        rows=rows,
+        labels=None if labels is None or in_words else labels.names,
+        all_labels=all_scores,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    described, chosen = tuple(map(_described, found)), tuple(one.text for one in found)
+    if labels is not None and in_words:
+        chosen = tuple(label_in(one.text, labels.names) for one in found)
+        described = tuple(
+            one if name or not one.is_ok else _unlabelled(one) for one, name in zip(described, chosen, strict=True)
+        )
+    if all_scores and labels is not None:
+        labelled = Labelled.of_scores(labels, chosen, _label_scores(found, len(labels.names)))
+    else:
+        score = np.exp(np.array([one.logprob for one in found], np.float32))
+        labelled = Labelled(labels, chosen, np.where([bool(one) for one in chosen], score, np.nan).astype(np.float32))
+    settings = model.settings_of(source, task=asked.task, seed=asked.seed, instruction=asked.instruction or "")
+    report = {"sentence": model.cells(source).sentence(), "num_found": model.cells(source).num_found}
+    return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
+
+
+def _described(one: Answer) -> Description:
+    mean = one.logprob / max(1, len(one.token_ids))
+    return Description(one.name, one.text, one.token_ids, mean, finish_reason=one.finish_reason, status=one.status)
+
+
+def _unlabelled(one: Description) -> Description:
+    return Description(
+        one.cell_id, one.text, one.token_ids, one.mean_logprob, finish_reason=one.finish_reason,
+        status=f"failed: {NO_LABEL}",
+    )  # fmt: skip
+
+
+def _label_scores(found: tuple[Answer, ...], num_labels: int) -> npt.NDArray[np.float32]:
+    """Probabilities of all labels, float32 [N, L], NaN where a cell has no answer."""
+    none = np.full(num_labels, np.nan, np.float32)
+    return np.exp(np.stack([none if one.label_logprobs is None else one.label_logprobs for one in found]))

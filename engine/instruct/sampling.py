@@ -1,0 +1,67 @@
+"""Counts of cells that are written, drawn by seed and name: a cell is the same whatever else is written with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from cellscribe.engine.backends.instruct import Profiles
+from cellscribe.engine.bundle.shapes import ProfileShape
+from cellscribe.engine.keyed import cell_keys, stream_keys
+
+Floats = npt.NDArray[np.float32]
+
+_LATENTS, _COUNTS = 16, 17  # streams of draws
+
+
+def draw_latents(names: Sequence[str], shape: ProfileShape, seed: int) -> tuple[Floats, Floats]:
+    """Draw what profiles are decoded from.
+
+    Returns
+    -------
+    Latent vectors [N, z], standard normal, and log library sizes [N, 1], normal as the checkpoint's cells were.
+    """
+    latents, libraries = np.empty((len(names), shape.n_latent), np.float32), np.empty((len(names), 1), np.float32)
+    for i, one in enumerate(_generators(names, seed, _LATENTS)):
+        latents[i] = one.standard_normal(shape.n_latent)
+        libraries[i] = one.normal(shape.library_mean, shape.library_deviation)
+    return latents, libraries
+
+
+def draw_counts(names: Sequence[str], profiles: Profiles, theta: Floats, seed: int) -> sp.csr_matrix:
+    """Draw counts [N, G] from the zero-inflated negative binomial of every gene.
+
+    Parameters
+    ----------
+    names
+        Of the cells [N].
+    profiles
+        Rates and logits of dropout.
+    theta
+        Inverse dispersion of every gene [G].
+    """
+    rows = []
+    for i, one in enumerate(_generators(names, seed, _COUNTS)):
+        rate = one.gamma(theta.astype(np.float64), profiles.rates[i].astype(np.float64) / theta)
+        counts = one.poisson(np.minimum(rate, 1e8)).astype(np.float32)
+        is_kept = one.random(len(theta)) >= _probability(profiles.dropout[i])
+        rows.append(sp.csr_matrix(counts * is_kept))
+    return sp.csr_matrix(sp.vstack(rows))
+
+
+def expected_counts(profiles: Profiles) -> sp.csr_matrix:
+    """Return the mean of that distribution, [N, G]."""
+    return sp.csr_matrix((1.0 - _probability(profiles.dropout)) * profiles.rates.astype(np.float64), dtype=np.float32)
+
+
+def _probability(logits: Floats) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-np.clip(logits.astype(np.float64), -500.0, 500.0)))
+    return found
+
+
+def _generators(names: Sequence[str], seed: int, stream: int) -> list[np.random.Generator]:
+    keys = stream_keys(seed, cell_keys(list(names)), stream)
+    return [np.random.Generator(np.random.Philox(key=int(key))) for key in keys]

@@ -1,0 +1,129 @@
+"""Instructions of InstructCell's tasks, ours or a user's, and which of them fits what is known of a cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellscribe.engine.errors import InputError, UsageError
+from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
+from cellscribe.engine.sentences.templates import fields_of, fill
+
+ANNOTATION, SENSITIVITY, GENERATION = "cell_type_annotation", "drug_sensitivity_prediction", "cell_generation"
+TASKS = (ANNOTATION, SENSITIVITY, GENERATION)
+FIELDS = ("cell", "species", "tissue", "sequencing_method", "drug", "cell_type", "choices")
+CELL = "cell"
+_UPSTREAM = {"input": CELL}  # names of InstructCell's own template files that differ from ours
+_DRAW = 15  # stream of the draws that choose an instruction
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """The ways to ask for one task, those that say most first."""
+
+    task: str
+    prompts: tuple[str, ...]
+
+    def choose(self, number: int | None, known: Mapping[str, str], key: str = "", seed: int | None = None) -> str:
+        """Return one and fill it: of that `number`; or drawn by seed and key; or the first that lacks nothing.
+
+        Parameters
+        ----------
+        number
+            From 0 on; None where it is not chosen.
+        known
+            Values of fields; the cell stays ``{cell}``.
+        key, seed
+            A cell's name, and the key of the draw; None draws nothing.
+
+        Raises
+        ------
+        UsageError
+            When there is none of that number, or each of them lacks a value.
+        """
+        values = {**known, CELL: "{cell}"}
+        if number is not None:
+            if not 0 <= number < len(self.prompts):
+                raise UsageError(
+                    f"the task {self.task} has instructions 0 to {len(self.prompts) - 1} and {number} was asked for; "
+                    "choose one of them."
+                )
+            return fill(self.prompts[number], values, {}).text
+        fitting = [one for one in self.prompts if set(fields_of(one)) <= values.keys()]
+        if not fitting:
+            lacking = sorted(set(fields_of(self.prompts[-1])) - values.keys())
+            raise UsageError(
+                f"the task {self.task} needs a value for {' and '.join(f'{{{one}}}' for one in lacking)}; give it with "
+                "--set NAME=TEXT (fields), or as a column of obs."
+            )
+        if seed is None:
+            return fill(fitting[0], values, {}).text
+        drawn = uniforms(stream_keys(seed, cell_keys([key]), _DRAW), np.zeros(1, np.int64))
+        return fill(fitting[int(drawn[0] * len(fitting))], values, {}).text
+
+
+def packaged_instructions() -> dict[str, Instructions]:
+    """Return our own instructions by task."""
+    text = files("cellscribe.engine.instruct").joinpath("templates.json").read_text(encoding="utf-8")
+    return _parsed(json.loads(text), "templates.json")
+
+
+def read_instructions(path: Path, task: str = ANNOTATION) -> dict[str, Instructions]:
+    """Read a file of instructions.
+
+    Parameters
+    ----------
+    path
+        ``{task: [text, ...]}`` with fields in braces as :data:`FIELDS`; or a list as InstructCell's own files hold,
+        ``[{"instruction": text, ...}, ...]`` with ``{input}`` for the cell.
+    task
+        What such a list is for.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, or names a field that is not known.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; check the name.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no readable JSON ({error}); write the instructions again.") from error
+    if isinstance(raw, list):
+        raw = {task: [one.get("instruction") if isinstance(one, dict) else one for one in raw]}
+    return _parsed(raw, str(path))
+
+
+def _parsed(raw: Any, where: str) -> dict[str, Instructions]:
+    if not isinstance(raw, dict) or not raw:
+        raise InputError(f"{where} holds no tasks; give a task's name with a list of instructions.")
+    return {str(task): Instructions(str(task), tuple(_texts(str(task), one, where))) for task, one in raw.items()}
+
+
+def _texts(task: str, raw: Any, where: str) -> Sequence[str]:
+    if not isinstance(raw, list) or not raw or not all(isinstance(one, str) and one.strip() for one in raw):
+        raise InputError(f"{where}: the task {task} must be a list of texts.")
+    found = []
+    for text in raw:
+        try:
+            for theirs, ours in _UPSTREAM.items():
+                text = text.replace(f"{{{theirs}}}", f"{{{ours}}}")
+            names = fields_of(text)
+        except ValueError as error:
+            raise InputError(
+                f"{where}: a text of the task {task} has odd braces ({error}); write {{{{ for one."
+            ) from error
+        unknown = next((name for name in names if name not in FIELDS), None)
+        if unknown is not None:
+            raise InputError(f"{where}: the task {task} names {{{unknown}}}; known are {', '.join(FIELDS)}.")
+        if (names.count(CELL) != 1) if task != GENERATION else (CELL in names):
+            raise InputError(f"{where}: a text of the task {task} must name {{{CELL}}} once, and {GENERATION} never.")
+        found.append(text)
+    return found

@@ -1,0 +1,163 @@
+"""Cells that a bundle writes: an instruction, the model's signal that a cell follows, and counts drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from cellscribe.engine.backends.instruct import require_profiles
+from cellscribe.engine.bundle.load import DISPERSION
+from cellscribe.engine.decode.scheduler import Text
+from cellscribe.engine.errors import BackendError, UsageError
+from cellscribe.engine.instruct.prompts import framed
+from cellscribe.engine.instruct.sampling import draw_counts, draw_latents, expected_counts
+from cellscribe.engine.instruct.templates import GENERATION
+from cellscribe.engine.instruct_model import InstructModel
+from cellscribe.engine.text_types import Answer
+from cellscribe.engine.types import Sampling
+
+Floats = npt.NDArray[np.float32]
+Progress = Callable[[int, int, int], None]  # cells done, cells in all, tokens so far
+
+_PROFILES = 64  # conditions that are decoded together
+
+
+@dataclass(frozen=True)
+class CellOrder:
+    """Which cells are wanted.
+
+    Parameters
+    ----------
+    count
+        How many.
+    fields
+        Values for the instruction: ``cell_type``, ``tissue``, ``species``, ``sequencing_method``. They also become
+        columns of obs.
+    instruction
+        In a user's own words, in place of our templates.
+    number, draws
+        Which instruction of the templates; or one drawn for every cell.
+    sampling
+        How the model's words are chosen; greedy writes the same words for the same instruction, cells differ all the
+        same.
+    seed
+        Key of the draws, with a cell's name.
+    means
+        Give the means of the counts' distribution instead of drawn counts.
+    """
+
+    count: int
+    fields: Mapping[str, str] = field(default_factory=dict)
+    instruction: str | None = None
+    number: int | None = None
+    draws: bool = False
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int = 0
+    means: bool = False
+    max_new_tokens: int = 64
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UsageError(f"{self.count} cells are asked for; ask for at least 1.")
+        empty = next((name for name, text in self.fields.items() if not text.strip()), None)
+        if empty is not None:
+            raise UsageError(f"the value of {empty} is empty; name one, or leave it out.")
+
+
+def write_cells(model: InstructModel, order: CellOrder, progress: Progress | None = None) -> tuple[AnnData, str]:
+    """Let the model write cells.
+
+    Returns
+    -------
+    Cells with counts in X over the model's genes; obs has the order's fields and the model's ``answer``, uns
+    ``cellscribe`` what the result depends on. And what became of the cells, in words.
+
+    Raises
+    ------
+    UsageError
+        For an instruction that names a cell or lacks a value.
+    BackendError
+        When the model answers without a cell each time.
+    BundleError
+        When the bundle writes no cells.
+    """
+    require_profiles(model.bundle, model.shapes.profile)
+    names = [f"generated_{i}" for i in range(order.count)]
+    texts = _instructions(model, order, names)
+    # The words that are chosen greedily depend on the instruction alone: each is answered once.
+    is_once = order.sampling.is_greedy
+    asked = list(dict.fromkeys(texts)) if is_once else texts
+    conditions: dict[int, Floats] = {}
+
+    def keep(place: int, text: Text) -> None:
+        if text.condition is not None:
+            conditions[place] = text.condition
+
+    answers = model.about_prompts(
+        asked if is_once else names, asked, sampling=order.sampling, max_new_tokens=order.max_new_tokens,
+        batch_size=order.batch_size, on_text=keep,
+    )  # fmt: skip
+    place_of = {text: i for i, text in enumerate(asked)}
+    places = [place_of[text] for text in texts] if is_once else list(range(len(texts)))
+    good = [i for i, place in enumerate(places) if place in conditions]
+    if not good:
+        raise BackendError(f"the model answered without a cell ({_said(answers)}); ask for a cell in other words.")
+    chosen = np.stack([conditions[places[i]] for i in good])
+    counts = _profiles(model, [names[i] for i in good], chosen, order, progress)
+    cells = _laid_out(model, order, [names[i] for i in good], [answers[places[i]] for i in good], counts)
+    lost = order.count - len(good)
+    said = f"{len(good):,} cells of {len(model.genes):,} genes, {counts.nnz / max(1, len(good)):,.0f} expressed in each"
+    return cells, f"{said}; {lost:,} answers had no cell" if lost else said
+
+
+def _instructions(model: InstructModel, order: CellOrder, names: Sequence[str]) -> list[str]:
+    cell = model.prompts.cell
+    if order.instruction is not None:
+        return [framed(order.instruction, cell)] * len(names)
+    task, drawn = model.task(GENERATION), order.seed if order.draws else None
+    if drawn is None:
+        return [framed(task.choose(order.number, order.fields), cell)] * len(names)
+    return [framed(task.choose(order.number, order.fields, name, drawn), cell) for name in names]
+
+
+def _profiles(
+    model: InstructModel, names: Sequence[str], conditions: Floats, order: CellOrder, progress: Progress | None
+) -> sp.csr_matrix:
+    shape = require_profiles(model.bundle, model.shapes.profile)
+    theta = model.bundle.tensors(DISPERSION)["theta"].astype(np.float32)
+    parts = []
+    for start in range(0, len(names), _PROFILES):
+        some = names[start : start + _PROFILES]
+        latents, libraries = draw_latents(some, shape, order.seed)
+        found = model.runtime.write_profiles(conditions[start : start + len(some)], latents, libraries)
+        parts.append(expected_counts(found) if order.means else draw_counts(some, found, theta, order.seed))
+        if progress:
+            progress(start + len(some), len(names), 0)
+    return sp.csr_matrix(sp.vstack(parts))
+
+
+def _laid_out(
+    model: InstructModel, order: CellOrder, names: Sequence[str], answers: Sequence[Answer], counts: sp.csr_matrix
+) -> AnnData:
+    obs = pd.DataFrame(index=pd.Index(names))
+    for name, text in order.fields.items():
+        obs[name] = pd.Categorical([text] * len(names))
+    obs["answer"] = [one.text for one in answers]
+    cells = AnnData(X=counts, obs=obs, var=pd.DataFrame(index=pd.Index(model.genes)))
+    settings = model.settings_of(
+        None, sampling=order.sampling.label(), seed=order.seed, values="means" if order.means else "counts"
+    )
+    cells.uns["cellscribe"] = {name: str(value) for name, value in settings.items()}
+    return cells
+
+
+def _said(answers: Sequence[Answer]) -> str:
+    first = next((one.text for one in answers if one.text), "")
+    return f"it said {first[:60]!r}" if first else "it said nothing"

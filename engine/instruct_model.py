@@ -1,0 +1,313 @@
+"""A bundle that follows instructions on a device, applied to opened cells: what API and command line are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.backends.choose import choose_backend
+from cellscribe.engine.backends.instruct import EncoderPrompt, InstructBackend, instruct_shapes
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.decode.labels import LabelTrie
+from cellscribe.engine.decode.scheduler import Text
+from cellscribe.engine.decode.texts import decode
+from cellscribe.engine.errors import BackendError, UsageError
+from cellscribe.engine.instruct.cells import InstructCells
+from cellscribe.engine.instruct.prompts import PromptEncoder, framed
+from cellscribe.engine.instruct.templates import ANNOTATION, Instructions, packaged_instructions, read_instructions
+from cellscribe.engine.instruct.writer import Asked, write_answers
+from cellscribe.engine.keyed import cell_key
+from cellscribe.engine.labels import twice
+from cellscribe.engine.text_types import Answer
+from cellscribe.engine.text_writer import TextOptions
+from cellscribe.engine.types import Sampling
+from cellscribe.engine.versions import versions
+
+Rows = npt.NDArray[np.int64]
+Progress = Callable[[int, int, int], None]  # texts done, texts in all, tokens so far
+
+MAX_SLOTS = 512
+FROM_OBS = ("species", "tissue", "sequencing_method", "drug")  # fields that obs may hold, a value for every cell
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """What is asked of every cell.
+
+    Parameters
+    ----------
+    instruction
+        In a user's own words, ``{cell}`` where the cell belongs; without one the cell is put before it. None takes the
+        task's instructions.
+    task
+        One of the templates.
+    fields
+        Values for the instruction; those that are left out are taken from columns of obs of their names.
+    number
+        Which instruction of the task, from 0 on; None takes the first whose values are known.
+    seed
+        Key of the draws; with `draws` also of an instruction for every cell.
+    """
+
+    instruction: str | None = None
+    task: str = ANNOTATION
+    fields: Mapping[str, str] = field(default_factory=dict)
+    number: int | None = None
+    draws: bool = False
+    seed: int = 0
+
+
+@dataclass
+class InstructModel:
+    """One bundle on one device.
+
+    Parameters
+    ----------
+    bundle
+        An opened bundle of the family instructcell.
+    backend, plans
+        What runs it, and a folder of TensorRT plans (:func:`cellscribe.engine.backends.choose.choose_backend`).
+    templates
+        A file of instructions (:func:`cellscribe.engine.instruct.templates.read_instructions`) in place of ours;
+        a list without task is for `template_task`.
+
+    Attributes
+    ----------
+    notice
+        A sentence about the last answers that is no failure (fewer slots than asked for); empty when there is none.
+    """
+
+    bundle: Bundle
+    threads: int | None = None
+    backend: str = "auto"
+    templates: Path | None = None
+    plans: Path | None = None
+    template_task: str = ANNOTATION
+    notice: str = field(default="", init=False)
+    _cells: tuple[CellSource, InstructCells] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.shapes = instruct_shapes(self.bundle)
+        more = read_instructions(self.templates, self.template_task) if self.templates else {}
+        self._tasks = packaged_instructions() | more
+        self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
+        self.runtime = cast(InstructBackend, self.backend_choice.backend)
+        self.prompts = PromptEncoder(self.bundle.tokenizer, self.shapes.spec, self.shapes.tower.n_queries)
+
+    @property
+    def device(self) -> str:
+        """Device and provider in words."""
+        return self.runtime.device
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """The genes that are read and written, in the model's order."""
+        return self.bundle.vocabulary.input_genes or ()
+
+    def task(self, name: str) -> Instructions:
+        """Return the instructions of a task; UsageError for one that is not known."""
+        if name not in self._tasks:
+            raise UsageError(f"the task {name!r} is not known; choose from {', '.join(self._tasks)}.")
+        return self._tasks[name]
+
+    def cells(self, source: CellSource) -> InstructCells:
+        """Match a source's genes, once."""
+        if self._cells is None or self._cells[0] is not source:
+            self._cells = (source, InstructCells(source, self.genes, self.shapes.spec.target_sum))
+        return self._cells[1]
+
+    def label_trie(self, labels: Sequence[str]) -> LabelTrie:
+        """Return labels as the model writes them; UsageError where they cannot be told apart."""
+        named = [one.strip() for one in labels]
+        if problem := twice(named):
+            raise UsageError(problem)
+        ids = [self.bundle.tokenizer.encode(one, add_special_tokens=False).ids for one in named]
+        ends = [one for one in self.shapes.spec.eos_token_ids if one != self.shapes.spec.signal_id]
+        return LabelTrie(named, ids, ends[0])
+
+    def about_cells(
+        self,
+        source: CellSource,
+        asked: AskSettings | None = None,
+        *,
+        rows: Rows | None = None,
+        labels: Sequence[str] | None = None,
+        all_labels: bool = False,
+        sampling: Sampling | None = None,
+        max_new_tokens: int = 64,
+        batch_size: int = 32,
+        progress: Progress | None = None,
+    ) -> tuple[Answer, ...]:
+        """Ask about every cell.
+
+        Parameters
+        ----------
+        asked
+            What; None asks for the cell type.
+        rows
+            Which cells, int64 [N]; None takes all.
+        labels
+            What answers must be one of; None leaves the model free.
+        all_labels
+            Ask for the log-probability of every label, and answer with the best.
+        batch_size
+            Cells in work at the same time. It changes speed, never answers.
+
+        Raises
+        ------
+        UsageError
+            For an unknown task, a value that an instruction lacks, or labels that are alike.
+        InputError
+            When none of the model's genes is there, or values cannot be read.
+        BackendError
+            When the device fails before there is an answer.
+        """
+        rows = np.arange(source.n_cells) if rows is None else rows
+        names = [str(source.obs_names[row]) for row in rows]
+        options = self._options(labels, all_labels, sampling, max_new_tokens, batch_size)
+        texts = self.instructions(source, rows, asked or AskSettings(), labels)
+        prompts = [self.prompts.encode(text, has_cell=True) for text in texts]
+        lost: dict[int, str] = {}
+        wanted = self._asked(source, rows, names, prompts, lost)
+        return self._answers(
+            names, wanted, max((len(one.tokens) for one in prompts), default=0), options, lost, progress
+        )
+
+    def about_prompts(
+        self,
+        names: Sequence[str],
+        texts: Sequence[str],
+        *,
+        sampling: Sampling | None = None,
+        max_new_tokens: int = 64,
+        batch_size: int = 32,
+        on_text: Callable[[int, Text], None] | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Answer, ...]:
+        """Answer framed texts that name no cell; `on_text` gets each with its place, and a condition if it has one."""
+        options = self._options(None, False, sampling, max_new_tokens, batch_size)
+        prompts = [self.prompts.encode(text, has_cell=False) for text in texts]
+        asked = (Asked(i, cell_key(name), one) for i, (name, one) in enumerate(zip(names, prompts, strict=True)))
+        longest = max((len(one.tokens) for one in prompts), default=0)
+        return self._answers(names, asked, longest, options, {}, progress, on_text)
+
+    def instructions(
+        self, source: CellSource, rows: Rows, asked: AskSettings, labels: Sequence[str] | None = None
+    ) -> list[str]:
+        """Return the framed instruction for every cell."""
+        choices = {} if labels is None else {"choices": ", ".join(labels)}
+        if asked.instruction is not None:
+            if not asked.instruction.strip():
+                raise UsageError("the instruction is empty; write one.")
+            text = asked.instruction if "{cell}" in asked.instruction else f"{{cell}} {asked.instruction}"
+            return [framed(text, self.prompts.cell)] * len(rows)
+        task = self.task(asked.task)
+        known = {**choices, **asked.fields}
+        columns = {
+            name: source.obs_column(name).astype(str).to_numpy()[rows]
+            for name in FROM_OBS
+            if name in source.obs_columns and name not in known
+        }
+        drawn, found = asked.seed if asked.draws else None, []
+        for i, row in enumerate(rows.tolist()):
+            own = {name: str(column[i]) for name, column in columns.items() if column[i] not in ("", "nan", "None")}
+            text = task.choose(asked.number, {**own, **known}, str(source.obs_names[row]), drawn)
+            found.append(framed(text, self.prompts.cell))
+        return found
+
+    def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
+        """Return what a result depends on, with more or other entries."""
+        about = {} if source is None else {
+            "input": source.path.name if source.path else "AnnData in memory",
+            "fingerprint": source.fingerprint(),
+            "values": source.value_note,
+        }  # fmt: skip
+        return {
+            "bundle": self.bundle.name,
+            "bundle_hash": self.bundle.hash,
+            "precision": self.bundle.manifest.precision,
+            "backend": self.device,
+            "sampling": "greedy",
+            "seed": 0,
+            **about,
+            "versions": versions(),
+            **more,
+        }
+
+    def _options(
+        self,
+        labels: Sequence[str] | None,
+        all_labels: bool,
+        sampling: Sampling | None,
+        max_new_tokens: int,
+        batch_size: int,
+    ) -> TextOptions:
+        if not 1 <= batch_size <= MAX_SLOTS:
+            raise UsageError(f"batch_size is {batch_size}; choose a whole number from 1 to {MAX_SLOTS}.")
+        if max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens is {max_new_tokens}; choose at least 1.")
+        trie = None if labels is None else self.label_trie(labels)
+        ends = frozenset(self.shapes.spec.eos_token_ids)
+        return TextOptions(sampling or Sampling(), max_new_tokens, batch_size, ends, trie, all_labels)
+
+    def _asked(
+        self,
+        source: CellSource,
+        rows: Rows,
+        names: Sequence[str],
+        prompts: Sequence[EncoderPrompt],
+        lost: dict[int, str],
+    ) -> Iterator[Asked]:
+        """Read cells, and put their features into their prompts; why others cannot be read goes into `lost`."""
+        place_of = {row: place for place, row in enumerate(rows.tolist())}
+        for batch in self.cells(source).batches(rows):
+            lost |= {place_of[row]: why for row, why in batch.failures}
+            places = [place_of[row] for row in batch.rows.tolist()]
+            for place, features in zip(places, self.runtime.read_cells(batch.cells), strict=True):
+                yield Asked(place, cell_key(names[place]), replace(prompts[place], features=features))
+
+    def _answers(
+        self,
+        names: Sequence[str],
+        asked: Iterable[Asked],
+        longest: int,
+        options: TextOptions,
+        lost: dict[int, str],
+        progress: Progress | None,
+        on_text: Callable[[int, Text], None] | None = None,
+    ) -> tuple[Answer, ...]:
+        options = replace(options, num_slots=min(options.num_slots, max(1, len(names))))
+        report = None if progress is None else lambda done, count: progress(done + len(lost), len(names), count)
+        found, said = dict[int, Answer](), list[str]()
+        try:
+            for text in write_answers(
+                self.runtime, self.shapes.spec, asked, longest, options, wants_signals=on_text is not None,
+                progress=report, notice=said.append,
+            ):  # fmt: skip
+                place = text.request.index
+                found[place] = self._answer(names[place], text)
+                if on_text:
+                    on_text(place, text)
+        except BackendError as error:
+            if not found:
+                raise
+            lost |= {i: str(error).removesuffix(".") for i in range(len(names)) if i not in found and i not in lost}
+        self.notice = said[0] if said else ""
+        return tuple(
+            found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {lost[i]}")
+            for i, name in enumerate(names)
+        )
+
+    def _answer(self, name: str, text: Text) -> Answer:
+        if text.finish_reason == "failed":
+            return Answer(name, "", (), float("nan"), "failed", "failed: the model's output is not finite")
+        written = decode(self.bundle.tokenizer, text.token_ids).strip()
+        total = float(np.sum(text.logprobs))
+        ids = tuple(text.token_ids)
+        return Answer(name, written, ids, total, text.finish_reason, label_logprobs=text.label_logprobs)

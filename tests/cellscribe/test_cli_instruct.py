@@ -1,0 +1,134 @@
+"""Answers, labels and written cells of an InstructCell on the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+import pytest
+from instruct_bundles import GoldenInstructCell
+from typer.testing import Result
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def golden(shared: Path) -> GoldenInstructCell:
+    return GoldenInstructCell(shared)
+
+
+@pytest.fixture
+def cells_file(golden: GoldenInstructCell, tmp_path: Path) -> Path:
+    cells = golden.cells()
+    cells.obs["cell_type"] = ["T Cell", "B Cell", "T Cell", "Monocyte"]
+    cells.write_h5ad(tmp_path / "liver.h5ad")
+    return tmp_path / "liver.h5ad"
+
+
+def test_cells_are_asked_about(
+    cellscribe: Call, instruct_bundle: Path, cells_file: Path, golden: GoldenInstructCell, tmp_path: Path
+) -> None:
+    case = golden.case("annot")
+    told = cellscribe("ask", cells_file, case.instructions[0], "--bundle", instruct_bundle, "--limit", "1", "-q")
+    assert told.exit_code == 0, told.stderr
+    assert told.stdout == f"cell_0\t{case.texts[0]}\n"
+    out = tmp_path / "out.jsonl"
+    told = cellscribe(
+        "ask", cells_file, "--task", "drug_sensitivity_prediction", "--set", "drug=JQ1", "--bundle", instruct_bundle,
+        "-o", out,
+    )  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    assert len(out.read_text().splitlines()) == 4
+
+
+def test_cells_are_labelled(
+    cellscribe: Call, instruct_bundle: Path, cells_file: Path, golden: GoldenInstructCell, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(golden.labels))
+    given = ("annotate", cells_file, "--bundle", instruct_bundle)
+    told = cellscribe(
+        *given, "--labels", tmp_path / "labels.txt", "--set", "tissue=liver", "--scores", "--report",
+        tmp_path / "report.html", "--truth", "cell_type", "-o", tmp_path / "out.h5ad",
+    )  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    assert "500 of the 500 genes the model reads" in told.stderr
+    found = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert set(found.obs["cellscribe_label"]) <= set(golden.labels)
+    assert "Known labels (cell_type) and found ones" in (tmp_path / "report.html").read_text()
+    told = cellscribe(*given, "--instruction", golden.case("annot").instructions[0], "-o", tmp_path / "out.csv")
+    assert told.exit_code == 0, told.stderr
+    assert pd.read_csv(tmp_path / "out.csv")["label"][0] == golden.case("annot").texts[0]
+
+
+def test_cells_are_written(cellscribe: Call, instruct_bundle: Path, golden: GoldenInstructCell, tmp_path: Path) -> None:
+    out, instruction = tmp_path / "made.h5ad", golden.case("cpcg").instructions[0]
+    told = cellscribe(
+        "generate", "--bundle", instruct_bundle, "--cell-type", "T Cell", "--tissue", "liver", "--instruction",
+        instruction, "-n", "12", "-o", out,
+    )  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    assert "12 cells of 500 genes" in told.stderr
+    cells = ad.read_h5ad(out)
+    assert cells.shape == (12, 500)
+    assert cells.obs["tissue"].unique().tolist() == ["liver"]
+    assert cells.uns["cellscribe"]["values"] == "counts"
+
+
+def test_a_bundle_is_inspected_and_verified(cellscribe: Call, instruct_bundle: Path, tmp_path: Path) -> None:
+    told = cellscribe("inspect", instruct_bundle)
+    assert told.exit_code == 0, told.stderr
+    assert "n_queries 8" in " ".join(told.stdout.split())
+    report = tmp_path / "verify.json"
+    told = cellscribe("verify", instruct_bundle, "--backend", "onnxruntime-cpu", "--report", report)
+    assert told.exit_code == 0, told.stderr
+    assert json.loads(report.read_text())["passed"]
+
+
+def test_the_doctor_looks_at_it(cellscribe: Call, instruct_bundle: Path, cells_file: Path) -> None:
+    told = cellscribe("doctor", cells_file, "--bundle", instruct_bundle)
+    assert told.exit_code == 0, told.stderr
+    assert "to annotate all cells" in " ".join(told.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("describe", "CELLS", "--bundle", "BUNDLE"), "does not describe; use annotate, ask or generate"),
+        (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--by", "cell_type"), "--by"),
+        (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--organism", "mouse"), "is for bundles that read sentences"),
+        (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--alpha", "0.5"), "match texts with cells"),
+        (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--set", "drug"), "write it as name=text"),
+        (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--in-words"), "needs a list of them"),
+        (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--template", "x"), "give the number of a prompt"),
+        (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad"), r"needs a value for \{cell_type\}"),
+        (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--like", "CELLS"), "--like is for bundles that read"),
+        (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--report", "r.html"), "give both, or none"),
+        (("embed", "CELLS", "--bundle", "BUNDLE", "-o", "x.h5ad"), "does not embed; use annotate, ask or generate"),
+        (("index", "CELLS", "--bundle", "BUNDLE", "-o", "x"), "does not embed"),
+        (("bench", "BUNDLE"), "follows instructions"),
+    ],
+)
+def test_what_it_cannot_do_is_one_sentence(
+    cellscribe: Call, instruct_bundle: Path, cells_file: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    named = {"BUNDLE": instruct_bundle, "CELLS": cells_file, "x.csv": tmp_path / "x.csv", "x.h5ad": tmp_path / "x.h5ad"}
+    told = cellscribe(*(named.get(one, one) for one in arguments))
+    assert told.exit_code in (2, 3), told.stdout
+    said = " ".join(told.stderr.split())
+    assert re.search(message, said), said
+    assert "Traceback" not in said
+
+
+def test_other_families_refuse_instructions(
+    cellscribe: Call, c2s_bundle: Path, cells_file: Path, tmp_path: Path
+) -> None:
+    told = cellscribe("annotate", cells_file, "--bundle", c2s_bundle, "-o", tmp_path / "x.csv", "--in-words")
+    assert told.exit_code == 2
+    assert "for bundles that follow instructions" in " ".join(told.stderr.split())
+    told = cellscribe("generate", "--bundle", c2s_bundle, "-o", tmp_path / "x.h5ad", "--tissue", "liver")
+    assert told.exit_code == 2
+    assert "for bundles that follow instructions" in " ".join(told.stderr.split())

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cellscribe.engine.errors import InputError, UsageError
+from cellscribe.engine.instruct.templates import ANNOTATION, GENERATION, TASKS, packaged_instructions, read_instructions
+
+
+def test_ours_cover_all_tasks() -> None:
+    found = packaged_instructions()
+    assert tuple(found) == TASKS
+    assert all(found[GENERATION].prompts)
+
+
+def test_the_one_that_says_most_is_chosen() -> None:
+    task = packaged_instructions()[ANNOTATION]
+    assert "blood" in task.choose(None, {"tissue": "blood"})
+    assert task.choose(None, {"unused": "x"}) == task.choose(len(task.prompts) - 1, {})
+    every = {"tissue": "blood", "species": "human", "sequencing_method": "10x"}
+    assert task.choose(None, every) == task.choose(0, every)
+    assert len({task.choose(None, every, f"cell {i}", 0) for i in range(60)}) == len(task.prompts)
+    with pytest.raises(UsageError, match="instructions 0 to 4 and 9 was asked for"):
+        task.choose(9, every)
+    with pytest.raises(UsageError, match=r"needs a value for \{tissue\}"):
+        task.choose(0, {})
+
+
+def test_files_of_both_layouts_are_read(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
+    ours.write_text(json.dumps({ANNOTATION: ["Name {cell}."], "mine": ["Is {cell} from {tissue}?"]}))
+    assert tuple(read_instructions(ours)) == (ANNOTATION, "mine")
+    theirs.write_text(json.dumps([{"instruction": "Which of {choices} is {input}?", "response": "{output}"}]))
+    assert read_instructions(theirs)[ANNOTATION].prompts == ("Which of {choices} is {cell}?",)
+    theirs.write_text(json.dumps([{"instruction": "Write a {cell_type}."}]))
+    assert read_instructions(theirs, GENERATION)[GENERATION].prompts == ("Write a {cell_type}.",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no readable JSON"),
+        ("{}", "holds no tasks"),
+        ('{"cell_type_annotation": []}', "must be a list of texts"),
+        ('{"cell_type_annotation": ["{cell"]}', "odd braces"),
+        ('{"cell_type_annotation": ["{cell} {age}"]}', "names {age}; known are cell"),
+        ('{"cell_type_annotation": ["What is it?"]}', "must name {cell} once"),
+        ('{"cell_generation": ["Write {cell}."]}', "must name {cell} once, and cell_generation never"),
+        ('[{"response": "x"}]', "must be a list of texts"),
+    ],
+)
+def test_bad_files_are_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_instructions(tmp_path / "t.json")
+    with pytest.raises(InputError, match="does not exist"):
+        read_instructions(tmp_path / "none.json")
