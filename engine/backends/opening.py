@@ -69,6 +69,10 @@ def _open_instruct(bundle: Bundle, name: str, how: How) -> InstructBackend:
         from cellscribe.engine.backends.onnxruntime_instruct import OnnxRuntimeInstruct
 
         return OnnxRuntimeInstruct(bundle, how.threads)
+    if name == "tensorrt":
+        from cellscribe.engine.backends.tensorrt.instruct import open_tensorrt_instruct
+
+        return open_tensorrt_instruct(bundle, device=how.device, plans=how.plans)
     from cellscribe.engine.backends.onnxruntime_instruct_cuda import OnnxRuntimeInstructCuda
     from cellscribe.engine.backends.sessions import Device
 

@@ -70,7 +70,7 @@ class Bias(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Map positions int64 [B, T] and [1, C] to [B, H, T, C]."""
         distance = keys.unsqueeze(1) - queries.unsqueeze(2)
-        row = distance.clamp(-self.farthest, self.farthest if self.both_ways else 0) + self.farthest
+        row = _between(distance, -self.farthest, self.farthest if self.both_ways else 0) + self.farthest
         return F.embedding(row, self.table).permute(0, 3, 1, 2)
 
 
@@ -190,7 +190,7 @@ class T5EncoderGraph(nn.Module):
         place = torch.arange(tokens.shape[1], device=tokens.device)[None] - starts[:, None]  # [B, S]
         count = features.shape[1]
         is_inside = (place >= 0) & (place < count)
-        index = place.clamp(0, count - 1).unsqueeze(-1).expand(-1, -1, x.shape[2])
+        index = _between(place, 0, count - 1).unsqueeze(-1).expand(-1, -1, x.shape[2])
         x = torch.where(is_inside.unsqueeze(-1), features.gather(1, index), x)
         return self.t5.encode(x, mask)
 
@@ -263,3 +263,8 @@ class T5DecoderGraph(nn.Module):
         assert evidence is not None
         states = stack.norm(x)
         return self.t5.logits(states), states.float(), evidence * (1.0 / len(stack.blocks)), *new_caches
+
+
+def _between(x: Tensor, least: int, most: int) -> Tensor:
+    """Clamp whole numbers: TensorRT's Clip takes floating ones alone, its Min and Max take both."""
+    return torch.minimum(torch.maximum(x, x.new_full((), least)), x.new_full((), most))

@@ -12,12 +12,13 @@ from cellscribe.engine.backends.tensorrt.machine import Machine, short_name, thi
 from cellscribe.engine.backends.tensorrt.plan import Plan, Recipe, capacity_of
 from cellscribe.engine.backends.tensorrt.plugins import LIBRARY, load_plugins, plugin_library
 from cellscribe.engine.backends.tensorrt.products import ENTERPRISE, RTX, Installed
-from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, KEYS, MATCH, TEXT, Bundle
+from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, KEYS, MATCH, TEXT, TOWER, Bundle
 from cellscribe.engine.errors import PlanError, UsageError
 from cellscribe.engine.types import MAX_NEW_TOKENS
 from cellscribe.export.tensorrt.causal import check_text_options, text_recipe
 from cellscribe.export.tensorrt.folder import matching, place, seal, staging
 from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, prepared
+from cellscribe.export.tensorrt.instruct import check_instruct_options, instruct_recipe
 from cellscribe.export.tensorrt.network import build_plan
 from cellscribe.export.tensorrt.progress import Report, Watcher, interruptible
 from cellscribe.export.tensorrt.ranks import rank_recipe
@@ -79,10 +80,12 @@ def build_plans(
     max_new_tokens
         Longest text; the caches hold the prompt and this.
     genes
-        Longest memory, ``<cls>`` included; None takes what the bundle's cells have.
+        Longest memory, ``<cls>`` included; None takes what the bundle's cells have. Of a bundle that follows
+        instructions the most genes that a cell expresses, None for 8,192.
     prompt_tokens
         Longest prompt of a bundle that reads cells as sentences, None for 1024 or what its context holds; or longest
-        text of one that matches texts with cells, None for 256.
+        text of one that matches texts with cells, None for 256; or longest prompt of one that follows instructions,
+        its cell's positions counted, None for 512.
     outputs
         Optional outputs to keep: ``evidence``, ``attention``.
     precision
@@ -109,7 +112,9 @@ def build_plans(
         raise PlanError(bundle.manifest.gpu_problem)
     _check_sizes(bundle, slots, max_new_tokens, outputs)
     _check_genes(bundle, genes)
-    if bundle.manifest.ranks is None:
+    if bundle.manifest.instruct is not None:
+        check_instruct_options(bundle, precision)
+    elif bundle.manifest.ranks is None:
         check_text_options(bundle, genes, prompt_tokens, precision)
     elif precision != "fp16":
         raise UsageError(f"--precision is {precision!r}; plans of bundles that read ranks are fp16, leave it out.")
@@ -123,6 +128,8 @@ def build_plans(
         recipe = text_recipe(bundle, recipe, max_new_tokens, prompt_tokens, precision)
     if bundle.manifest.ranks is not None:
         recipe = rank_recipe(bundle, recipe, genes, prompt_tokens)
+    if bundle.manifest.instruct is not None:
+        recipe = instruct_recipe(bundle, recipe, max_new_tokens, genes, prompt_tokens)
     home = writable_home(bundle, output)
     is_found = home in plan_homes(bundle)
     if not rebuild and (plan := matching(home, recipe, is_given=output is not None)):
@@ -164,7 +171,7 @@ def _build_one(
 
 
 def _graphs(bundle: Bundle) -> list[str]:
-    return [name for name in (ENCODER, CROSS, DECODER, TEXT, KEYS, MATCH) if name in bundle.manifest.files]
+    return [name for name in (TOWER, ENCODER, CROSS, DECODER, TEXT, KEYS, MATCH) if name in bundle.manifest.files]
 
 
 def _recipe(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from cellscribe.engine.backends.tensorrt.plan import SMALLEST_PIECE, Recipe, piece_sizes
 from cellscribe.engine.backends.text_feed import FEW
-from cellscribe.engine.bundle.load import CROSS, ENCODER, KEYS, MATCH, TEXT
+from cellscribe.engine.bundle.load import CROSS, ENCODER, KEYS, MATCH, TEXT, TOWER
 from cellscribe.engine.errors import PlanError
 from cellscribe.export.tensorrt.graph import Dimension, Value
 
 Range = tuple[int, int, int]  # least, best, greatest
+TYPICAL_GENES = 2048  # that a cell expresses
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
@@ -29,6 +30,8 @@ def profiles(graph: str, recipe: Recipe) -> tuple[dict[str, Range], ...]:
             {"batch": one, "tokens": (least, largest, largest), "outputs": one},
         )
     genes = (1, recipe.genes, recipe.genes)
+    if recipe.follows_instructions:
+        return (_instructions(graph, recipe),)
     if graph == ENCODER:
         return ({"batch": _upto(recipe.encode_batch), "genes": genes},)
     texts, one = {"texts": _upto(recipe.slots), "tokens": (1, recipe.prompt_len, recipe.prompt_len)}, (1, 1, 1)
@@ -69,6 +72,18 @@ def _size(name: str, dimension: Dimension, ranges: dict[str, Range], which: int)
 def _decoder(batch: Range, genes: Range, known: int) -> dict[str, Range]:
     total = (known + 1,) * 3
     return {"batch": batch, "genes": genes, "tokens": (1, 1, 1), "known": (known,) * 3, "known + tokens": total}
+
+
+def _instructions(graph: str, recipe: Recipe) -> dict[str, Range]:
+    """Return the ranges of a bundle that follows instructions: cells and the states of prompts come one at a time."""
+    one, prompt = (1, 1, 1), (1, recipe.prompt_len, recipe.prompt_len)
+    if graph == TOWER:
+        return {"batch": one, "expressed": (1, min(TYPICAL_GENES, recipe.genes), recipe.genes)}
+    if graph == ENCODER:
+        return {"batch": (recipe.encode_batch,) * 3, "tokens": prompt}
+    if graph == CROSS:
+        return {"batch": one, "tokens": prompt}
+    return {"batch": _upto(recipe.slots), "tokens": (1, 1, FEW), "states": prompt}
 
 
 def _upto(greatest: int) -> Range:

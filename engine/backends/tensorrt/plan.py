@@ -33,7 +33,8 @@ class Recipe:
     (:func:`capacity_of`), `genes` the longest memory; a step runs up to `slots` rows, a prompt up to `prompt_batch` and
     the encoder up to `encode_batch`. `outputs` are the optional ones that were kept.
 
-    A bundle that reads cells as sentences has `genes` and `encode_batch` 0, and `prompt_len` is its longest prompt: one
+    A bundle that follows instructions has as `genes` the most that a cell expresses, and as `prompt_len` its longest
+    prompt. A bundle that reads cells as sentences has `genes` and `encode_batch` 0, and `prompt_len` is its longest prompt: one
     runs in pieces (:func:`piece_sizes`), a row at a time.
     """
 
@@ -54,6 +55,7 @@ class Recipe:
     outputs: tuple[str, ...] = ("evidence",)
     plugins: tuple[str, ...] = ()
     revision: int = REVISION
+    follows_instructions: bool = False
 
     @property
     def reads_sentences(self) -> bool:
