@@ -133,6 +133,20 @@ def generate(
 
     `seen` is given the logits [B, V] of every step.
     """
+    out = model.generate(
+        ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=new_tokens,
+        min_new_tokens=new_tokens,
+        **watching(library, clock, seen),
+    )
+    chosen: Tensor = out[:, ids.shape[1] :]
+    return chosen
+
+
+def watching(library: Any, clock: StepClock, seen: Callable[[Tensor], object] | None = None) -> dict[str, Any]:
+    """Return options of `generate` that note the time of every step and give its logits [B, V] to `seen`."""
 
     class Watch(library.StoppingCriteria):  # type: ignore[misc]
         def __call__(self, tokens: Tensor, scores: Any, **_: Any) -> Tensor:
@@ -145,17 +159,10 @@ def generate(
             seen(scores)
             return scores
 
-    out = model.generate(
-        ids,
-        attention_mask=mask,
-        do_sample=False,
-        max_new_tokens=new_tokens,
-        min_new_tokens=new_tokens,
-        stopping_criteria=library.StoppingCriteriaList([Watch()]),
-        logits_processor=library.LogitsProcessorList([See()] if seen else []),
-    )
-    chosen: Tensor = out[:, ids.shape[1] :]
-    return chosen
+    return {
+        "stopping_criteria": library.StoppingCriteriaList([Watch()]),
+        "logits_processor": library.LogitsProcessorList([See()] if seen else []),
+    }
 
 
 if __name__ == "__main__":

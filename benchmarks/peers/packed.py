@@ -18,6 +18,7 @@ class PackedLinear(nn.Module):
 
     def __init__(self, made: nn.Linear) -> None:
         super().__init__()
+        self.weight = None  # for code that looks at its type before it calls
         self._packed = torch.ops.mkldnn._reorder_linear_weight(made.weight.data, _ROWS)
         self._bias = None if made.bias is None else made.bias.data
 
