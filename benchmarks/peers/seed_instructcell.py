@@ -148,7 +148,7 @@ class SeedInstructCell(Engine):
         answer = _joined(texts)
         whole = answer["seconds"] + condition_seconds + profile_seconds
         times = {"text_seconds": answer["seconds"], "condition_seconds": condition_seconds}
-        return {**answer, **times, "profile_seconds": profile_seconds, "seconds": whole}
+        return {**answer, **times, "profile_seconds": profile_seconds, "seconds": whole, "n": n}
 
     def _merged(self, prompts: list[list[int]], features: Tensor | None) -> tuple[Tensor, Tensor]:
         """Put features [B, Q, d] in the place of placeholders; returns embeddings [B, S, d], padded, and their mask."""

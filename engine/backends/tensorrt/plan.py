@@ -34,8 +34,8 @@ class Recipe:
     the encoder up to `encode_batch`. `outputs` are the optional ones that were kept.
 
     A bundle that follows instructions has as `genes` the most that a cell expresses, and as `prompt_len` its longest
-    prompt. A bundle that reads cells as sentences has `genes` and `encode_batch` 0, and `prompt_len` is its longest prompt: one
-    runs in pieces (:func:`piece_sizes`), a row at a time.
+    prompt. A bundle that reads cells as sentences has `genes` and `encode_batch` 0, and `prompt_len` is its longest
+    prompt: one runs in pieces (:func:`piece_sizes`), a row at a time.
     """
 
     product: str

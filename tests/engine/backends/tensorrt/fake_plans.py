@@ -12,6 +12,7 @@ from fake_tensorrt import fake_module
 
 from cellscribe.engine.backends.tensorrt.backend import TensorRTBackend, plan_file
 from cellscribe.engine.backends.tensorrt.homes import graphs_hash, trust
+from cellscribe.engine.backends.tensorrt.instruct import TensorRTInstruct
 from cellscribe.engine.backends.tensorrt.match import TensorRTMatch
 from cellscribe.engine.backends.tensorrt.plan import (
     PLAN_NAME,
@@ -26,7 +27,7 @@ from cellscribe.engine.backends.tensorrt.products import PRODUCTS, Installed
 from cellscribe.engine.backends.tensorrt.text import TensorRTText
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.integrity import record
-from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, KEYS, MATCH, TEXT
+from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, KEYS, MATCH, TEXT, TOWER
 from cellscribe.export.tensorrt.graph import OPTIONAL_OUTPUTS, prepared
 from cellscribe.export.tensorrt.profiles import profiles, shapes
 
@@ -56,7 +57,7 @@ def make_plan(bundle: Bundle, home: Path, tokens: int = 24, **changes: Any) -> P
     recipe = replace(RECIPE, **sizes | {"graphs": graphs_hash(bundle)} | changes)
     folder = home / recipe.folder_name
     folder.mkdir(parents=True)
-    for name in (ENCODER, CROSS, DECODER, TEXT, KEYS, MATCH):
+    for name in (TOWER, ENCODER, CROSS, DECODER, TEXT, KEYS, MATCH):
         if name in bundle.manifest.files:
             (folder / plan_file(name)).write_text(_plan(bundle, name, recipe))
     files = {path.name: asdict(record(path)) for path in folder.glob("*.plan")}
@@ -120,3 +121,22 @@ def open_fake_match(bundle: Bundle, *plans: Plan, device: FakeDevice | None = No
         return Installed(PRODUCTS[key], fake_module(device), plans[0].recipe.version, 13)
 
     return TensorRTMatch(bundle, plans, device, product)
+
+
+def make_instruct_plan(bundle: Bundle, home: Path, tokens: int = 64, **changes: Any) -> Plan:
+    """Write a plan folder of a bundle that follows instructions, as this user's own."""
+    sizes = {
+        "precision": bundle.manifest.precision, "slots": 4, "prompt_batch": 1, "encode_batch": 16, "prompt_len": 128,
+        "genes": 500, "capacity": capacity_of(9, tokens), "outputs": (), "follows_instructions": True,
+    }  # fmt: skip
+    return make_plan(bundle, home, tokens, **sizes | changes)
+
+
+def open_fake_instruct(bundle: Bundle, *plans: Plan, device: FakeDevice | None = None) -> TensorRTInstruct:
+    """Open plans of a bundle that follows instructions with the fake products."""
+    device = device or FakeDevice()
+
+    def product(key: str) -> Installed:
+        return Installed(PRODUCTS[key], fake_module(device), plans[0].recipe.version, 13)
+
+    return TensorRTInstruct(bundle, plans, device, product)
