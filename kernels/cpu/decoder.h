@@ -64,6 +64,8 @@ class Slots {
   void project(Cell& cell, int64_t layer, const float* memory, int64_t count);
   template <class Fill>
   void prepare(const Linear& w, int64_t rows, Fill&& fill);
+  template <class Work>
+  void over_rows(int64_t rows, Work&& work);
   void multiply(const Linear& w, int64_t rows, float* out, int64_t stride, bool add);
 
   int64_t cross_blocks() const { return shape_.is_latent ? (shape_.cross_heads + 7) / 8 : shape_.cross_kv_heads; }

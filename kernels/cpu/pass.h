@@ -73,7 +73,7 @@ inline void Slots::add_product(const Linear& w, Pass& pass, const float* post, f
   if (!post) return multiply(w, pass.rows, pass.x, d, true);
   float* y = room_for(mixed_, mixed_room_, pass.rows * d);
   multiply(w, pass.rows, y, d, false);
-  threads_.run(pass.rows, [&](int64_t row, int thread) {
+  over_rows(pass.rows, [&](int64_t row, int thread) {
     float* normed = scratch_[static_cast<size_t>(thread)].reserve_row(d + kLanes);
     rms_norm(y + row * d, d, post, eps, normed);
     float* x = pass.x + row * d;
@@ -98,7 +98,7 @@ inline void rotate(float* x, const float* cos, const float* sin, int64_t half) {
 inline void Slots::attend_caches(Pass& pass, int64_t layer) {
   int64_t width = shape_.d_head, heads = shape_.n_heads, kv = shape_.n_kv_heads, half = shape_.rotary_width / 2;
   int64_t stride = (heads + 2 * kv) * width, group = heads / kv;
-  threads_.run(pass.rows, [&](int64_t row, int) {
+  over_rows(pass.rows, [&](int64_t row, int) {
     float* q = wide_.get() + row * stride;
     int64_t position = pass.positions[static_cast<size_t>(row)];
     const float *cos = shape_.cos + position * half, *sin = shape_.sin + position * half;
@@ -181,7 +181,7 @@ inline void Slots::feed_forward(Pass& pass, const cellscribe_cpu_layer& layer) {
 }
 
 inline void Slots::states(Pass& pass) {
-  threads_.run(pass.rows, [&](int64_t row, int) {
+  over_rows(pass.rows, [&](int64_t row, int) {
     norm(pass.x + row * shape_.d_model, shape_.norm, shape_.shift, shape_.eps,
          pass.call.states + row * shape_.d_model);
   });

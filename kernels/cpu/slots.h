@@ -111,11 +111,21 @@ inline float* Slots::Scratch::reserve_row(int64_t count) {
   return row.get();
 }
 
+// Calls work(row, thread) for every row; neighbours go to one thread, as the keys of 16 positions share cache lines, and
+// many short tasks cost more than they do.
+template <class Work>
+inline void Slots::over_rows(int64_t rows, Work&& work) {
+  int64_t each = std::clamp<int64_t>(rows / (4 * threads_.count()), 1, kLanes);
+  threads_.run((rows + each - 1) / each, [&](int64_t task, int thread) {
+    for (int64_t row = task * each; row < std::min(rows, (task + 1) * each); ++row) work(row, thread);
+  });
+}
+
 // Prepares rows for a product with `w`: `fill(row, numbers)` writes its input.
 template <class Fill>
 inline void Slots::prepare(const Linear& w, int64_t rows, Fill&& fill) {
   prepared_.reserve(rows, w.kp);
-  threads_.run(rows, [&](int64_t row, int thread) {
+  over_rows(rows, [&](int64_t row, int thread) {
     float* numbers = scratch_[static_cast<size_t>(thread)].reserve_row(w.k + kLanes);
     fill(row, numbers);
     prepared_.put(w.kind, row, numbers, w.k, w.kp);
