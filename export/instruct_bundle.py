@@ -209,7 +209,7 @@ def _trace_all(source: InstructSource, folder: Path, dtype: torch.dtype, say: Pr
     """Trace every graph; in half precision from rounded copies, so that the reference keeps the original weights."""
     parts = source.parts
     half = dtype == torch.float16
-    t5 = copy.deepcopy(parts.t5).half() if half else parts.t5
+    t5 = copy.deepcopy(parts.t5).halve() if half else parts.t5
     tower = copy.deepcopy(parts.tower).half() if half else parts.tower
     say("tracing the cell tower")
     trace_tower(TowerGraph(tower), folder / names.TOWER)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cellscribe.export.models.ops import Dense, RMSNorm, write_cache
 
 _HIDDEN = -1e30  # of what is not attended to; finite, so that a row of padding stays finite
+_SHRUNK = 2.0**-6  # a power of two, which costs no digit
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,9 @@ class FeedForward(nn.Module):
         self.gate = Dense(config.d_model, config.d_ffn) if config.feed_forward == "gated-gelu" else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, T, d] to [B, T, d]."""
-        if self.gate is None:
-            return self.down(F.relu(self.up(x)))
-        return self.down(F.gelu(self.gate(x), approximate="tanh") * self.up(x))
+        """Map [B, T, d] to [B, T, d]; float32, as in half precision the last map's sums would pass what that holds."""
+        y = F.relu(self.up(x)) if self.gate is None else F.gelu(self.gate(x), approximate="tanh") * self.up(x)
+        return self.down(y * _SHRUNK).float() * (1.0 / _SHRUNK) if y.dtype == torch.float16 else self.down(y)
 
 
 class T5Layer(nn.Module):
@@ -153,14 +153,25 @@ class T5(nn.Module):
 
     def encode(self, x: Tensor, mask: Tensor) -> Tensor:
         """Map embeddings [B, S, d] with bool [B, S], true for what counts, to states [B, S, d]."""
-        places = torch.arange(x.shape[1], device=x.device)[None]
+        x, places = x.float(), torch.arange(x.shape[1], device=x.device)[None]
         bias = self.encoder.bias(places, places).float() + torch.where(mask, 0.0, _HIDDEN)[:, None, None, :]
         for layer in self.encoder.blocks:
-            y = layer.norm1(x)
+            y = self.narrow(layer.norm1(x))
             x = x + layer.attention(y, *layer.attention.keys_values(y), bias)[0]
-            x = x + layer.feed_forward(layer.norm2(x))
-        found: Tensor = self.encoder.norm(x)
-        return found
+            x = x + layer.feed_forward(self.narrow(layer.norm2(x)))
+        return self.narrow(self.encoder.norm(x))
+
+    def halve(self) -> T5:
+        """Turn the weights to half precision, but for norms: T5's sums of all layers pass what that holds."""
+        self.half()
+        for one in self.modules():
+            if isinstance(one, RMSNorm):
+                one.float()
+        return self
+
+    def narrow(self, x: Tensor) -> Tensor:
+        """Bring numbers to the precision of the weights."""
+        return x.to(self.embedding.weight.dtype)
 
     def logits(self, states: Tensor) -> Tensor:
         """Map the decoder's last states [B, T, d] to float32 logits [B, T, V]."""
@@ -242,27 +253,28 @@ class T5DecoderGraph(nn.Module):
         float32 logits [B, T, V] and states [B, T, d]; evidence [B, T, S]; the caches.
         """
         stack, start = self.t5.decoder, positions[:, 0]
-        x = self.t5.embedding(tokens)
+        t5, x = self.t5, self.t5.embedding(tokens).float()
         keys_at = torch.arange(mask.shape[2], device=tokens.device)[None]
         own = stack.bias(positions, keys_at).float() + torch.where(mask, 0.0, _HIDDEN).unsqueeze(1)
         other = torch.where(memory_mask, 0.0, _HIDDEN)[:, None, None, :]
         new_caches: list[Tensor] = []
         evidence: Tensor | None = None
         for i, layer in enumerate(stack.blocks):
-            y = layer.norm1(x)
+            y = t5.narrow(layer.norm1(x))
             key, value = layer.attention.keys_values(y)
             keys, values = write_cache(caches[2 * i], key, start), write_cache(caches[2 * i + 1], value, start)
             new_caches += (keys, values)
             x = x + layer.attention(y, keys, values, own)[0]
             assert layer.cross is not None
             assert layer.norm_cross is not None
-            update, weights = layer.cross(layer.norm_cross(x), attended[2 * i], attended[2 * i + 1], other)
+            asking = t5.narrow(layer.norm_cross(x))
+            update, weights = layer.cross(asking, attended[2 * i], attended[2 * i + 1], other)
             seen = weights.mean(1)
             x, evidence = x + update, seen if evidence is None else evidence + seen
-            x = x + layer.feed_forward(layer.norm2(x))
+            x = x + layer.feed_forward(t5.narrow(layer.norm2(x)))
         assert evidence is not None
         states = stack.norm(x)
-        return self.t5.logits(states), states.float(), evidence * (1.0 / len(stack.blocks)), *new_caches
+        return t5.logits(t5.narrow(states)), states, evidence * (1.0 / len(stack.blocks)), *new_caches
 
 
 def _between(x: Tensor, least: int, most: int) -> Tensor:

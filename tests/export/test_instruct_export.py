@@ -87,3 +87,28 @@ def test_a_manifest_that_lies_is_found_out(instruct_bundle: Path, tmp_path: Path
     for backend in ("onnxruntime-cpu", "auto"):
         with pytest.raises(BundleError, match="copy the bundle again or export it anew"):
             verify_instruct_bundle(open_bundle(copy), backend)
+
+
+def test_half_precision_holds_what_passes_it(golden: GoldenInstructCell, tmp_path: Path) -> None:
+    """A T5 whose feed-forwards add up to more than half precision holds, as trained ones do."""
+    import onnxruntime as ort
+
+    from cellscribe.export.checkpoint.instructcell import read_instructcell
+    from cellscribe.export.models.t5 import T5EncoderGraph
+    from cellscribe.export.trace_instruct import trace_t5_encoder
+
+    t5 = read_instructcell(golden.checkpoint).t5
+    with torch.no_grad():
+        t5.encoder.blocks[0].feed_forward.up.weight.mul_(300)
+        t5.encoder.blocks[0].feed_forward.down.weight.mul_(300)
+    tokens = torch.tensor([[79, 21, 64, 29, 106, 94, 54, 1]])
+    mask, features = torch.ones_like(tokens, dtype=torch.bool), torch.zeros(1, 8, t5.config.d_model)
+    with torch.no_grad():
+        wanted = T5EncoderGraph(t5)(tokens, mask, features, torch.tensor([99])).numpy()
+        added = t5.encoder.blocks[0].feed_forward(t5.encoder.blocks[0].norm2(t5.embedding(tokens)))
+    assert added.abs().max() > 70_000
+    trace_t5_encoder(T5EncoderGraph(t5.halve()), tmp_path / "encoder.onnx", 8, torch.float16)
+    session = ort.InferenceSession(str(tmp_path / "encoder.onnx"))
+    given = {"tokens": tokens, "mask": mask, "features": features.half(), "starts": torch.tensor([99])}
+    (found,) = session.run(None, {name: one.numpy() for name, one in given.items()})
+    assert abs(found - wanted).max() < 0.05 * abs(wanted).max()
