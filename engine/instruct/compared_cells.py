@@ -1,0 +1,175 @@
+"""Two sets of cells made comparable: the genes that both have, a keyed draw of cells, one normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.cells.parts import sample_rows
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.keyed import cell_keys, draws, stream_keys
+from cellscribe.engine.labelling.expression import gene_names
+from cellscribe.engine.labelling.majority import names_in
+
+Ints = npt.NDArray[np.int64]
+
+MIN_GENES = 50  # that both sides must have
+TARGET = 1e4  # counts a cell is scaled to
+_DRAW = 15  # stream of the draws that choose cells
+_BASES = (float(np.e), 10.0, 2.0)  # of logarithms that are tried
+_SAME = 1e-2  # relative spread of totals that are taken for one
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedCells:
+    """Cells of one side, in the order of their names, so that the order of the file plays no part.
+
+    Parameters
+    ----------
+    source
+        Name of what they come from.
+    cell_ids, types
+        Of each cell [N]; every cell has a type.
+    values
+        log1p of values per 10,000 over the shared genes, CSR float32 [N, S].
+    num_all
+        Cells of the source.
+    num_untyped
+        Those without a type, which are left out.
+    notes
+        Sentences about the values.
+    """
+
+    source: str
+    cell_ids: tuple[str, ...]
+    types: tuple[str, ...]
+    values: sp.csr_matrix
+    num_all: int
+    num_untyped: int
+    notes: tuple[str, ...]
+
+    @property
+    def num_cells(self) -> int:
+        """Cells that are compared."""
+        return len(self.cell_ids)
+
+    @property
+    def num_empty(self) -> int:
+        """Cells that express none of the shared genes."""
+        return int((np.diff(self.values.indptr) == 0).sum())
+
+
+def shared_genes(generated: CellSource, real: CellSource) -> tuple[str, ...]:
+    """Return the names of genes that both have, as they are written, sorted.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than :data:`MIN_GENES`.
+    """
+    names = [set(gene_names(source)) for source in (generated, real)]
+    shared = tuple(sorted((names[0] & names[1]) - {""}))
+    if len(shared) < MIN_GENES:
+        raise InputError(
+            f"{generated.name} ({generated.n_genes:,} genes such as {gene_names(generated)[0]}) and {real.name} "
+            f"({real.n_genes:,} such as {gene_names(real)[0]}) share {len(shared)} names of genes and {MIN_GENES} are "
+            "needed; name them alike in both."
+        )
+    return shared
+
+
+def read_compared(
+    source: CellSource, genes: Sequence[str], label: str, most: int, seed: int = 0, log_base: float | None = None
+) -> ComparedCells:
+    """Read the cells of one side.
+
+    Parameters
+    ----------
+    genes
+        The shared ones [S]. Columns of one name are added up before the logarithm.
+    label
+        The column of obs with the types; cells without one are left out.
+    most, seed
+        Of more cells so many are drawn, keyed by seed and cell name.
+    log_base
+        Base of the logarithm of a log-normalised source, which is taken back; None looks for the one that gives all
+        cells one total, and takes e where none does.
+
+    Raises
+    ------
+    InputError
+        When there is no such column, no cell with a type, or a value that cannot be used.
+    """
+    types = np.array(names_in(source.obs_column(label)), dtype=object)
+    typed = np.flatnonzero(types != "")
+    if not len(typed):
+        raise InputError(f"no cell of {source.name} has a type in the obs column {label!r}; name another column.")
+    rows = typed if len(typed) <= most else typed[drawn(source.obs_names[typed], most, seed)]
+    base = 1.0 if source.value_kind == "counts" else log_base or _base_of(source)
+    gather = _gather(gene_names(source), genes)
+    parts = [_normalised(_linear(block.matrix, base) @ gather) for block in source.blocks(rows)]
+    by_name = np.argsort(source.obs_names[rows].astype(str), kind="stable")
+    values = sp.csr_matrix(sp.vstack(parts, format="csr"))[by_name]
+    rows = rows[by_name]
+    said = () if base == 1.0 else (f"The logarithm of {source.name} is taken back as one to base {base:.4g}.",)
+    return ComparedCells(
+        source.name,
+        tuple(map(str, source.obs_names[rows])),
+        tuple(map(str, types[rows])),
+        values,
+        source.n_cells,
+        source.n_cells - len(typed),
+        (source.value_note, *said),
+    )
+
+
+def drawn(names: npt.ArrayLike, most: int, seed: int = 0) -> Ints:
+    """Return the places of at most so many names, rising, drawn by a key of seed and name."""
+    keys = stream_keys(seed, cell_keys(names), _DRAW)
+    order = np.argsort(draws(keys, np.zeros(len(keys), np.uint64)), kind="stable")
+    return np.sort(order[:most])
+
+
+def _gather(columns: Sequence[str], genes: Sequence[str]) -> sp.csr_matrix:
+    """Return the matrix [columns, S] that brings columns to their genes and leaves out the others."""
+    place_of = {name: place for place, name in enumerate(genes)}
+    places = np.array([place_of.get(name, -1) for name in columns], np.int64)
+    known = np.flatnonzero(places >= 0)
+    return sp.csr_matrix((np.ones(len(known)), (known, places[known])), shape=(len(columns), len(genes)))
+
+
+def _linear(matrix: sp.csr_matrix, base: float) -> sp.csr_matrix:
+    """Return values before the logarithm, those of base 1 as they are, in float64."""
+    values = matrix.astype(np.float64)
+    if base != 1.0:
+        values.data = np.expm1(values.data * np.log(base))
+    return values
+
+
+def _normalised(values: sp.csr_matrix) -> sp.csr_matrix:
+    values = sp.csr_matrix(values)
+    totals = _totals(values)
+    scale = np.divide(TARGET, totals, out=np.zeros_like(totals), where=totals > 0)
+    values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
+    values.sort_indices()
+    return values.astype(np.float32)
+
+
+def _base_of(source: CellSource) -> float:
+    """Return the base whose powers give sampled cells one total, e where none does."""
+    blocks = source.blocks(sample_rows(source.n_cells, n_runs=32, run=4))
+    totals = np.concatenate([[_totals(_linear(one.matrix, base)) for base in _BASES] for one in blocks], axis=1)
+    totals = totals[:, totals[0] > 0]
+    if not totals.size:
+        return _BASES[0]
+    spread = np.ptp(totals, axis=1) / totals.mean(axis=1)
+    return _BASES[int(spread.argmin())] if spread.min() <= _SAME else _BASES[0]
+
+
+def _totals(values: sp.csr_matrix) -> npt.NDArray[np.float64]:
+    return np.asarray(values.sum(axis=1), np.float64).ravel()
