@@ -12,13 +12,20 @@ from cellscribe.engine.output.page import safe
 Doubles = npt.NDArray[np.float64]
 
 _STEP, _ROW = 24, 26  # px between dots, across and down
+_GAP = 9  # px between rows that belong together and others
 _RADIUS = 10.0
 _LETTER = 7.2  # px of a letter of 12 px, nearly
 _FAINTEST = 0.08
 
 
 def dot_plot(
-    rows: Sequence[str], columns: Sequence[str], share: Doubles, mean: Doubles, groups: Sequence[tuple[str, int]] = ()
+    rows: Sequence[str],
+    columns: Sequence[str],
+    share: Doubles,
+    mean: Doubles,
+    groups: Sequence[tuple[str, int]] = (),
+    *,
+    together: int = 1,
 ) -> str:
     """Draw a dot plot.
 
@@ -32,6 +39,8 @@ def dot_plot(
         Expression, [R, C] from 0 on: the dots' colour, full at a gene's largest mean.
     groups
         Names of runs of columns, with how many columns each has.
+    together
+        So many rows belong together, with a gap after them.
 
     Returns
     -------
@@ -39,11 +48,12 @@ def dot_plot(
     """
     left = 16 + _LETTER * max(map(len, rows), default=0)
     top = 14 + _LETTER * max(map(len, columns), default=0) + (16 if groups else 0)
-    width, height = left + _STEP * len(columns) + 16, top + _ROW * len(rows) + 8
+    gap = _GAP if together > 1 else 0
+    width, height = left + _STEP * len(columns) + 16, top + _ROW * len(rows) + gap * (len(rows) // together) + 8
     full = np.where(mean.max(axis=0) > 0, mean.max(axis=0), 1.0)
     parts = [_bands(groups, left, top, height), *(_column(name, left, top, i) for i, name in enumerate(columns))]
     for r, row in enumerate(rows):
-        y = top + _ROW * (r + 0.5)
+        y = top + _ROW * (r + 0.5) + gap * (r // together)
         parts.append(f'<text x="{left - 10:.1f}" y="{y + 4:.1f}" text-anchor="end">{safe(row)}</text>')
         for c, gene in enumerate(columns):
             shown = f"{row}, {gene}: {100 * share[r, c]:.0f} % express it, mean {mean[r, c]:.2f}"
