@@ -15,6 +15,7 @@ from cellscribe.cli.ask import ask
 from cellscribe.cli.bench import bench
 from cellscribe.cli.build import build as build_plans
 from cellscribe.cli.c2s import app as c2s
+from cellscribe.cli.compare import compare
 from cellscribe.cli.demo import demo
 from cellscribe.cli.describe import describe
 from cellscribe.cli.doctor import doctor
@@ -34,6 +35,7 @@ _COMMANDS = (
     annotate,
     ask,
     generate,
+    compare,
     embed,
     index,
     search,
