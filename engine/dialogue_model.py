@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, Unpack
 
 from anndata import AnnData
 
-from cellscribe.engine.backends.choose import Choice
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, UsageError
+from cellscribe.engine.family_model import FamilyModel, check_threads, kept
 from cellscribe.engine.instruct.annotate import annotate_cells
+from cellscribe.engine.instruct.asking import AskSettings
 from cellscribe.engine.instruct.templates import ANNOTATION
 from cellscribe.engine.instruct.writing import CellOrder, write_cells
-from cellscribe.engine.instruct_model import AskSettings, InstructModel
+from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.labelling.finish import FinishOptions, finish_of
 from cellscribe.engine.labels import Labels, labels_of
 from cellscribe.engine.labels_file import read_labels
-from cellscribe.engine.output.anndata import annotate as write_into
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.frame import to_frame
-from cellscribe.engine.output.run import Run
 from cellscribe.engine.questions import answers_frame
 from cellscribe.engine.types import Sampling
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 GivenLabels: TypeAlias = str | Path | Sequence[str] | Mapping[str, str | None] | Labels
 
 
-class DialogueModel:
+class DialogueModel(FamilyModel):
     """One bundle of the family instructcell on one device.
 
     Cells are the path of an .h5ad file, an AnnData object, or a source that :func:`cellscribe.engine.cells.open_cells`
@@ -73,8 +72,7 @@ class DialogueModel:
         templates: str | Path | None = None,
         plans: str | Path | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads is {threads}; choose at least 1.")
+        check_threads(threads)
         if isinstance(template, str) and template != "draw":
             raise UsageError(f"template is {template!r}; give the number of an instruction, from 0 on, or 'draw'.")
         self._seed, self._draws = seed, template == "draw"
@@ -83,21 +81,7 @@ class DialogueModel:
             bundle, threads, backend, None if templates is None else Path(templates),
             None if plans is None else Path(plans),
         )  # fmt: skip
-
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle."""
-        return self.instruct.bundle
-
-    @property
-    def device(self) -> str:
-        """Device and provider in words."""
-        return self.instruct.device
-
-    @property
-    def backend_choice(self) -> Choice:
-        """What was opened, and which better backends were passed over, and why."""
-        return self.instruct.backend_choice
+        super().__init__(self.instruct)
 
     @property
     def notice(self) -> str:
@@ -129,7 +113,7 @@ class DialogueModel:
         labels
             Names, a mapping of names to Cell Ontology ids (None for none), or a file; None leaves the model free.
         task, instruction, fields
-            As for :class:`cellscribe.engine.instruct_model.AskSettings`: ``task="drug_sensitivity_prediction"`` with
+            As for :class:`cellscribe.engine.instruct.asking.AskSettings`: ``task="drug_sensitivity_prediction"`` with
             ``fields={"drug": "Cisplatin"}``.
         scores, in_words
             As for :func:`cellscribe.engine.instruct.annotate.annotate_cells`: score every label; or let a chat model
@@ -167,7 +151,7 @@ class DialogueModel:
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
             )
-            run = _kept(finished.voted(run, source), cells, key_added, copy)
+            run = kept(finished.voted(run, source), cells, key_added, copy)
             finished.write(run, source)
         return to_frame(run)
 
@@ -263,9 +247,3 @@ class DialogueModel:
             f"the bundle {self.bundle.name} ({self.bundle.manifest.family}) does not {what}; use annotate, ask or "
             "generate, or choose a bundle of another family."
         )
-
-
-def _kept(run: Run, cells: Cells, key_added: str, copy: bool) -> Run:
-    if isinstance(cells, AnnData) and not copy:
-        write_into(cells, run, key_added)
-    return run

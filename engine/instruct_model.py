@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -18,8 +18,9 @@ from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.decode.scheduler import Text
 from cellscribe.engine.decode.texts import decode
 from cellscribe.engine.errors import BackendError, UsageError
+from cellscribe.engine.instruct.asking import AskSettings, instructions_for
 from cellscribe.engine.instruct.cells import InstructCells
-from cellscribe.engine.instruct.prompts import PromptEncoder, framed
+from cellscribe.engine.instruct.prompts import PromptEncoder
 from cellscribe.engine.instruct.templates import ANNOTATION, Instructions, packaged_instructions, read_instructions
 from cellscribe.engine.instruct.writer import Asked, write_answers
 from cellscribe.engine.keyed import cell_key
@@ -33,34 +34,6 @@ Rows = npt.NDArray[np.int64]
 Progress = Callable[[int, int, int], None]  # texts done, texts in all, tokens so far
 
 MAX_SLOTS = 512
-FROM_OBS = ("species", "tissue", "sequencing_method", "drug")  # fields that obs may hold, a value for every cell
-
-
-@dataclass(frozen=True)
-class AskSettings:
-    """What is asked of every cell.
-
-    Parameters
-    ----------
-    instruction
-        In a user's own words, ``{cell}`` where the cell belongs; without one the cell is put before it. None takes the
-        task's instructions.
-    task
-        One of the templates.
-    fields
-        Values for the instruction; those that are left out are taken from columns of obs of their names.
-    number
-        Which instruction of the task, from 0 on; None takes the first whose values are known.
-    seed
-        Key of the draws; with `draws` also of an instruction for every cell.
-    """
-
-    instruction: str | None = None
-    task: str = ANNOTATION
-    fields: Mapping[str, str] = field(default_factory=dict)
-    number: int | None = None
-    draws: bool = False
-    seed: int = 0
 
 
 @dataclass
@@ -201,25 +174,7 @@ class InstructModel:
         self, source: CellSource, rows: Rows, asked: AskSettings, labels: Sequence[str] | None = None
     ) -> list[str]:
         """Return the framed instruction for every cell."""
-        choices = {} if labels is None else {"choices": ", ".join(labels)}
-        if asked.instruction is not None:
-            if not asked.instruction.strip():
-                raise UsageError("the instruction is empty; write one.")
-            text = asked.instruction if "{cell}" in asked.instruction else f"{{cell}} {asked.instruction}"
-            return [framed(text, self.prompts.cell)] * len(rows)
-        task = self.task(asked.task)
-        known = {**choices, **asked.fields}
-        columns = {
-            name: source.obs_column(name).astype(str).to_numpy()[rows]
-            for name in FROM_OBS
-            if name in source.obs_columns and name not in known
-        }
-        drawn, found = asked.seed if asked.draws else None, []
-        for i, row in enumerate(rows.tolist()):
-            own = {name: str(column[i]) for name, column in columns.items() if column[i] not in ("", "nan", "None")}
-            text = task.choose(asked.number, {**own, **known}, str(source.obs_names[row]), drawn)
-            found.append(framed(text, self.prompts.cell))
-        return found
+        return instructions_for(source, rows, asked, self.task(asked.task), self.prompts.cell, labels)
 
     def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more or other entries."""

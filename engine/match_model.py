@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
-from anndata import AnnData
 
-from cellscribe.engine.backends.choose import Choice
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, UsageError
+from cellscribe.engine.family_model import FamilyModel, check_threads, kept
 from cellscribe.engine.labelling.finish import FinishOptions, finish_of
 from cellscribe.engine.labels import Labels, labels_of, with_definitions
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.matching.zero_shot import ZeroShot
-from cellscribe.engine.output.anndata import annotate as write_into
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.frame import to_frame
-from cellscribe.engine.output.run import Run
 from cellscribe.engine.rank_model import TEMPLATE, RankModel
 from cellscribe.engine.search import CellIndex
 from cellscribe.engine.search.build import Nearest, build_index
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 GivenLabels: TypeAlias = str | Path | Sequence[str] | Mapping[str, str | None] | Labels
 
 
-class MatchModel:
+class MatchModel(FamilyModel):
     """One bundle of the families langcell and geneformer on one device.
 
     Cells are the path of an .h5ad file, an AnnData object, or a source that :func:`cellscribe.engine.cells.open_cells`
@@ -61,24 +58,9 @@ class MatchModel:
     def __init__(
         self, bundle: Bundle, *, threads: int | None = None, backend: str = "auto", plans: str | Path | None = None
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads is {threads}; choose at least 1.")
+        check_threads(threads)
         self.ranks = RankModel(bundle, threads, backend, None if plans is None else Path(plans))
-
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle."""
-        return self.ranks.bundle
-
-    @property
-    def device(self) -> str:
-        """Device and provider in words."""
-        return self.ranks.device
-
-    @property
-    def backend_choice(self) -> Choice:
-        """What was opened, and which better backends were passed over, and why."""
-        return self.ranks.backend_choice
+        super().__init__(self.ranks)
 
     def annotate(
         self,
@@ -133,7 +115,7 @@ class MatchModel:
         with opened(cells, layer, values) as source:
             finished.check(source)
             run = self.ranks.annotate_cells(source, chosen, how=how, threshold=threshold, template=template)
-            run = _kept(finished.voted(run, source), cells, key_added, copy)
+            run = kept(finished.voted(run, source), cells, key_added, copy)
             finished.write(run, source)
         return to_frame(run)
 
@@ -154,7 +136,7 @@ class MatchModel:
         check_key(key_added)
         with opened(cells, layer, values) as source:
             run = self.ranks.embed_cells(source)
-        found = _kept(run, cells, key_added, copy).embeddings
+        found = kept(run, cells, key_added, copy).embeddings
         assert found is not None
         return found
 
@@ -235,9 +217,3 @@ class MatchModel:
             f"the bundle {self.bundle.name} ({self.bundle.manifest.family}) does not {what}; use {has}, or choose a "
             "bundle of another family."
         )
-
-
-def _kept(run: Run, cells: Cells, key_added: str, copy: bool) -> Run:
-    if isinstance(cells, AnnData) and not copy:
-        write_into(cells, run, key_added)
-    return run

@@ -10,18 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from anndata import AnnData
 
-from cellscribe.engine.backends.choose import Choice
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, UsageError
+from cellscribe.engine.family_model import FamilyModel, check_threads, kept
 from cellscribe.engine.labelling.finish import FinishOptions, finish_of
 from cellscribe.engine.labels import Labels, labels_of
 from cellscribe.engine.labels_file import read_labels
-from cellscribe.engine.output.anndata import annotate as write_into
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.frame import to_frame
-from cellscribe.engine.output.run import Run
 from cellscribe.engine.questions import Question, answers_frame, ask
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.words import check_choice, words_and_line
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 GivenLabels: TypeAlias = str | Path | Sequence[str] | Mapping[str, str | None] | Labels
 
 
-class SentenceModel:
+class SentenceModel(FamilyModel):
     """One bundle of the family c2s on one device.
 
     Cells are the path of an .h5ad file, an AnnData object, or a source that :func:`cellscribe.engine.cells.open_cells`
@@ -79,8 +77,7 @@ class SentenceModel:
         templates: str | Path | None = None,
         plans: str | Path | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads is {threads}; choose at least 1.")
+        check_threads(threads)
         if isinstance(template, str) and template != "draw":
             raise UsageError(f"template is {template!r}; give the number of a prompt, from 0 on, or 'draw'.")
         settings = TextSettings(organism, genes_per_cell, None if isinstance(template, str) else template, seed)
@@ -92,21 +89,7 @@ class SentenceModel:
             settings,
             None if plans is None else Path(plans),
         )
-
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle."""
-        return self.text.bundle
-
-    @property
-    def device(self) -> str:
-        """Device and provider in words."""
-        return self.text.device
-
-    @property
-    def backend_choice(self) -> Choice:
-        """What was opened, and which better backends were passed over, and why."""
-        return self.text.backend_choice
+        super().__init__(self.text)
 
     @property
     def notice(self) -> str:
@@ -167,7 +150,7 @@ class SentenceModel:
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
             )
-            run = _kept(finished.voted(run, source), cells, key_added, copy)
+            run = kept(finished.voted(run, source), cells, key_added, copy)
             finished.write(run, source)
         return to_frame(run)
 
@@ -277,7 +260,7 @@ class SentenceModel:
         check_key(key_added)
         with opened(cells, layer, values) as source:
             run = embed_cells(self.text, source, upstream_padding=upstream_padding)
-        found = _kept(run, cells, key_added, copy).embeddings
+        found = kept(run, cells, key_added, copy).embeddings
         assert found is not None
         return found
 
@@ -294,9 +277,3 @@ class SentenceModel:
             f"the bundle {self.bundle.name} reads cells as sentences and does not {what}; use annotate, ask, "
             "generate or embed."
         )
-
-
-def _kept(run: Run, cells: Cells, key_added: str, copy: bool) -> Run:
-    if isinstance(cells, AnnData) and not copy:
-        write_into(cells, run, key_added)
-    return run

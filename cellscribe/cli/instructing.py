@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct.asking import AskSettings
 from cellscribe.engine.instruct.templates import ANNOTATION
-from cellscribe.engine.instruct_model import AskSettings, InstructModel
+from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.labels import Labels
 from cellscribe.engine.text_types import TextSettings
 

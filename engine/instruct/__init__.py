@@ -1,1 +1,1 @@
-"""Cells as InstructCell reads them: values of a fixed list of genes, in its order."""
+"""Cells by instruction, as InstructCell reads and writes them, and generated cells against real ones."""

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.answers import label_in
-from cellscribe.engine.instruct_model import AskSettings, InstructModel, Progress, Rows
+from cellscribe.engine.instruct.asking import AskSettings
+from cellscribe.engine.instruct_model import InstructModel, Progress, Rows
 from cellscribe.engine.labels import Labelled, Labels
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.text_types import Answer

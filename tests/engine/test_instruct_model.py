@@ -15,7 +15,8 @@ import cellscribe as cs
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.dialogue_model import DialogueModel
 from cellscribe.engine.errors import BackendError, BundleError, InputError, UsageError
-from cellscribe.engine.instruct_model import AskSettings, InstructModel
+from cellscribe.engine.instruct.asking import AskSettings
+from cellscribe.engine.instruct_model import InstructModel
 
 
 @pytest.fixture(scope="module")

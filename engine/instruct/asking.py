@@ -1,0 +1,88 @@
+"""What is asked of every cell: in a user's own words, or by the instructions of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct.prompts import CELL, CellToken, framed
+from cellscribe.engine.instruct.templates import ANNOTATION, Instructions
+
+FROM_OBS = ("species", "tissue", "sequencing_method", "drug")  # fields that obs may hold, a value for every cell
+
+_UNKNOWN = ("", "nan", "None", "<NA>")
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """What is asked of every cell.
+
+    Parameters
+    ----------
+    instruction
+        In a user's own words, ``{cell}`` where the cell belongs; without one the cell is put before it. None takes the
+        task's instructions.
+    task
+        One of the templates.
+    fields
+        Values for the instruction; those that are left out are taken from columns of obs of their names.
+    number
+        Which instruction of the task, from 0 on; None takes the first whose values are known.
+    seed
+        Key of the draws; with `draws` also of an instruction for every cell.
+    """
+
+    instruction: str | None = None
+    task: str = ANNOTATION
+    fields: Mapping[str, str] = field(default_factory=dict)
+    number: int | None = None
+    draws: bool = False
+    seed: int = 0
+
+
+def instructions_for(
+    source: CellSource,
+    rows: npt.NDArray[np.int64],
+    asked: AskSettings,
+    task: Instructions,
+    cell: CellToken,
+    labels: Sequence[str] | None = None,
+) -> list[str]:
+    """Return the framed instruction for every cell.
+
+    Parameters
+    ----------
+    rows
+        Which cells, int64 [N].
+    task
+        Its instructions, where `asked` has none of its own.
+    labels
+        What ``{choices}`` stands for.
+
+    Raises
+    ------
+    UsageError
+        For an empty instruction, or a value that none of the task's can do without.
+    """
+    if asked.instruction is not None:
+        if not asked.instruction.strip():
+            raise UsageError("the instruction is empty; write one.")
+        text = asked.instruction if CELL in asked.instruction else f"{CELL} {asked.instruction}"
+        return [framed(text, cell)] * len(rows)
+    known = {**({} if labels is None else {"choices": ", ".join(labels)}), **asked.fields}
+    columns = {
+        name: source.obs_column(name).astype(str).to_numpy()[rows]
+        for name in FROM_OBS
+        if name in source.obs_columns and name not in known
+    }
+    drawn, found = asked.seed if asked.draws else None, []
+    for i, row in enumerate(rows.tolist()):
+        own = {name: str(column[i]) for name, column in columns.items() if column[i] not in _UNKNOWN}
+        text = task.choose(asked.number, {**own, **known}, str(source.obs_names[row]), drawn)
+        found.append(framed(text, cell))
+    return found
