@@ -83,7 +83,7 @@ def embed(
         organism=organism,
         genes_per_cell=num_genes,
         templates=templates,
-        template="draw" if number is None else number,
+        template=None if template is None else "draw" if number is None else number,
         seed=seed,
         upstream_padding=upstream_padding,
         score_by=score_by,

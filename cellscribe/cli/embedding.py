@@ -50,7 +50,7 @@ class EmbedJob:
     organism: str = "human"
     genes_per_cell: int | None = None
     templates: Path | None = None
-    template: int | str = 0
+    template: int | str | None = None
     seed: int = 0
     upstream_padding: int | None = None
     score_by: str | None = None

@@ -169,7 +169,7 @@ def problem_of(bundle: Bundle, name: str, *, device: int = 0, plans: Path | None
         return cpu_problem()
     if bundle.manifest.gpu_problem:
         return bundle.manifest.gpu_problem
-    if name == "cuda" and bundle.manifest.encoder is None:
+    if name == "cuda" and any(getattr(bundle.manifest, part, None) for part in ("style", "ranks", "instruct")):
         return f"its kernels are those of LingoCell, and the bundle {bundle.manifest.reading}."
     if not has_gpu():
         return _NO_GPU
