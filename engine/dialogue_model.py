@@ -47,7 +47,7 @@ class DialogueModel(FamilyModel):
         Key of all draws.
     template
         Which instruction of a task, from 0 on; "draw" draws one for every cell by its name; None takes the first whose
-        values are known.
+        values are known. An instruction of one's own takes its place.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class DialogueModel(FamilyModel):
             As for :meth:`cellscribe.engine.model.Model.describe`.
         key_added
             Prefix of the keys written: obs ``<key>_label``, ``<key>_score``, ``<key>_status`` and, where ids are known,
-            ``<key>_cell_ontology_term_id``; uns ``<key>``.
+            ``<key>_cell_ontology_term_id``, and ``<key>_answer`` with `in_words`; uns ``<key>``.
         copy
             Leave an AnnData object as it is and only return the frame.
         finish
@@ -222,8 +222,9 @@ class DialogueModel(FamilyModel):
         """
         wanted = {**({} if cell_type is None else {"cell_type": cell_type}), **(fields or {})}
         sampling = Sampling(top_p if temperature else 1.0, temperature, self._seed)
+        number, draws = self._template_for(instruction)
         order = CellOrder(
-            n, wanted, instruction, self._number, self._draws, sampling, self._seed, means, max_new_tokens, batch_size
+            n, wanted, instruction, number, draws, sampling, self._seed, means, max_new_tokens, batch_size
         )
         return write_cells(self.instruct, order)[0]
 
@@ -240,7 +241,11 @@ class DialogueModel(FamilyModel):
         raise self._lacks("embed")
 
     def _asked(self, instruction: str | None, task: str, fields: Mapping[str, str] | None) -> AskSettings:
-        return AskSettings(instruction, task, dict(fields or {}), self._number, self._draws, self._seed)
+        number, draws = self._template_for(instruction)
+        return AskSettings(instruction, task, dict(fields or {}), number, draws, self._seed)
+
+    def _template_for(self, instruction: str | None) -> tuple[int | None, bool]:
+        return (self._number, self._draws) if instruction is None else (None, False)
 
     def _lacks(self, what: str) -> BundleError:
         return BundleError(

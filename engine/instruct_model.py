@@ -21,7 +21,7 @@ from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.instruct.asking import AskSettings, instructions_for
 from cellscribe.engine.instruct.cells import InstructCells
 from cellscribe.engine.instruct.prompts import PromptEncoder
-from cellscribe.engine.instruct.templates import ANNOTATION, Instructions, packaged_instructions, read_instructions
+from cellscribe.engine.instruct.templates import Instructions, packaged_instructions, read_instructions
 from cellscribe.engine.instruct.writer import Asked, write_answers
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.labels import twice
@@ -48,7 +48,7 @@ class InstructModel:
         What runs it, and a folder of TensorRT plans (:func:`cellscribe.engine.backends.choose.choose_backend`).
     templates
         A file of instructions (:func:`cellscribe.engine.instruct.templates.read_instructions`) in place of ours;
-        a list without task is for `template_task`.
+        a list without task is for `template_task`, or for the task that its fields tell.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class InstructModel:
     backend: str = "auto"
     templates: Path | None = None
     plans: Path | None = None
-    template_task: str = ANNOTATION
+    template_task: str | None = None
     notice: str = field(default="", init=False)
     _cells: tuple[CellSource, InstructCells] | None = field(default=None, init=False)
 
@@ -143,14 +143,17 @@ class InstructModel:
         """
         rows = np.arange(source.n_cells) if rows is None else rows
         names = [str(source.obs_names[row]) for row in rows]
+        if len(np.unique(rows)) < len(rows):
+            raise UsageError("rows names a cell twice; name each once.")
         options = self._options(labels, all_labels, sampling, max_new_tokens, batch_size)
         texts = self.instructions(source, rows, asked or AskSettings(), labels)
         prompts = [self.prompts.encode(text, has_cell=True) for text in texts]
         lost: dict[int, str] = {}
         wanted = self._asked(source, rows, names, prompts, lost)
-        return self._answers(
-            names, wanted, max((len(one.tokens) for one in prompts), default=0), options, lost, progress
-        )
+        longest = max((len(one.tokens) for one in prompts), default=0)
+        answers = self._answers(names, wanted, longest, options, lost, progress)
+        self.notice = " ".join(one for one in (self.cells(source).warning, self.notice) if one)
+        return answers
 
     def about_prompts(
         self,

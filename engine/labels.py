@@ -63,6 +63,8 @@ class Labelled:
         Of all labels, float32 [N, L]; None likewise.
     votes
         Of clusters, where they were asked for.
+    answers
+        What a model said where the label was found in its words [N]; empty otherwise.
     """
 
     labels: Labels | None
@@ -71,6 +73,7 @@ class Labelled:
     margin: npt.NDArray[np.float32] | None = None
     scores: npt.NDArray[np.float32] | None = None
     votes: Votes | None = None
+    answers: tuple[str, ...] = ()
 
     @classmethod
     def of_scores(cls, labels: Labels, chosen: tuple[str, ...], scores: npt.NDArray[np.float32]) -> Labelled:

@@ -80,7 +80,12 @@ def annotate(
     num_genes: options.SentenceOption = None,
     templates: options.TemplatesOption = None,
     template: options.TemplateOption = None,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest free answer.")] = 32,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-new-tokens", min=1, help="Longest free answer; 32, or 64 for instructcell.", show_default=False
+        ),
+    ] = None,
     batch_size: options.BatchOption = 32,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draws that order equal values.")] = 0,
     layer: options.LayerOption = None,

@@ -87,7 +87,7 @@ class AnnotateJob:
     labels: Path | None
     settings: TextSettings
     templates: Path | None = None
-    max_new_tokens: int = 32
+    max_new_tokens: int | None = None
     batch_size: int = 32
     layer: str | None = None
     values: Literal["auto", "counts", "lognorm"] = "auto"
@@ -153,9 +153,8 @@ def _following(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows,
     refuse_sentences(bundle, job.settings)
     given = job.following
     asked = asked_of(given.instruction, given.task, pairs(given.pairs), job.template, job.settings.seed)
-    model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, asked.task)
+    model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, given.task)
     notes(instruct_facts(model, source, len(rows), labels), job.is_quiet)
-    most = 64 if job.max_new_tokens == AnnotateJob.max_new_tokens else job.max_new_tokens
     return lambda bar: annotate_by_instruction(
         model,
         source,
@@ -164,7 +163,7 @@ def _following(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows,
         asked=asked,
         all_scores=job.all_scores,
         in_words=given.in_words,
-        max_new_tokens=most,
+        max_new_tokens=job.max_new_tokens or 64,
         batch_size=job.batch_size,
         progress=bar,
     )
@@ -181,7 +180,7 @@ def _writing(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, l
         rows=rows,
         labels=labels,
         all_scores=job.all_scores,
-        max_new_tokens=job.max_new_tokens,
+        max_new_tokens=job.max_new_tokens or 32,
         batch_size=job.batch_size,
         progress=bar,
     )
@@ -192,7 +191,7 @@ def _matching(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows, 
     _refuse(job, bundle, matching=False)
     if labels is None:
         raise UsageError(f"the bundle {bundle.name} chooses from labels; give --labels (.txt, .tsv, .json or .obo).")
-    if job.all_scores or job.max_new_tokens != AnnotateJob.max_new_tokens or job.batch_size != AnnotateJob.batch_size:
+    if job.all_scores or job.max_new_tokens is not None or job.batch_size != AnnotateJob.batch_size:
         raise UsageError(
             f"--scores, --max-new-tokens and --batch-size are for bundles that write labels, and {bundle.name} matches "
             "them (all scores are written anyway); leave them out."

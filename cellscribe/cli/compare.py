@@ -50,6 +50,9 @@ def compare(
         int, typer.Option("--max-cells", min=6, help="Of more cells of a file so many are drawn.")
     ] = 2000,
     no_map: Annotated[bool, typer.Option("--no-map", help="Leave out the UMAPs and their figures.")] = False,
+    same_types: Annotated[
+        bool, typer.Option("--same-types", help="Leave real cells of types out that no generated cell has.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draw and of the maps.")] = 0,
     layer: Annotated[
         str | None,
@@ -87,6 +90,7 @@ def compare(
         has_map=not no_map,
         max_cells=max_cells,
         seed=seed,
+        same_types=same_types,
         log_base=log_base,
         log_base_real=log_base_real,
     )

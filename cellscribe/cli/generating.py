@@ -14,11 +14,13 @@ from cellscribe.cli.progress import progress_bar, rates
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct.compare_settings import CompareSettings
 from cellscribe.engine.instruct.comparison import compare_cells
 from cellscribe.engine.instruct.templates import GENERATION
 from cellscribe.engine.instruct.writing import CellOrder
 from cellscribe.engine.instruct.writing import write_cells as write_by_instruction
 from cellscribe.engine.instruct_model import InstructModel
+from cellscribe.engine.labelling.majority import names_in
 from cellscribe.engine.output.comparison_report import write_comparison_report
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.h5ad import write_new
@@ -125,8 +127,7 @@ def generate_file(job: GenerateJob) -> int:
 def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:
     """Write cells with a bundle that follows instructions."""
     order, more = _order(job, bundle), job.ordering
-    if more.report is not None:
-        check_output(more.report, more.truth, (".html",))
+    _check_report(job, order)
     model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, GENERATION)
     asked = ", ".join(order.fields.values()) or order.instruction or "any kind"
     facts = [
@@ -142,9 +143,30 @@ def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:
     said = f"{said}; {rates(cells.n_obs, 0, time.perf_counter() - started)}"
     write_new(cells, job.output)
     if more.report is not None and more.truth is not None:
-        write_comparison_report(compare_cells(job.output, more.truth, label_real=more.truth_label), more.report)
+        found = compare_cells(
+            job.output, more.truth, label_real=more.truth_label, settings=CompareSettings(same_types=True)
+        )
+        write_comparison_report(found, more.report)
     _show(job, model.notice, said, [job.output, *([more.report] if more.report else [])])
     return SOME_FAILED if cells.n_obs < job.count else 0
+
+
+def _check_report(job: GenerateJob, order: CellOrder) -> None:
+    """Make sure before any work that a report can be made, and that nothing real is written over."""
+    more = job.ordering
+    if more.report is None or more.truth is None:
+        return
+    check_output(job.output, more.truth, (".h5ad",))
+    check_output(more.report, more.truth, (".html",))
+    wanted = order.fields.get("cell_type")
+    if wanted is None:
+        raise UsageError("--report compares cells of one type with real ones; name it with --cell-type.")
+    with open_cells(more.truth) as source:
+        if wanted not in set(names_in(source.obs_column(more.truth_label))):
+            raise UsageError(
+                f"no cell of {more.truth} is {wanted!r} in the obs column {more.truth_label!r}; write the type "
+                "alike, or name another column with --truth-label."
+            )
 
 
 def _order(job: GenerateJob, bundle: Bundle) -> CellOrder:

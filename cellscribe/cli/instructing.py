@@ -18,6 +18,8 @@ def asked_of(
     instruction: str | None, task: str | None, fields: Mapping[str, str], template: str | None, seed: int
 ) -> AskSettings:
     """Put the options together; UsageError for a template that is no number."""
+    if instruction is not None and task is not None:
+        raise UsageError("an instruction of your own is no task; leave --task or it out.")
     number, draws = template_of(template)
     return AskSettings(instruction, task or ANNOTATION, dict(fields), number, draws, seed)
 

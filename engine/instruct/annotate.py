@@ -35,8 +35,9 @@ def annotate_cells(
 
     A score is the probability of the label's tokens among those that a label could go on with; of a free answer the
     probability of its tokens. With `all_scores` every label gets one, they sum to 1, and the best is taken. With
-    `in_words` the model answers freely, as a chat model was trained to, and the label is what its answer names; the
-    answers stay in the descriptions' texts.
+    `in_words` the model answers freely, as a chat model was trained to, and the label is what its answer names
+    (:func:`cellscribe.engine.instruct.answers.label_in`); the answers are kept beside the labels, to be read where it
+    matters.
 
     Raises
     ------
@@ -71,8 +72,10 @@ def annotate_cells(
         labelled = Labelled.of_scores(labels, chosen, _label_scores(found, len(labels.names)))
     else:
         score = np.exp(np.array([one.logprob for one in found], np.float32))
-        labelled = Labelled(labels, chosen, np.where([bool(one) for one in chosen], score, np.nan).astype(np.float32))
-    settings = model.settings_of(source, task=asked.task, seed=asked.seed, instruction=asked.instruction or "")
+        said = tuple(one.text for one in found) if in_words else ()
+        score = np.where([bool(one) for one in chosen], score, np.nan).astype(np.float32)
+        labelled = Labelled(labels, chosen, score, answers=said)
+    settings = model.settings_of(source, **asked.provenance(), in_words=in_words, max_new_tokens=max_new_tokens)
     report = {"sentence": model.cells(source).sentence(), "num_found": model.cells(source).num_found}
     return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
 

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.prompts import CELL, CellToken, framed
-from cellscribe.engine.instruct.templates import ANNOTATION, Instructions
+from cellscribe.engine.instruct.templates import ANNOTATION, FIELDS, Instructions, own_instruction
 
 FROM_OBS = ("species", "tissue", "sequencing_method", "drug")  # fields that obs may hold, a value for every cell
 
-_UNKNOWN = ("", "nan", "None", "<NA>")
+_UNKNOWN = ("", "nan", "None", "NaT", "<NA>")
+_ENDS = ("</s>", "<pad>", "<unk>")  # tokens of T5 that a value must not smuggle in
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class AskSettings:
     Parameters
     ----------
     instruction
-        In a user's own words, ``{cell}`` where the cell belongs; without one the cell is put before it. None takes the
-        task's instructions.
+        In a user's own words, ``{cell}`` where the cell belongs; without one the cell is put before it. It may name
+        other fields in braces. None takes the task's instructions.
     task
         One of the templates.
     fields
@@ -43,6 +44,16 @@ class AskSettings:
     number: int | None = None
     draws: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.instruction is not None and (self.number is not None or self.draws):
+            raise UsageError("an instruction of your own is no template; leave --template (template) out, or it.")
+
+    def provenance(self) -> dict[str, object]:
+        """Return what a result depends on, for its settings."""
+        template = "drawn" if self.draws else "the first that fits" if self.number is None else self.number
+        how = {"template": template} if self.instruction is None else {"instruction": self.instruction}
+        return {"task": self.task, "fields": dict(self.fields), "seed": self.seed, **how}
 
 
 def instructions_for(
@@ -67,13 +78,20 @@ def instructions_for(
     Raises
     ------
     UsageError
-        For an empty instruction, or a value that none of the task's can do without.
+        For an empty instruction, a value that none of the task's can do without, a field that is not known or that an
+        instruction of one's own does not name, or a value that would be read as a cell.
     """
+    check_fields(asked.fields, cell)
     if asked.instruction is not None:
         if not asked.instruction.strip():
             raise UsageError("the instruction is empty; write one.")
-        text = asked.instruction if CELL in asked.instruction else f"{CELL} {asked.instruction}"
-        return [framed(text, cell)] * len(rows)
+        task = own_instruction(asked.instruction if CELL in asked.instruction else f"{CELL} {asked.instruction}")
+        unused = next((name for name in asked.fields if name not in task.fields), None)
+        if unused is not None:
+            raise UsageError(
+                f"the instruction does not name {{{unused}}}, for which a value is given; write it where it belongs, "
+                "or leave it out."
+            )
     known = {**({} if labels is None else {"choices": ", ".join(labels)}), **asked.fields}
     columns = {
         name: source.obs_column(name).astype(str).to_numpy()[rows]
@@ -83,6 +101,19 @@ def instructions_for(
     drawn, found = asked.seed if asked.draws else None, []
     for i, row in enumerate(rows.tolist()):
         own = {name: str(column[i]) for name, column in columns.items() if column[i] not in _UNKNOWN}
+        check_fields(own, cell, f"obs of {source.obs_names[row]}")
         text = task.choose(asked.number, {**own, **known}, str(source.obs_names[row]), drawn)
         found.append(framed(text, cell))
     return found
+
+
+def check_fields(fields: Mapping[str, str], cell: CellToken, where: str = "the fields") -> None:
+    """Raise UsageError for a field that is not known, or a value that a prompt would read as a cell or its end."""
+    for name, value in fields.items():
+        if name not in FIELDS:
+            raise UsageError(f"the field {name!r} is not known; choose from {', '.join(FIELDS[1:])}.")
+        odd = next(
+            (one for one in (CELL, cell.start, cell.placeholder, cell.end, *_ENDS) if one and one in value), None
+        )
+        if odd is not None:
+            raise UsageError(f"{name} in {where} is {value[:60]!r}, where {odd} has a meaning of its own; rename it.")

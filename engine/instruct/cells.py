@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from cellscribe.engine.backends.instruct import ExpressedCell
+from cellscribe.engine.cells.logarithm import log_base_of
 from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.instruct.genes import gene_columns, in_gene_order
 
@@ -18,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 EMPTY = "it has no counts"
 UNKNOWN = "none of the genes the model reads is expressed in it"
 _BLOCK_CELLS = 256
+_FEW = 0.5  # share of the model's genes below which a user is warned
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class InstructCells:
     """Puts a source's genes in the model's order and scales cells.
 
     Counts of the model's genes alone make up a cell's total, as in upstream's preparation. Log-normalised values are
-    taken back to a multiple of the counts first, which gives the same numbers.
+    taken back to a multiple of the counts first, whatever their base, which gives the same numbers.
 
     Parameters
     ----------
@@ -63,10 +65,18 @@ class InstructCells:
         better = own if sum(one in known for one in own) > sum(one in known for one in names) else names
         self._place_of = gene_columns(better, genes)
         self.num_found = int((self._place_of >= 0).sum())
+        self._base = 1.0 if source.value_kind == "counts" else log_base_of(source)
 
     def sentence(self) -> str:
         """Say how the genes match, in words."""
         return f"{self.num_found:,} of the {self._num_genes:,} genes the model reads are in {self.source.name}"
+
+    @property
+    def warning(self) -> str:
+        """A sentence where so few genes match that answers mean little; empty otherwise."""
+        if self.num_found >= _FEW * self._num_genes:
+            return ""
+        return f"Only {self.sentence()}, so that answers may mean little."
 
     def batches(self, rows: npt.ArrayLike | None = None) -> Iterator[InstructBatch]:
         """Yield the cells of `rows` (None: all), in that order."""
@@ -82,7 +92,7 @@ class InstructCells:
     def _cell(self, matrix: sp.csr_matrix, row: int) -> ExpressedCell:
         part = slice(matrix.indptr[row], matrix.indptr[row + 1])
         counts = matrix.data[part].astype(np.float64)
-        if self.source.value_kind == "lognorm":
-            counts = np.expm1(counts)
+        if self._base != 1.0:
+            counts = np.expm1(counts * np.log(self._base))
         values = np.log1p(counts / counts.sum() * self._target_sum)
         return ExpressedCell(matrix.indices[part].astype(np.int64), values.astype(np.float32))

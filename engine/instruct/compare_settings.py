@@ -31,6 +31,8 @@ class CompareSettings:
         has, as neighbours are nearer among more of them.
     seed
         Of that draw and of the maps.
+    same_types
+        Leave real cells of types out that no generated cell has.
     log_base, log_base_real
         Base of the logarithm of log-normalised cells, which is taken back; None looks at their totals.
 
@@ -48,6 +50,7 @@ class CompareSettings:
     has_map: bool = True
     max_cells: int = 2000
     seed: int = 0
+    same_types: bool = False
     log_base: float | None = None
     log_base_real: float | None = None
 

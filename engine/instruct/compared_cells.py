@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from cellscribe.engine.cells import CellSource
-from cellscribe.engine.cells.parts import sample_rows
+from cellscribe.engine.cells.logarithm import linear, log_base_of, totals_of
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.keyed import cell_keys, draws, stream_keys
 from cellscribe.engine.labelling.expression import gene_names
@@ -21,8 +21,6 @@ Ints = npt.NDArray[np.int64]
 MIN_GENES = 50  # that both sides must have
 TARGET = 1e4  # counts a cell is scaled to
 _DRAW = 15  # stream of the draws that choose cells
-_BASES = (float(np.e), 10.0, 2.0)  # of logarithms that are tried
-_SAME = 1e-2  # relative spread of totals that are taken for one
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +82,9 @@ def shared_genes(generated: CellSource, real: CellSource) -> tuple[str, ...]:
 
 
 def read_compared(
-    source: CellSource, genes: Sequence[str], label: str, most: int, seed: int = 0, log_base: float | None = None
-) -> ComparedCells:
+    source: CellSource, genes: Sequence[str], label: str, most: int, seed: int = 0, log_base: float | None = None,
+    only: Collection[str] | None = None,
+) -> ComparedCells:  # fmt: skip
     """Read the cells of one side.
 
     Parameters
@@ -99,6 +98,8 @@ def read_compared(
     log_base
         Base of the logarithm of a log-normalised source, which is taken back; None looks for the one that gives all
         cells one total, and takes e where none does.
+    only
+        Types to keep; None keeps all.
 
     Raises
     ------
@@ -109,22 +110,32 @@ def read_compared(
     typed = np.flatnonzero(types != "")
     if not len(typed):
         raise InputError(f"no cell of {source.name} has a type in the obs column {label!r}; name another column.")
+    num_untyped, num_other = source.n_cells - len(typed), 0
+    if only is not None:
+        kept = typed[np.isin(types[typed].astype(str), sorted(only))]
+        typed, num_other = kept, len(typed) - len(kept)
+        if not len(typed):
+            raise InputError(
+                f"no cell of {source.name} is {', '.join(sorted(only))} in the obs column {label!r}; write types alike "
+                "in both files, or name another column."
+            )
     rows = typed if len(typed) <= most else typed[drawn(source.obs_names[typed], most, seed)]
-    base = 1.0 if source.value_kind == "counts" else log_base or _base_of(source)
+    base = 1.0 if source.value_kind == "counts" else log_base or log_base_of(source)
     gather = _gather(gene_names(source), genes)
-    parts = [_normalised(_linear(block.matrix, base) @ gather) for block in source.blocks(rows)]
+    parts = [_normalised(linear(block.matrix, base) @ gather) for block in source.blocks(rows)]
     by_name = np.argsort(source.obs_names[rows].astype(str), kind="stable")
     values = sp.csr_matrix(sp.vstack(parts, format="csr"))[by_name]
     rows = rows[by_name]
     said = () if base == 1.0 else (f"The logarithm of {source.name} is taken back as one to base {base:.4g}.",)
+    others = (f"Of other types, and left out: {num_other:,} cells of {source.name}.",) if num_other else ()
     return ComparedCells(
         source.name,
         tuple(map(str, source.obs_names[rows])),
         tuple(map(str, types[rows])),
         values,
         source.n_cells,
-        source.n_cells - len(typed),
-        (source.value_note, *said),
+        num_untyped,
+        (source.value_note, *said, *others),
     )
 
 
@@ -143,33 +154,10 @@ def _gather(columns: Sequence[str], genes: Sequence[str]) -> sp.csr_matrix:
     return sp.csr_matrix((np.ones(len(known)), (known, places[known])), shape=(len(columns), len(genes)))
 
 
-def _linear(matrix: sp.csr_matrix, base: float) -> sp.csr_matrix:
-    """Return values before the logarithm, those of base 1 as they are, in float64."""
-    values = matrix.astype(np.float64)
-    if base != 1.0:
-        values.data = np.expm1(values.data * np.log(base))
-    return values
-
-
 def _normalised(values: sp.csr_matrix) -> sp.csr_matrix:
     values = sp.csr_matrix(values)
-    totals = _totals(values)
+    totals = totals_of(values)
     scale = np.divide(TARGET, totals, out=np.zeros_like(totals), where=totals > 0)
     values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
     values.sort_indices()
     return values.astype(np.float32)
-
-
-def _base_of(source: CellSource) -> float:
-    """Return the base whose powers give sampled cells one total, e where none does."""
-    blocks = source.blocks(sample_rows(source.n_cells, n_runs=32, run=4))
-    totals = np.concatenate([[_totals(_linear(one.matrix, base)) for base in _BASES] for one in blocks], axis=1)
-    totals = totals[:, totals[0] > 0]
-    if not totals.size:
-        return _BASES[0]
-    spread = np.ptp(totals, axis=1) / totals.mean(axis=1)
-    return _BASES[int(spread.argmin())] if spread.min() <= _SAME else _BASES[0]
-
-
-def _totals(values: sp.csr_matrix) -> npt.NDArray[np.float64]:
-    return np.asarray(values.sum(axis=1), np.float64).ravel()

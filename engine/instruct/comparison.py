@@ -130,7 +130,8 @@ def compare_cells(
         genes = shared_genes(ours, theirs)
         most, seed = wanted.max_cells, wanted.seed
         made = read_compared(ours, genes, label, most, seed, wanted.log_base)
-        known = read_compared(theirs, genes, label_real or label, most, seed, wanted.log_base_real)
+        only = set(made.types) if wanted.same_types else None
+        known = read_compared(theirs, genes, label_real or label, most, seed, wanted.log_base_real, only)
     sizes = _sizes(made, known, wanted)
     types, codes = np.unique(np.array(made.types + known.types), return_inverse=True)
     own, other = codes[: made.num_cells], codes[made.num_cells :]

@@ -30,6 +30,11 @@ class Instructions:
     task: str
     prompts: tuple[str, ...]
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names that any of them wants a value for."""
+        return frozenset(name for text in self.prompts for name in fields_of(text))
+
     def choose(self, number: int | None, known: Mapping[str, str], key: str = "", seed: int | None = None) -> str:
         """Return one and fill it: of that `number`; or drawn by seed and key; or the first that lacks nothing.
 
@@ -68,13 +73,40 @@ class Instructions:
         return fill(fitting[int(drawn[0] * len(fitting))], values, {}).text
 
 
+def own_instruction(text: str) -> Instructions:
+    """Return an instruction in a user's own words; fields in braces as :data:`FIELDS`.
+
+    Braces that are no fields, as those of JSON, are read as they are.
+
+    Raises
+    ------
+    UsageError
+        When it names a field that is not known.
+    """
+    try:
+        names = fields_of(text)
+    except ValueError:
+        return Instructions("of your own", (_literal(text),))
+    unknown = next((name for name in names if name not in FIELDS), None)
+    if unknown is not None and unknown.isidentifier():
+        raise UsageError(
+            f"the instruction names {{{unknown}}}; known are {', '.join(FIELDS)} (write {{{{ and }}}} for braces)."
+        )
+    return Instructions("of your own", (text if unknown is None else _literal(text),))
+
+
+def _literal(text: str) -> str:
+    """Double the braces, but for the cell's."""
+    return text.replace("{", "{{").replace("}", "}}").replace(f"{{{{{CELL}}}}}", f"{{{CELL}}}")
+
+
 def packaged_instructions() -> dict[str, Instructions]:
     """Return our own instructions by task."""
     text = files("cellscribe.engine.instruct").joinpath("templates.json").read_text(encoding="utf-8")
     return _parsed(json.loads(text), "templates.json")
 
 
-def read_instructions(path: Path, task: str = ANNOTATION) -> dict[str, Instructions]:
+def read_instructions(path: Path, task: str | None = None) -> dict[str, Instructions]:
     """Read a file of instructions.
 
     Parameters
@@ -83,7 +115,8 @@ def read_instructions(path: Path, task: str = ANNOTATION) -> dict[str, Instructi
         ``{task: [text, ...]}`` with fields in braces as :data:`FIELDS`; or a list as InstructCell's own files hold,
         ``[{"instruction": text, ...}, ...]`` with ``{input}`` for the cell.
     task
-        What such a list is for.
+        What such a list is for; None looks at it: texts without a cell are for generation, those with ``{drug}`` for
+        drug sensitivity, others for cell types.
 
     Raises
     ------
@@ -97,8 +130,17 @@ def read_instructions(path: Path, task: str = ANNOTATION) -> dict[str, Instructi
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no readable JSON ({error}); write the instructions again.") from error
     if isinstance(raw, list):
-        raw = {task: [one.get("instruction") if isinstance(one, dict) else one for one in raw]}
+        texts = [one.get("instruction") if isinstance(one, dict) else one for one in raw]
+        raw = {task or _task_of(texts): texts}
     return _parsed(raw, str(path))
+
+
+def _task_of(texts: Sequence[Any]) -> str:
+    """Tell what a list of texts is for by the fields that it names."""
+    every = " ".join(one for one in texts if isinstance(one, str))
+    if not any(f"{{{name}}}" in every for name in (CELL, *_UPSTREAM)):
+        return GENERATION
+    return SENSITIVITY if "{drug}" in every else ANNOTATION
 
 
 def _parsed(raw: Any, where: str) -> dict[str, Instructions]:

@@ -15,9 +15,10 @@ from cellscribe.engine.backends.instruct import require_profiles
 from cellscribe.engine.bundle.load import DISPERSION
 from cellscribe.engine.decode.scheduler import Text
 from cellscribe.engine.errors import BackendError, UsageError
+from cellscribe.engine.instruct.asking import check_fields
 from cellscribe.engine.instruct.prompts import framed
 from cellscribe.engine.instruct.sampling import draw_counts, draw_latents, expected_counts
-from cellscribe.engine.instruct.templates import GENERATION
+from cellscribe.engine.instruct.templates import GENERATION, own_instruction
 from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
@@ -66,6 +67,8 @@ class CellOrder:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise UsageError(f"{self.count} cells are asked for; ask for at least 1.")
+        if self.instruction is not None and (self.number is not None or self.draws):
+            raise UsageError("an instruction of your own is no template; leave --template (template) out, or it.")
         empty = next((name for name, text in self.fields.items() if not text.strip()), None)
         if empty is not None:
             raise UsageError(f"the value of {empty} is empty; name one, or leave it out.")
@@ -108,20 +111,24 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     places = [place_of[text] for text in texts] if is_once else list(range(len(texts)))
     good = [i for i, place in enumerate(places) if place in conditions]
     if not good:
+        if all(one.status != "ok" for one in answers):
+            raise BackendError(f"no cell was written ({_why(answers)}); try again, or another backend.")
         raise BackendError(f"the model answered without a cell ({_said(answers)}); ask for a cell in other words.")
     chosen = np.stack([conditions[places[i]] for i in good])
     counts = _profiles(model, [names[i] for i in good], chosen, order, progress)
     cells = _laid_out(model, order, [names[i] for i in good], [answers[places[i]] for i in good], counts)
-    lost = order.count - len(good)
+    failed = sum(answers[place].status != "ok" for place in places)
+    silent = order.count - len(good) - failed
     said = f"{len(good):,} cells of {len(model.genes):,} genes, {counts.nnz / max(1, len(good)):,.0f} expressed in each"
-    return cells, f"{said}; {lost:,} answers had no cell" if lost else said
+    said += f"; {silent:,} answers had no cell" if silent else ""
+    return cells, said + (f"; {failed:,} failed, first: {_why(answers)}" if failed else "")
 
 
 def _instructions(model: InstructModel, order: CellOrder, names: Sequence[str]) -> list[str]:
     cell = model.prompts.cell
-    if order.instruction is not None:
-        return [framed(order.instruction, cell)] * len(names)
-    task, drawn = model.task(GENERATION), order.seed if order.draws else None
+    check_fields(order.fields, cell)
+    own = None if order.instruction is None else own_instruction(order.instruction)
+    task, drawn = own or model.task(GENERATION), order.seed if order.draws else None
     if drawn is None:
         return [framed(task.choose(order.number, order.fields), cell)] * len(names)
     return [framed(task.choose(order.number, order.fields, name, drawn), cell) for name in names]
@@ -151,11 +158,18 @@ def _laid_out(
         obs[name] = pd.Categorical([text] * len(names))
     obs["answer"] = [one.text for one in answers]
     cells = AnnData(X=counts, obs=obs, var=pd.DataFrame(index=pd.Index(model.genes)))
+    template = "drawn" if order.draws else "the first that fits" if order.number is None else order.number
     settings = model.settings_of(
-        None, sampling=order.sampling.label(), seed=order.seed, values="means" if order.means else "counts"
-    )
+        None, sampling=order.sampling.label(), seed=order.seed, values="means" if order.means else "counts",
+        fields=dict(order.fields), max_new_tokens=order.max_new_tokens,
+        **({"template": template} if order.instruction is None else {"instruction": order.instruction}),
+    )  # fmt: skip
     cells.uns["cellscribe"] = {name: str(value) for name, value in settings.items()}
     return cells
+
+
+def _why(answers: Sequence[Answer]) -> str:
+    return next(one.status for one in answers if one.status != "ok").removeprefix("failed: ")
 
 
 def _said(answers: Sequence[Answer]) -> str:

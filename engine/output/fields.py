@@ -24,6 +24,7 @@ _BLANK = Description(cell_id="", status=NOT_RUN)
 # columns of obs that labels have only where they are known
 _BESIDE_LABELS = (
     "runner_up", "margin", "cell_ontology_term_id", "majority_voting", "majority_share", "over_clustering",
+    "answer",
 )  # fmt: skip
 
 
@@ -65,7 +66,8 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
     obs: ``<key>_description``, ``_status`` (ok, failed: why, not run), ``_num_tokens``, ``_mean_logprob``,
     ``_grounding``; of annotated cells ``<key>_label``, ``_score`` and ``_status`` instead, with ``_runner_up``,
     ``_margin`` and ``_cell_ontology_term_id`` where they are known, and ``_majority_voting``, ``_majority_share`` and
-    ``_over_clustering`` where clusters voted. obsm: ``X_<key>`` (NaN where not run),
+    ``_over_clustering`` where clusters voted, and
+    ``_answer`` where labels were found in words. obsm: ``X_<key>`` (NaN where not run),
     ``<key>_top_genes`` (columns of var, or of raw.var where raw was read: ``uns[<key>]["top_genes_of"]``; -1 for none),
     ``<key>_top_gene_weights`` (0 for none), ``<key>_label_scores`` [n_cells, L] where all labels were scored, in the
     order of ``uns[<key>]["labels"]``. uns: ``<key>`` with settings and gene report, or ``<key>_embedding`` of a run
@@ -132,6 +134,8 @@ def _label_obs(
         obs[f"{key}_margin"] = _spread(found.margin[:, None], result_of)[:, 0]
     if found.labels is not None and found.labels.has_terms:
         obs[f"{key}_cell_ontology_term_id"] = pd.Categorical(spread(found.term_ids))
+    if found.answers:
+        obs[f"{key}_answer"] = spread(found.answers)
     if found.votes is not None:
         obs[f"{key}_majority_voting"] = pd.Categorical(spread(found.votes.chosen))
         obs[f"{key}_majority_share"] = _spread(found.votes.share[:, None], result_of)[:, 0]

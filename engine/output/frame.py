@@ -20,8 +20,8 @@ def to_frame(run: Run) -> pd.DataFrame:
     ``status``, ``num_tokens``, ``mean_logprob``, ``latency_ms``, ``finish_reason``, ``grounding``, ``top_genes``,
     ``top_gene_weights`` and ``named_genes`` (lists), and ``num_cells`` for pools. A run that only embedded has the
     columns ``embedding_0`` to ``embedding_<d-1>`` instead; one that annotated has ``label``, ``score``, ``status``, and
-    ``runner_up``, ``margin``, ``cell_ontology_term_id``, ``majority_voting``, ``majority_share``, ``over_clustering``
-    and ``score of <label>`` where they are known.
+    ``runner_up``, ``margin``, ``cell_ontology_term_id``, ``majority_voting``, ``majority_share``, ``over_clustering``,
+    ``answer`` and ``score of <label>`` where they are known.
     """
     index = pd.Index(list(run.names), name=run.pooled_by or "cell_id", dtype=object)
     if not run.descriptions:
@@ -59,6 +59,8 @@ def _label_frame(run: Run, found: Labelled, index: pd.Index[str]) -> pd.DataFram
         columns["majority_voting"] = pd.Series(found.votes.chosen, dtype=object)
         columns["majority_share"] = found.votes.share.astype(np.float64)
         columns["over_clustering"] = pd.Series(found.votes.clusters, dtype=object)
+    if found.answers:
+        columns["answer"] = pd.Series(found.answers, dtype=object)
     columns["status"] = pd.Series([one.status for one in run.descriptions], dtype=object)
     if found.scores is not None and found.labels is not None:
         columns |= {

@@ -78,6 +78,34 @@ def test_cells_are_written(cellscribe: Call, instruct_bundle: Path, golden: Gold
     assert cells.uns["cellscribe"]["values"] == "counts"
 
 
+def test_real_cells_are_never_written_over(
+    cellscribe: Call, instruct_bundle: Path, cells_file: Path, tmp_path: Path
+) -> None:
+    before = cells_file.read_bytes()
+    asked = ("generate", "--bundle", instruct_bundle, "--cell-type", "T Cell", "-n", "8")
+    told = cellscribe(*asked, "-o", cells_file, "--report", tmp_path / "r.html", "--truth", cells_file)
+    assert told.exit_code == 2
+    assert "is the input itself, which is never written over" in " ".join(told.stderr.split())
+    assert cells_file.read_bytes() == before
+
+
+def test_a_report_compares_with_real_cells_of_the_type(
+    cellscribe: Call, instruct_bundle: Path, golden: GoldenInstructCell, tmp_path: Path
+) -> None:
+    real = ad.concat([golden.cells()] * 5, index_unique="-")
+    real.obs["cell_type"] = ["T Cell"] * 10 + ["B Cell"] * 10
+    real.write_h5ad(tmp_path / "real.h5ad")
+    told = cellscribe(
+        "generate", "--bundle", instruct_bundle, "--cell-type", "T Cell", "-n", "8", "--instruction",
+        golden.case("cpcg").instructions[0], "-o", tmp_path / "made.h5ad", "--report", tmp_path / "r.html", "--truth",
+        tmp_path / "real.h5ad",
+    )  # fmt: skip
+    assert told.exit_code == 0, told.stderr
+    page = " ".join((tmp_path / "r.html").read_text().split())
+    assert "Of other types, and left out: 10 cells of real.h5ad" in page
+    assert "B Cell" not in page
+
+
 def test_a_bundle_is_inspected_and_verified(cellscribe: Call, instruct_bundle: Path, tmp_path: Path) -> None:
     told = cellscribe("inspect", instruct_bundle)
     assert told.exit_code == 0, told.stderr
@@ -107,6 +135,57 @@ def test_the_doctor_looks_at_it(cellscribe: Call, instruct_bundle: Path, cells_f
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad"), r"needs a value for \{cell_type\}"),
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--like", "CELLS"), "--like is for bundles that read"),
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--report", "r.html"), "give both, or none"),
+        (
+            ("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--report", "r.html", "--truth", "CELLS"),
+            "compares cells of one type with real ones; name it with --cell-type",
+        ),
+        (
+            (
+                "generate",
+                "--bundle",
+                "BUNDLE",
+                "-o",
+                "x.h5ad",
+                "--report",
+                "r.html",
+                "--truth",
+                "CELLS",
+                "--cell-type",
+                "Neuron",
+            ),
+            "no cell of .* is 'Neuron' in the obs column 'cell_type'",
+        ),
+        (
+            (
+                "generate",
+                "--bundle",
+                "BUNDLE",
+                "-o",
+                "x.h5ad",
+                "--report",
+                "r.html",
+                "--truth",
+                "CELLS",
+                "--cell-type",
+                "T Cell",
+                "--truth-label",
+                "nothing",
+            ),
+            "nothing",
+        ),
+        (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--set", "age=3"), "the field 'age' is not known"),
+        (
+            ("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--set", "tissue=liver"),
+            r"does not name \{tissue\}, for which a value is given",
+        ),
+        (
+            ("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--template", "1"),
+            "an instruction of your own is no template",
+        ),
+        (
+            ("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--instruction", "What?", "--task", "x"),
+            "an instruction of your own is no task",
+        ),
         (("embed", "CELLS", "--bundle", "BUNDLE", "-o", "x.h5ad"), "does not embed; use annotate, ask or generate"),
         (("index", "CELLS", "--bundle", "BUNDLE", "-o", "x"), "does not embed"),
         (("bench", "BUNDLE"), "follows instructions"),

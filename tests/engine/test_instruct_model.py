@@ -88,9 +88,55 @@ def test_labels_are_found_in_sentences(model: DialogueModel, golden: GoldenInstr
     cell = golden.cells()[row].copy()
     frame = model.annotate(cell, labels=golden.labels, instruction=case.instructions[row], in_words=True)
     assert frame["label"].tolist()[0] in case.texts[row]
+    assert frame["answer"].tolist() == [case.texts[row]]
+    assert cell.obs["cellscribe_answer"].tolist() == [case.texts[row]]
+    assert cell.uns["cellscribe"]["instruction"] == case.instructions[row]
     lost = model.annotate(cell, labels=["Neuron"], instruction=case.instructions[row], in_words=True)
     assert lost["label"].tolist() == [""]
     assert "names no label of the list, or several" in lost["status"].iloc[0]
+
+
+def test_the_base_of_a_logarithm_changes_nothing(model: DialogueModel, golden: GoldenInstructCell) -> None:
+    cells, instruction = golden.cells(), asking(golden)[0]
+    counts = np.asarray(sp.csr_matrix(cells.X).toarray(), np.float64)
+    cells.X = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4).astype(np.float32)
+    expected = model.ask(cells, instruction, values="lognorm")
+    cells.X = np.asarray(cells.X) / np.float32(np.log(2))
+    found = model.ask(cells, instruction, values="lognorm")
+    assert found["answer"].tolist() == expected["answer"].tolist()
+    np.testing.assert_allclose(found["logprob"], expected["logprob"], rtol=1e-3)
+
+
+def test_few_known_genes_are_said(model: DialogueModel, golden: GoldenInstructCell) -> None:
+    cells = golden.cells()
+    cells.var_names = [name if i < 200 else f"x{i}" for i, name in enumerate(cells.var_names)]
+    model.ask(cells, asking(golden)[0], max_new_tokens=1)
+    assert model.notice.startswith("Only 200 of the 500 genes the model reads")
+    model.ask(golden.cells(), asking(golden)[0], max_new_tokens=1)
+    assert model.notice == ""
+
+
+def test_own_instructions_have_fields(instruct_bundle: Path, golden: GoldenInstructCell) -> None:
+    model, cells = InstructModel(cs.load(instruct_bundle).bundle), golden.cells()
+    cells.obs["tissue"] = ["liver", "lung", "liver", "{cell}"]
+    with open_cells(cells) as source:
+
+        def said(text: str, **fields: str) -> list[str]:
+            return model.instructions(source, np.arange(2), AskSettings(text, fields=fields))
+
+        assert "Of liver: <CELL><CELL0></CELL>?" in said("Of {tissue}: {cell}?")[0]
+        assert "Of lung, human" in said("Of {tissue}, {species}", species="human")[1]
+        assert 'Write {"type": "..."}' in said('Write {"type": "..."}')[0]
+        for wrong, message in (
+            (lambda: said("Is it {age}?"), r"names \{age\}; known are"),
+            (lambda: said("Is it {drug}?"), r"needs a value for \{drug\}"),
+            (lambda: said("Is it?", drug="JQ1"), r"does not name \{drug\}"),
+            (lambda: said("Is it {drug}?", drug="</s>"), "has a meaning of its own"),
+            (lambda: model.instructions(source, np.arange(4), AskSettings()), "obs of cell_3 is '{cell}'"),
+            (lambda: model.about_cells(source, rows=np.array([1, 1])), "names a cell twice"),
+        ):
+            with pytest.raises(UsageError, match=message):
+                wrong()
 
 
 def test_free_labels_are_answers(model: DialogueModel, golden: GoldenInstructCell) -> None:

@@ -19,6 +19,13 @@ LABELS = ("T Cell", "NK/T Cell", "CD8 T Cell", "B Cell", "Fev+", "Monocyte")
         ("a B Cell or a Monocyte", ""),
         ("a promonocyte", ""),
         ("", ""),
+        ("a T-cell", "T Cell"),
+        ("an activated T cell", "T Cell"),
+        ("This is not a T cell.", ""),
+        ("It isn't a B cell but a monocyte.", "Monocyte"),
+        ("a non-T cell", ""),
+        ("Neither a B cell nor a monocyte", ""),
+        ("Not sure; a B cell", "B Cell"),
     ],
 )
 def test_the_label_that_a_text_names(text: str, label: str) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from cellscribe.engine.errors import InputError, UsageError
-from cellscribe.engine.instruct.templates import ANNOTATION, GENERATION, TASKS, packaged_instructions, read_instructions
+from cellscribe.engine.instruct.templates import (
+    ANNOTATION,
+    GENERATION,
+    SENSITIVITY,
+    TASKS,
+    packaged_instructions,
+    read_instructions,
+)
 
 
 def test_ours_cover_all_tasks() -> None:
@@ -34,7 +41,10 @@ def test_files_of_both_layouts_are_read(tmp_path: Path) -> None:
     assert tuple(read_instructions(ours)) == (ANNOTATION, "mine")
     theirs.write_text(json.dumps([{"instruction": "Which of {choices} is {input}?", "response": "{output}"}]))
     assert read_instructions(theirs)[ANNOTATION].prompts == ("Which of {choices} is {cell}?",)
+    theirs.write_text(json.dumps([{"instruction": "Is {input} sensitive to {drug}?"}]))
+    assert tuple(read_instructions(theirs)) == (SENSITIVITY,)
     theirs.write_text(json.dumps([{"instruction": "Write a {cell_type}."}]))
+    assert tuple(read_instructions(theirs)) == (GENERATION,)
     assert read_instructions(theirs, GENERATION)[GENERATION].prompts == ("Write a {cell_type}.",)
 
 
