@@ -106,7 +106,7 @@ def writing(bundles: dict[str, Path], asked: argparse.Namespace) -> Comparison:
             *(one for both in mine.values() for one in both),
         ),
         {"do": "generate", "prompt": prompt_ids(asked.shape, PROFILE_PROMPT), "new_tokens": NEW_TOKENS},
-        units=1,
+        units=asked.written,
         rounds=asked.rounds,
         options={one.name: {"model": str(bundles[p])} for p, both in mine.items() for one in both},
         sizes={"cells": asked.written, "new_tokens": NEW_TOKENS},

@@ -42,7 +42,7 @@ class Comparison:
     peers, request, rounds
         Who is asked, what, and how often each; one more round before the first warms up.
     units
-        Tokens or cells that an answer makes.
+        Tokens or cells that an answer makes; a peer that is asked for another ``n`` of them makes those.
     options
         More options of ``open`` by peer name.
     reference
@@ -196,7 +196,7 @@ def _row(
         "notes": opened.get("notes", ""),
         "versions": opened.get("versions", {}),
         "open_seconds": opened.get("open_seconds"),
-        "units_per_s": comparison.units / whole,
+        "units_per_s": peer.request.get("n", comparison.units) / whole,
         "peak_bytes": max(one["peak_bytes"] for one in answers),
         "running_peak_bytes": max(one["request_peak_bytes"] for one in answers),
         "cpu_seconds": float(np.median([one["cpu_seconds"] for one in answers])),
