@@ -16,11 +16,11 @@ from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.read import cells_of
 from cellscribe.engine.sentences.templates import fields_of, fill
 from cellscribe.engine.text_model import NO_GENE, Progress, TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
+from cellscribe.engine.written_cells import cells_of_answers, failure_sentence, provenance
 
 Rows = npt.NDArray[np.int64]
 
@@ -175,14 +175,16 @@ def write_cells(
 
     Returns
     -------
-    Cells with log10(1 + normalised counts) in X, the sentence in obs, and what was found in the sentences, in words.
+    Cells with log10(1 + normalised counts) in X, the sentence in obs and what they depend on in
+    ``uns["cellscribe"]``, those that failed left out (the model's ``notice`` says why); and what was found in the
+    sentences, in words.
 
     Raises
     ------
     UsageError
         For fewer than one cell.
     InputError
-        When no word of any sentence is a gene.
+        When no cell could be written, or no word of any sentence is a gene.
     """
     if count < 1:
         raise UsageError(f"{count} cells are asked for; ask for at least 1.")
@@ -192,15 +194,16 @@ def write_cells(
     names = [f"generated_{i}" for i in range(count)]
     values = {} if cell_type is None else {"cell_type": cell_type}
     prompts = [fill_task(model, task, name, values) for name in names]
-    longest = max(len(one) for one in model.encode(sorted(set(prompts))))
-    room = model.context - longest
-    most = min(room, max_new_tokens or _TOKENS_PER_GENE * model.num_genes)
+    lengths = [len(one) for one in model.encode(sorted(set(prompts)))]
+    room = model.context - max((one for one in lengths if one < model.context), default=0)
+    most = min(room, max_new_tokens or _TOKENS_PER_GENE * model.num_genes, model.context - 1)
+    chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
     found = model.answers(
-        names, prompts, sampling=sampling or Sampling(0.9, 0.7, model.settings.seed), max_new_tokens=max(1, most),
-        batch_size=batch_size, progress=progress,
-    )  # fmt: skip
-    cells, said = cells_of(names, [one.text for one in found], genes, line)
+        names, prompts, sampling=chosen, max_new_tokens=most, batch_size=batch_size, progress=progress
+    )
+    cells, said = cells_of_answers(found, genes, line)
+    model.notice = " ".join(one for one in (model.notice, failure_sentence(found)) if one)
     if cell_type is not None:
-        cells.obs["cell_type"] = pd.Categorical([cell_type] * count)
-    cells.obs["finish_reason"] = [one.finish_reason for one in found]
+        cells.obs["cell_type"] = pd.Categorical([cell_type] * cells.n_obs)
+    cells.uns["cellscribe"] = provenance(model, task, cell_type, chosen, most, count - cells.n_obs)
     return cells, said

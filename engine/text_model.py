@@ -231,8 +231,13 @@ class TextModel:
             for name, sentence in zip(names, sentences, strict=True)
         ]
 
-    def settings_of(self, source: CellSource, **more: object) -> dict[str, object]:
+    def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more or other entries."""
+        about = {} if source is None else {
+            "input": source.path.name if source.path else "AnnData in memory",
+            "fingerprint": source.fingerprint(),
+            "values": source.value_note,
+        }  # fmt: skip
         return {
             "bundle": self.bundle.name,
             "bundle_hash": self.bundle.hash,
@@ -243,9 +248,7 @@ class TextModel:
             "organism": self.settings.organism,
             "num_genes": self.num_genes,
             "template": "drawn" if self.settings.template is None else self.settings.template,
-            "input": source.path.name if source.path else "AnnData in memory",
-            "fingerprint": source.fingerprint(),
-            "values": source.value_note,
+            **about,
             "versions": versions(),
             **more,
         }

@@ -121,7 +121,7 @@ def generate_file(job: GenerateJob) -> int:
         )
     write_new(cells, job.output)
     _show(job, model.notice, f"{said}; {rates(job.count, 0, time.perf_counter() - started)}", [job.output])
-    return 0
+    return SOME_FAILED if cells.uns["cellscribe"]["num_failed"] else 0
 
 
 def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:
@@ -188,6 +188,6 @@ def _show(job: GenerateJob, notice: str, said: str, written: list[Path]) -> None
     if notice:
         error_console().print(f"note: {printable(notice)}", style="yellow", markup=False, soft_wrap=True)
     if not job.is_quiet:
-        error_console().print(said, style="dim", soft_wrap=True)
+        error_console().print(said, style="dim", markup=False, soft_wrap=True)
         for path in written:
             output_console().print(f"wrote {path}", markup=False, soft_wrap=True)

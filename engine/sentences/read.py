@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,8 +60,8 @@ def read_sentences(path: Path) -> tuple[list[str], list[str]]:
 def inverted(path: Path, genes: SentenceGenes, line: Inverse, *, no_negatives: bool = True) -> tuple[AnnData, str]:
     """Return cells made of a file of sentences, and what was found in them, in words.
 
-    X is log10(1 + normalised counts), CSR float32; obs has the sentence as it was, and how many of its words are no
-    genes. Errors as :func:`read_sentences`.
+    X is log10(1 + normalised counts), CSR float32; obs has the sentence as it was, how many of its words are no
+    genes, and how many mentions of genes were merged with others. Errors as :func:`read_sentences`.
     """
     names, sentences = read_sentences(path)
     return cells_of(names, sentences, genes, line, no_negatives=no_negatives)
@@ -84,14 +85,18 @@ def cells_of(
             f"no word of {len(sentences)} sentences is one of the {len(genes.words):,} genes; give the genes of the "
             "cells that the sentences were made of."
         )
+    num_words = np.fromiter((one.count(" ") + 1 for one in sentences), np.int64, len(sentences))
+    repeats = num_words - lengths  # mentions of a gene beyond one, which were merged
     obs = pd.DataFrame(
-        {"cell_sentence": sentences, "num_genes": num_genes, "num_not_genes": replaced}, index=pd.Index(list(names))
+        {"cell_sentence": sentences, "num_genes": num_genes, "num_not_genes": replaced, "num_repeats": repeats},
+        index=pd.Index(list(names)),
     )
     cells = AnnData(
         line.of_cleaned(cleaned, genes, no_negatives=no_negatives), obs=obs, var=pd.DataFrame(index=list(genes.words))
     )
     cells.uns["cellscribe_inverse"] = {"slope": line.slope, "intercept": line.intercept, "values": "log10(1 + x)"}
     said = f"{int(replaced.sum()):,} of {int(lengths.sum()):,} words are no genes"
+    said += f", {int(repeats.sum()):,} repeats were merged" if repeats.any() else ""
     empty = int((num_genes == 0).sum())
     return cells, said + (f", {empty:,} sentences have none" if empty else "")
 

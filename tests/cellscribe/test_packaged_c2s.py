@@ -19,6 +19,7 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.text_groups import write_cells
 from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.text_types import Answer
 from cellscribe.engine.verify_text import verify_text_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +88,27 @@ def test_annotate_and_generate_by_its_name(cellscribe: Call, tmp_path: Path, sto
     )
     assert done.exit_code == 0, done.output
     assert ad.read_h5ad(written).shape == (2, 765)
+
+
+def test_cells_that_could_not_be_written(cellscribe: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "written.h5ad"
+    arguments = ("generate", "--bundle", "demo-c2s", "-q", "-n", 3, "--like", packaged_cells(), "-o", out)
+    told = cellscribe(*arguments, "--cell-type", "x y " * 600)
+    assert told.exit_code == 3
+    assert "exceed the context of 512" in " ".join(told.stderr.split())
+    assert not out.exists()
+
+    def answers(_: TextModel, names: list[str], *__: object, **___: object) -> tuple[Answer, ...]:
+        lost = Answer(names[0], "", (), float("nan"), "failed", "failed: the model's output is not finite")
+        return (lost, *(Answer(name, "CD3D CD74", (1, 2), -1.0, "stop") for name in names[1:]))
+
+    monkeypatch.setattr(TextModel, "answers", answers)
+    told = cellscribe(*arguments)
+    assert told.exit_code == 4
+    assert "1 of 3 cells could not be written: the model's output is not finite." in " ".join(told.stderr.split())
+    written = ad.read_h5ad(out)
+    assert list(written.obs_names) == ["generated_1", "generated_2"]
+    assert written.uns["cellscribe"]["num_failed"] == 1
 
 
 def test_a_folder_of_that_name_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,8 @@ def test_cells_are_made_of_them(tmp_path: Path) -> None:
     wanted = 1 - np.log10(1 + np.array([[2.0, 1.0, 9.0], [9.0, 9.0, 9.0]]))  # X B A after the two mentions of B met
     wanted[[0, 1, 1, 1], [2, 0, 1, 2]] = 0
     np.testing.assert_allclose(cells.X.toarray(), wanted, atol=1e-6)
-    assert said == "3 of 5 words are no genes, 1 sentences have none"
+    assert cells.obs["num_repeats"].tolist() == [1, 0]
+    assert said == "3 of 5 words are no genes, 1 repeats were merged, 1 sentences have none"
 
 
 def test_genes_of_c2s_transform_and_of_a_plain_list(tmp_path: Path) -> None:
