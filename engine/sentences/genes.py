@@ -40,14 +40,15 @@ class SentenceGenes:
         InputError
             When two names are alike in upper case, or one is empty or holds a space or a line break.
         """
-        words = tuple(map(str.upper, map(str, names)))
+        given = tuple(map(str, names))
+        words = tuple(map(str.upper, given))
         if " ".join(words).split() != [*words]:
             broken = next(word for word in words if word.split() != [word])
             raise InputError(
                 f"{where} has a gene named {broken!r}, which cannot be one word; rename it without spaces."
             )
         if len(set(words)) != len(words):
-            raise InputError(_doubles(words, where))
+            raise InputError(_doubles(given, words, where))
         return cls(words)
 
     @classmethod
@@ -87,15 +88,13 @@ class SentenceGenes:
         return text + b" " * native.NAME_SLACK, starts.astype(np.int64)
 
 
-def _doubles(words: tuple[str, ...], where: str) -> str:
-    seen: set[str] = set()
-    twice: dict[str, None] = {}
-    for word in words:
-        if word in seen:
-            twice[word] = None
-        seen.add(word)
-    shown = ", ".join(list(twice)[:_SHOWN]) + (", ..." if len(twice) > _SHOWN else "")
+def _doubles(names: Sequence[str], words: Sequence[str], where: str) -> str:
+    named: dict[str, list[str]] = {}
+    for name, word in zip(names, words, strict=True):
+        named.setdefault(word, []).append(name)
+    twice = [" and ".join(alike) for alike in named.values() if len(alike) > 1]
+    shown = ", ".join(twice[:_SHOWN]) + (", ..." if len(twice) > _SHOWN else "")
     return (
-        f"{where} has {len(twice)} gene names twice in upper case ({shown}); "
-        "add up or rename these columns, as with adata.var_names_make_unique()."
+        f"{where} has {len(twice)} gene names twice in upper case ({shown}), which sentences cannot tell apart; rename "
+        "or drop all but one column of each (adata.var_names_make_unique() sees no double where only case differs)."
     )

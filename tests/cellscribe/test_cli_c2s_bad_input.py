@@ -70,7 +70,7 @@ LABEL, GENERATE, INVERSE = (
 )
 CASES: list[tuple[str, int, str]] = [
     *((LABEL.format(name, "labels.txt"), 3, said) for name, said in (
-        ("negative.h5ad", "values below zero"), ("alike.h5ad", "twice in upper case (CD3D)"),
+        ("negative.h5ad", "values below zero"), ("alike.h5ad", "twice in upper case (CD3D and cd3d)"),
         ("spaces.h5ad", "'CD 3', which cannot be one word"), ("none.h5ad", "has 0 cells"),
         ("noise.h5ad", "not an HDF5 file"),
         ("nowhere.h5ad", "no file nowhere.h5ad"),
