@@ -123,6 +123,8 @@ def _describe_arrow(folder: Path, schema: pa.Schema) -> None:
 
 
 def _write_genes(transform: Transform, path: Path) -> None:
-    """Write the vocabulary: a gene a line in the order of the columns, and how many cells express it."""
-    rows: Iterable[tuple[str, int]] = zip(transform.genes.words, transform.num_cells.tolist(), strict=True)
-    path.write_text("gene\tnum_cells\n" + "".join(f"{gene}\t{count}\n" for gene, count in rows), encoding="utf-8")
+    """Write the vocabulary in the order of the columns: genes, how many cells express each, names as they were."""
+    genes, counts = transform.genes, transform.num_cells.tolist()
+    rows: Iterable[tuple[str, int, str]] = zip(genes.words, counts, genes.names, strict=True)
+    text = "".join(f"{gene}\t{count}\t{name}\n" for gene, count, name in rows)
+    path.write_text(f"gene\tnum_cells\tname\n{text}", encoding="utf-8")

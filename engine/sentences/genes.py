@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -27,9 +27,12 @@ class SentenceGenes:
     ----------
     words
         Upper-cased names [G], no two alike, none empty and none with a space in it.
+    given
+        The names as they were given [G], for columns that are made of words; empty where they are the words.
     """
 
     words: tuple[str, ...]
+    given: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, names: Iterable[str], where: str = "the gene list") -> SentenceGenes:
@@ -49,7 +52,7 @@ class SentenceGenes:
             )
         if len(set(words)) != len(words):
             raise InputError(_doubles(given, words, where))
-        return cls(words)
+        return cls(words, given)
 
     @classmethod
     def of_cells(cls, source: CellSource) -> SentenceGenes:
@@ -63,6 +66,16 @@ class SentenceGenes:
         ):
             names = tuple(symbol or name for symbol, name in zip(source.var_symbols, names, strict=True))
         return cls.of(names, source.name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of columns [G], in the case that they came in."""
+        return self.given or self.words
+
+    def at(self, columns: Iterable[int]) -> SentenceGenes:
+        """Return some of the genes."""
+        kept, names = list(columns), self.names
+        return SentenceGenes(tuple(self.words[i] for i in kept), tuple(names[i] for i in kept))
 
     @cached_property
     def index(self) -> dict[str, int]:

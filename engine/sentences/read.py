@@ -24,10 +24,16 @@ _LINE_END = re.compile(r"\r?\n")
 
 
 def read_genes(path: Path) -> SentenceGenes:
-    """Read genes, one a line before any tab; a first line ``gene`` is a heading. InputError where that fails."""
-    lines = _text(path).splitlines()
-    names = [line.split("\t")[0] for line in lines if line.strip()]
-    names = names[1:] if names and names[0] == "gene" else names
+    """Read genes, one a line before any tab; a first line ``gene`` is a heading. InputError where that fails.
+
+    Below a heading with ``name``, that column has the names in their own case.
+    """
+    rows = [line.split("\t") for line in _text(path).splitlines() if line.strip()]
+    place = 0
+    if rows and rows[0][0] == "gene":
+        place = rows[0].index("name") if "name" in rows[0] else 0
+        rows = rows[1:]
+    names = [row[place if len(row) > place else 0] for row in rows]
     if not names:
         raise InputError(f"{path} names no gene; give one a line.")
     return SentenceGenes.of(names, str(path))
@@ -92,7 +98,7 @@ def cells_of(
         index=pd.Index(list(names)),
     )
     cells = AnnData(
-        line.of_cleaned(cleaned, genes, no_negatives=no_negatives), obs=obs, var=pd.DataFrame(index=list(genes.words))
+        line.of_cleaned(cleaned, genes, no_negatives=no_negatives), obs=obs, var=pd.DataFrame(index=list(genes.names))
     )
     cells.uns["cellscribe_inverse"] = {"slope": line.slope, "intercept": line.intercept, "values": "log10(1 + x)"}
     said = f"{int(replaced.sum()):,} of {int(lengths.sum()):,} words are no genes"

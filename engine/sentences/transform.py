@@ -102,7 +102,7 @@ class Transform:
         whole = SentenceGenes.of_cells(source)
         self.census = self._count(wanted)
         is_whole = len(self.census.columns) == source.n_genes
-        self.genes = whole if is_whole else SentenceGenes(tuple(whole.words[i] for i in self.census.columns))
+        self.genes = whole if is_whole else whole.at(self.census.columns.tolist())
         self._slot = np.full(source.n_genes, -1, np.int32)
         self._slot[self.census.columns] = np.arange(len(self.census.columns), dtype=np.int32)
         self._sampled: list[tuple[Ranked, Floats]] = []

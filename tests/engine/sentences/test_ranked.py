@@ -108,7 +108,7 @@ def test_sentences_are_words_with_single_spaces(compiled: NativeSentences) -> No
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["Actb", "ACTB", "gapdh", "GAPDH", "x"], "ACTB, GAPDH"),
+        (["Actb", "ACTB", "gapdh", "GAPDH", "x"], "Actb and ACTB, gapdh and GAPDH"),
         (["a b"], "'A B'"),
         (["", "a"], "''"),
         (["a\tb"], "rename"),

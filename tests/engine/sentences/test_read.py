@@ -31,7 +31,7 @@ def test_cells_are_made_of_them(tmp_path: Path) -> None:
     path.write_text("one\tb x a b\ntwo\tnothing here\n")
     cells, said = inverted(path, GENES, LINE)
     assert list(cells.obs_names) == ["one", "two"]
-    assert list(cells.var_names) == ["A", "B", "C"]
+    assert list(cells.var_names) == ["a", "b", "c"]
     assert cells.obs["num_genes"].tolist() == [2, 0]
     assert cells.obs["num_not_genes"].tolist() == [1, 2]
     wanted = 1 - np.log10(1 + np.array([[2.0, 1.0, 9.0], [9.0, 9.0, 9.0]]))  # X B A after the two mentions of B met
@@ -46,6 +46,9 @@ def test_genes_of_c2s_transform_and_of_a_plain_list(tmp_path: Path) -> None:
     for text in ("gene\tnum_cells\nA\t3\nB\t0\n", "a\nb\n"):
         path.write_text(text)
         assert read_genes(path).words == ("A", "B")
+    path.write_text("gene\tnum_cells\tname\nC1ORF159\t3\tC1orf159\nB\t0\tB\n")
+    assert read_genes(path).words == ("C1ORF159", "B")
+    assert read_genes(path).names == ("C1orf159", "B")
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,8 @@ def test_files(tmp_path: Path) -> None:
     info = json.loads((tmp_path / "arrow" / "dataset_info.json").read_text())
     assert info["features"]["depth"] == {"dtype": "float64", "_type": "Value"}
     genes = [line.split("\t") for line in (tmp_path / "genes.tsv").read_text().splitlines()]
-    assert genes[0] == ["gene", "num_cells"]
-    assert genes[1] == ["G0", str(int((small().X[:, 0] > 0).sum()))]
+    assert genes[0] == ["gene", "num_cells", "name"]
+    assert genes[1] == ["G0", str(int((small().X[:, 0] > 0).sum())), "g0"]
 
 
 def test_the_arrow_folder_opens_in_the_datasets_library(tmp_path: Path) -> None:
