@@ -71,7 +71,7 @@ def compare(
         float | None,
         typer.Option(
             "--log-base",
-            help="Base of the generated cells' logarithms, 10 for generate's with a c2s bundle; looked for without it.",
+            help="Base of the generated cells' logarithms; looked for without it.",
             show_default=False,
         ),
     ] = None,

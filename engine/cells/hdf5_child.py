@@ -23,7 +23,7 @@ from cellscribe.engine.cells.hdf5_matrix import MatrixReader, open_matrix, read_
 from cellscribe.engine.cells.hdf5_table import Table, packed
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.parts import sample_rows
-from cellscribe.engine.cells.values import ValueStats, layer_origin
+from cellscribe.engine.cells.values import LOG10, LOG10_KEYS, ValueStats, layer_origin
 from cellscribe.engine.errors import InputError
 
 Message = tuple[dict[str, Any], list[wire.Array]]
@@ -54,6 +54,7 @@ class FileSession:
             "has_x": self.guard.has(self.file, "X"),
             "has_raw": self._raw() is not None,
             "obs_columns": columns,
+            "is_log10": self._is_log10(),
         }
         return header, wire.pack_text(self.obs.names())
 
@@ -93,6 +94,17 @@ class FileSession:
         wanted = np.arange(*span) if span is not None else np.asarray(rows, dtype=np.int64)
         part = read_rows(reader, wanted)
         return {}, [part.indptr, part.indices, part.data]
+
+    def _is_log10(self) -> bool:
+        """Whether the file says that X is log10(1 + x); what cannot be read there says nothing."""
+        found: Any = self.file
+        try:
+            for key in LOG10_KEYS:
+                found = self.guard.member(found, key)
+            is_text = h5py.check_string_dtype(found.dtype) is not None and found.shape == ()
+            return bool(is_text and found.asstr()[()] == LOG10)
+        except (InputError, AttributeError, ValueError):
+            return False
 
     def _reader(self, origin: str) -> MatrixReader:
         if origin not in self.readers:

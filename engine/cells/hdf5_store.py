@@ -39,6 +39,7 @@ class FileStore:
         self.layers: tuple[str, ...] = tuple(header["layers"])
         self.has_x, self.has_raw = bool(header["has_x"]), bool(header["has_raw"])
         self.obs_columns: tuple[str, ...] = tuple(header["obs_columns"])
+        self.is_log10 = bool(header["is_log10"])
 
     def shape(self, origin: str) -> tuple[int, int]:
         """Return cells and genes of a matrix."""

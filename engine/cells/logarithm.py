@@ -15,6 +15,8 @@ _SAME = 1e-2  # relative spread of totals that are taken for one
 
 def log_base_of(source: CellSource) -> float:
     """Return the base whose powers give sampled cells one total, e where none does; for log-normalised sources."""
+    if source.is_log10:  # which blocks give as natural ones
+        return _BASES[0]
     blocks = source.blocks(sample_rows(source.n_cells, n_runs=32, run=4))
     totals = np.concatenate([[totals_of(linear(one.matrix, base)) for base in _BASES] for one in blocks], axis=1)
     totals = totals[:, totals[0] > 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,8 @@ from cellscribe.engine.cells.values import ValueChoice, ValueKind, choose_values
 from cellscribe.engine.errors import InputError
 
 _DEFAULT_LIMITS = ReadLimits()
+_LOG10_NOTE = " They are log10(1 + x), as cellscribe wrote them, and are read as ln(1 + x)."
+_LN10 = np.float32(np.log(10.0))
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class CellSource:
         Names of the columns of obs.
     value_kind, value_origin, value_note
         "counts" or "lognorm"; where they come from ("X", "layers['counts']", "raw.X"); a sentence about it.
+    is_log10
+        Whether they are stored as log10(1 + x), as cells made of sentences are; blocks give ln(1 + x).
     value_dtype
         Type of the numbers as they are stored; blocks give them in float32.
     notes
@@ -119,13 +123,14 @@ class CellSource:
         chosen = choose_values(store, layer, values)
         self.value_kind: ValueKind = chosen.kind
         self.value_origin = chosen.origin
-        self.value_note = chosen.note
+        self.is_log10 = store.is_log10 and chosen.origin == "X" and chosen.kind == "lognorm"
+        self.value_note = chosen.note + (_LOG10_NOTE if self.is_log10 else "")
         self.value_dtype: np.dtype[Any] = store.dtype(chosen.origin)
         self._var: VarTable = store.var(chosen.origin == "raw.X")
         self.var_names: npt.NDArray[Any] = np.array(self._var.names, dtype=object)
         self.var_ensembl, self.var_symbols = self._var.ensembl, self._var.symbols
         self._check_shape(store.shape(chosen.origin))
-        self.notes: tuple[str, ...] = (chosen.note, *self._layout_note(store.layout(chosen.origin)))
+        self.notes: tuple[str, ...] = (self.value_note, *self._layout_note(store.layout(chosen.origin)))
         self._row_by_name: dict[str, int] | None = None
 
     @property
@@ -186,7 +191,7 @@ class CellSource:
         for group, part in zip(groups, self._store.stream(self.value_origin, groups), strict=True):
             if not part.is_plain:
                 self._check_values(part, group)
-            yield CsrBlock(group, part, self.n_genes)
+            yield CsrBlock(group, _natural(part) if self.is_log10 else part, self.n_genes)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with the shape, the names, and a sample of the values."""
@@ -236,6 +241,11 @@ class CellSource:
             f"{self.value_origin} of {self.name} holds {part.data[first]:g} for gene {gene!r} in cell {cell!r}; "
             "counts are finite and not negative: remove or mend that cell."
         )
+
+
+def _natural(part: Part) -> Part:
+    """Turn logarithms to base 10 into natural ones."""
+    return replace(part, data=part.data * _LN10)
 
 
 def _check_names(names: list[str], where: str) -> None:

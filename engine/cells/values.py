@@ -14,6 +14,7 @@ ValueKind = Literal["counts", "lognorm"]
 ValueChoice = Literal["auto", "counts", "lognorm"]
 MAX_LOGGED = 20.0  # ln(1 + x) of 20 would be 485 million counts
 COUNT_LAYERS = ("counts", "raw_counts", "count", "raw", "umi", "umis", "umi_counts")
+LOG10, LOG10_KEYS = "log10(1 + x)", ("uns", "cellscribe_inverse", "values")  # of X, and where a file says so
 LOG_LAYERS = ("logcounts", "lognorm", "log1p", "log_normalized", "lognormalized", "log1p_norm", "normalized", "data")
 
 

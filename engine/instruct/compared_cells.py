@@ -120,7 +120,7 @@ def read_compared(
                 "in both files, or name another column."
             )
     rows = typed if len(typed) <= most else typed[drawn(source.obs_names[typed], most, seed)]
-    base = 1.0 if source.value_kind == "counts" else log_base or log_base_of(source)
+    base = 1.0 if source.value_kind == "counts" else _given_base(source, log_base) or log_base_of(source)
     gather = _gather(gene_names(source), genes)
     parts = [_normalised(linear(block.matrix, base) @ gather) for block in source.blocks(rows)]
     by_name = np.argsort(source.obs_names[rows].astype(str), kind="stable")
@@ -161,3 +161,10 @@ def _normalised(values: sp.csr_matrix) -> sp.csr_matrix:
     values.data = np.log1p(values.data * np.repeat(scale, np.diff(values.indptr)))
     values.sort_indices()
     return values.astype(np.float32)
+
+
+def _given_base(source: CellSource, log_base: float | None) -> float | None:
+    """Return the base as the source gives its values, which are natural logarithms where the file says base 10."""
+    if not source.is_log10:
+        return log_base
+    return float(np.e) if log_base is None else float(log_base ** (1 / np.log(10.0)))
