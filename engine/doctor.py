@@ -22,6 +22,7 @@ from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.run import count
 from cellscribe.engine.sentence_model import SentenceModel
 from cellscribe.engine.sentences.genes import SentenceGenes
+from cellscribe.engine.sentences.known import gene_report
 from cellscribe.engine.text_embed import embed_cells
 from cellscribe.engine.types import MIN_NEW_TOKENS
 
@@ -100,8 +101,11 @@ def _cell_facts(model: AnyModel, source: CellSource) -> Iterator[tuple[str, str]
     yield "cells", f"{source.path}, {count(source.n_cells, 'cell')} × {count(source.n_genes, 'gene')}"
     yield "values", source.value_note
     if isinstance(model, SentenceModel):
-        words = SentenceGenes.of_cells(source).words
-        yield "genes", f"{len(words):,} names as words, in sentences of {model.text.num_genes}"
+        genes = SentenceGenes.of_cells(source)
+        yield "genes", f"{len(genes.words):,} names as words, in sentences of {model.text.num_genes}"
+        said = gene_report(source, model.text.settings.organism).get("sentence")
+        if said:
+            yield "names", str(said)
         return
     if isinstance(model, DialogueModel):
         yield "genes", model.instruct.cells(source).sentence()

@@ -11,6 +11,7 @@ from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.labels import Labelled, Labels
 from cellscribe.engine.output.run import Run
+from cellscribe.engine.sentences.known import gene_report
 from cellscribe.engine.text_model import Progress, Rows, TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Description
@@ -37,9 +38,12 @@ def annotate_cells(
     ------
     UsageError
         When all scores are asked for without a list, and as :meth:`TextModel.about_cells`.
+    InputError
+        When none of many genes has a name that is known (:func:`cellscribe.engine.sentences.known.gene_report`).
     """
     if all_scores and labels is None:
         raise UsageError("the scores of all labels need a list of them; give --labels (labels).")
+    report = gene_report(source, model.settings.organism)
     rows = np.arange(source.n_cells) if rows is None else rows
     found = model.about_cells(
         source,
@@ -55,9 +59,9 @@ def annotate_cells(
         labelled = Labelled.of_scores(labels, texts, _label_scores(found, len(labels.names)))
     else:
         labelled = Labelled(labels, texts, np.exp(np.array([one.logprob for one in found], np.float32)))
-    return Run(
-        rows, tuple(map(_described, found)), settings=model.settings_of(source), labels=labelled, notice=model.notice
-    )
+    described = tuple(map(_described, found))
+    settings = model.settings_of(source)
+    return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
 
 
 def _described(one: Answer) -> Description:

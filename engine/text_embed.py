@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.output.run import Run
+from cellscribe.engine.sentences.known import gene_report
 from cellscribe.engine.text_groups import fill_task
 from cellscribe.engine.text_model import NO_GENE, Ints, Progress, TextModel
 
@@ -51,6 +52,8 @@ def embed_cells(
     ------
     UsageError
         For batches of no cells.
+    InputError
+        When none of many genes has a name that is known (:func:`cellscribe.engine.sentences.known.gene_report`).
     BackendError
         When the device fails before any cell is embedded, or the backend that was asked for cannot pad.
     """
@@ -58,6 +61,7 @@ def embed_cells(
         raise UsageError(
             f"--upstream-padding (upstream_padding) is {upstream_padding}; choose a batch of 1 to {MAX_BATCH} cells."
         )
+    genes = gene_report(source, model.settings.organism)
     rows = np.arange(source.n_cells) if rows is None else np.asarray(rows, np.int64)
     found = np.full((len(rows), model.width), np.nan, np.float32)
     lost: dict[int, str] = {}
@@ -91,6 +95,7 @@ def embed_cells(
         rows,
         embeddings=found,
         why_lost=lost,
+        gene_report=genes,
         settings=model.settings_of(source, sampling="none", pooling=f"mean of the last states over {over}"),
         cell_ids=tuple(str(source.obs_names[row]) for row in rows),
     )

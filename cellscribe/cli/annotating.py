@@ -27,6 +27,7 @@ from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.files import write_run
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.rank_model import TEMPLATE, RankModel, Rows
+from cellscribe.engine.sentences.known import gene_report
 from cellscribe.engine.text_annotate import annotate_cells
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import TextSettings
@@ -226,5 +227,8 @@ def facts(
     yield "bundle", f"{model.bundle.name} ({model.bundle.manifest.family}, {model.bundle.manifest.precision})"
     yield "cells", f"{num_rows:,} of {source.name}, sentences of {model.num_genes} genes"
     yield "values", source.value_note
+    said = gene_report(source, model.settings.organism).get("sentence")
+    if said:
+        yield "genes", str(said)
     if labels is not None:
         yield "labels", f"{len(labels.names):,}"

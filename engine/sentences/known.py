@@ -1,0 +1,73 @@
+"""Whether the names of genes are ones that a model of sentences can know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.cells.gene_names import id_by_symbol, other_symbols
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.sentences.genes import SentenceGenes
+
+ORGANISMS = ("human", "mouse")  # whose symbols, in upper case, the packaged table has
+WARN_BELOW = 0.2  # symbols of other releases, pseudogenes and the like are rightly unknown
+REFUSE_FROM = 100  # names; fewer of them may be a panel with names of its own
+
+
+@dataclass(frozen=True)
+class KnownNames:
+    """How many of `total` words are gene symbols, and one that is not."""
+
+    known: int
+    total: int
+    unknown: str = ""
+
+    @property
+    def warning(self) -> str:
+        """A sentence when hardly any name is known, else empty."""
+        if self.known >= WARN_BELOW * self.total:
+            return ""
+        return (
+            f"Only {self.known:,} of {self.total:,} names are known gene symbols (unknown: {self.unknown}), so answers "
+            "may mean nothing; check the gene names."
+        )
+
+    def sentence(self) -> str:
+        """Say it to the user."""
+        return self.warning or f"{self.known:,} of {self.total:,} names are known gene symbols."
+
+    def check(self, where: str) -> None:
+        """Raise InputError when none of many names is known."""
+        if not self.known and self.total >= REFUSE_FROM:
+            raise InputError(
+                f"none of the {self.total:,} gene names of {where} is a known symbol (unknown: {self.unknown}); give "
+                "gene symbols as var_names or in a var column named gene_symbols, or name the organism (--organism)."
+            )
+
+
+def known_names(genes: SentenceGenes) -> KnownNames:
+    """Count the words that are symbols of human genes, in upper case; most symbols of mouse are, too."""
+    symbols = _symbols()
+    unknown = [word for word in genes.words if symbols.isdisjoint((word, *other_symbols(word)))]
+    return KnownNames(len(genes.words) - len(unknown), len(genes.words), unknown[0] if unknown else "")
+
+
+def gene_report(source: CellSource, organism: str) -> dict[str, object]:
+    """Return how many names are known, for ``uns``; empty for an organism whose symbols are not packaged.
+
+    Raises
+    ------
+    InputError
+        When none of many names is known.
+    """
+    if organism.strip().casefold() not in ORGANISMS:
+        return {}
+    found = known_names(SentenceGenes.of_cells(source))
+    found.check(source.name)
+    return {"n_known": found.known, "n_names": found.total, "sentence": found.sentence()}
+
+
+@lru_cache(maxsize=1)
+def _symbols() -> frozenset[str]:
+    return frozenset(map(str.upper, id_by_symbol()))
