@@ -45,8 +45,9 @@ def read_sentences(path: Path) -> tuple[list[str], list[str]]:
     Parameters
     ----------
     path
-        ``.txt``: a sentence a line. ``.tsv``: a name, a tab and a sentence a line. ``.parquet``: columns
-        ``cell_sentence`` (or ``sentence``, ``text``) and ``cell_name`` (or ``cell_id``, ``cell``).
+        ``.txt``: a sentence a line, an empty one where the line is blank. ``.tsv``: a name, a tab and a sentence a
+        line. ``.parquet``: columns ``cell_sentence`` (or ``sentence``, ``text``) and ``cell_name`` (or ``cell_id``,
+        ``cell``).
 
     Raises
     ------
@@ -56,7 +57,7 @@ def read_sentences(path: Path) -> tuple[list[str], list[str]]:
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path} has no ending that is understood; sentences are read from {', '.join(SUFFIXES)}.")
     names, sentences = _from_parquet(path) if path.suffix == ".parquet" else _from_lines(path)
-    if not sentences:
+    if not any(sentences):
         raise InputError(f"{path} holds no sentence; give one a line.")
     if len(set(names)) != len(names):
         raise InputError(f"{path} names two cells alike; give each a name of its own.")
@@ -84,14 +85,15 @@ def cells_of(
         When no word of any sentence is a gene.
     """
     cleaned = clean_sentences(sentences, genes)
-    replaced, lengths = cleaned.num_replaced, cleaned.lengths
+    is_blank = np.array([not one for one in sentences], dtype=bool)  # which clean as one word that is no gene
+    replaced, lengths = np.where(is_blank, 0, cleaned.num_replaced), np.where(is_blank, 0, cleaned.lengths)
     num_genes = lengths - replaced
     if not num_genes.sum():
         raise InputError(
             f"no word of {len(sentences)} sentences is one of the {len(genes.words):,} genes; give the genes of the "
             "cells that the sentences were made of."
         )
-    num_words = np.fromiter((one.count(" ") + 1 for one in sentences), np.int64, len(sentences))
+    num_words = np.fromiter((one.count(" ") + 1 if one else 0 for one in sentences), np.int64, len(sentences))
     repeats = num_words - lengths  # mentions of a gene beyond one, which were merged
     obs = pd.DataFrame(
         {"cell_sentence": sentences, "num_genes": num_genes, "num_not_genes": replaced, "num_repeats": repeats},
@@ -108,16 +110,18 @@ def cells_of(
 
 
 def _from_lines(path: Path) -> tuple[list[str], list[str]]:
-    lines = [line for line in _LINE_END.split(_text(path)) if line.strip()]
-    if path.suffix == ".txt":
-        return [f"cell_{i}" for i in range(len(lines))], lines
-    bad = next((i for i, line in enumerate(lines) if line.count("\t") != 1), None)
+    lines = _LINE_END.split(_text(path))
+    lines = lines[:-1] if not lines[-1] else lines  # what ends the last line begins none
+    if path.suffix == ".txt":  # cell_i is line i, from 0, whatever stands in it
+        return [f"cell_{i}" for i in range(len(lines))], [line if line.strip() else "" for line in lines]
+    numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
+    bad = next((i for i, line in numbered if line.count("\t") != 1), None)
     if bad is not None:
-        raise InputError(f"line {bad + 1} of {path} is not a name, a tab and a sentence; write it so, or use .txt.")
-    bad = next((i for i, line in enumerate(lines) if line.startswith("\t")), None)
+        raise InputError(f"line {bad} of {path} is not a name, a tab and a sentence; write it so, or use .txt.")
+    bad = next((i for i, line in numbered if line.startswith("\t")), None)
     if bad is not None:
-        raise InputError(f"line {bad + 1} of {path} names no cell before its tab; give each cell a name, or use .txt.")
-    pairs = [line.split("\t") for line in lines]
+        raise InputError(f"line {bad} of {path} names no cell before its tab; give each cell a name, or use .txt.")
+    pairs = [line.split("\t") for _, line in numbered]
     return [name for name, _ in pairs], [sentence for _, sentence in pairs]
 
 

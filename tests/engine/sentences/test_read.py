@@ -41,6 +41,28 @@ def test_cells_are_made_of_them(tmp_path: Path) -> None:
     assert said == "3 of 5 words are no genes, 1 repeats were merged, 1 sentences have none"
 
 
+def test_blank_lines_are_empty_cells(tmp_path: Path) -> None:
+    path = tmp_path / "s.txt"
+    path.write_text("a b\n\nc\n  \n")
+    cells, said = inverted(path, GENES, LINE)
+    assert list(cells.obs_names) == ["cell_0", "cell_1", "cell_2", "cell_3"]
+    assert cells.obs["num_genes"].tolist() == [2, 0, 1, 0]
+    assert cells.obs["num_not_genes"].tolist() == cells.obs["num_repeats"].tolist() == [0] * 4
+    assert cells.X[[1, 3]].nnz == 0
+    assert said == "0 of 3 words are no genes, 2 sentences have none"
+    path.write_bytes(b"a b\r\n\r\nc")
+    assert read_sentences(path)[1] == ["a b", "", "c"]
+
+
+def test_a_line_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.tsv"
+    path.write_text("one\ta\n\n\nno tab\n")
+    with pytest.raises(InputError, match="line 4 of"):
+        read_sentences(path)
+    path.write_text("one\ta\n\ntwo\t\n")
+    assert read_sentences(path) == (["one", "two"], ["a", ""])
+
+
 def test_genes_of_c2s_transform_and_of_a_plain_list(tmp_path: Path) -> None:
     path = tmp_path / "genes.tsv"
     for text in ("gene\tnum_cells\nA\t3\nB\t0\n", "a\nb\n"):
