@@ -118,7 +118,8 @@ class SentenceModel(FamilyModel):
             Names, a mapping of names to Cell Ontology ids (None for none), or a file; None leaves the model free.
         scores
             Score every label: the frame gets ``runner_up``, ``margin`` and ``score of <label>``, an AnnData object obs
-            ``<key>_runner_up`` and ``<key>_margin`` and obsm ``<key>_label_scores``.
+            ``<key>_runner_up`` and ``<key>_margin`` and obsm ``<key>_label_scores``. Scores compare the labels of the
+            list with each other: they change with the list and do not say whether any label fits.
         max_new_tokens
             Longest free answer.
         batch_size

@@ -31,8 +31,9 @@ def annotate_cells(
     """Label cells; see :meth:`TextModel.about_cells`.
 
     A score is the probability of the label's tokens among those that a label could go on with; of a free answer
-    the probability of its tokens. With `all_scores` every label of the list gets one, they sum to 1, the best is
-    taken, and the margin is how far the next one lies below.
+    the probability of its tokens. Scores of labels compare the labels of the list with each other: they change with the
+    list and do not say whether any label fits. With `all_scores` every label of the list gets one, they sum to 1, the
+    best is taken, and the margin is how far the next one lies below.
 
     Raises
     ------

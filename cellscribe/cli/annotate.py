@@ -34,7 +34,10 @@ def annotate(
     ] = None,
     scores: Annotated[
         bool,
-        typer.Option("--scores", help="Score every label of --labels, and give the runner-up and the margin to it."),
+        typer.Option(
+            "--scores",
+            help="Score every label of --labels against the others (not whether any fits), with runner-up and margin.",
+        ),
     ] = False,
     definitions: Annotated[
         bool, typer.Option("--definitions", help="langcell: put the labels' definitions into their texts.")
