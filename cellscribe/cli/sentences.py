@@ -24,6 +24,10 @@ from cellscribe.engine.sentences.read import inverted, read_genes
 from cellscribe.engine.sentences.transform import Transform, TransformOptions
 
 _PLOT = "fit.png"
+_NO_PLOT = (
+    f"note: {_PLOT} is not drawn, as matplotlib is not installed; install it with: pip install 'cellscribe[bench]', or "
+    "give --no-plot."
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ def transform_file(job: TransformJob) -> int:
                 _draw(transform, fit, folder / _PLOT, job.cells.name)
         seconds = time.perf_counter() - started
     _say(job, transform, fit, count, seconds)
+    if job.is_drawn and not is_drawn:
+        error_console().print(_NO_PLOT, style="yellow", markup=False, soft_wrap=True)
     return 0
 
 

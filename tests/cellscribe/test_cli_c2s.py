@@ -41,6 +41,17 @@ def test_the_picture(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None
     assert (tmp_path / "out" / "fit.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_cannot_be_drawn_is_said(
+    cellscribe: Call, cells_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for option, is_said in (("--plot", True), ("--no-plot", False)):
+        told = cellscribe("c2s", "transform", cells_file, "-o", tmp_path / option, option)
+        assert told.exit_code == 0, told.stderr
+        assert ("note: fit.png is not drawn, as matplotlib is not installed" in told.stderr) == is_said
+        assert not (tmp_path / option / "fit.png").exists()
+
+
 def test_the_same_key_gives_the_same_sentences(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:
     texts = []
     for i, seed in enumerate((0, 0, 1)):
