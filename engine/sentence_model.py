@@ -22,7 +22,7 @@ from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.questions import Question, answers_frame, ask
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.words import check_choice, words_and_line
+from cellscribe.engine.sentences.words import check_choice, check_reading, words_and_line
 from cellscribe.engine.text_annotate import annotate_cells
 from cellscribe.engine.text_embed import embed_cells
 from cellscribe.engine.text_groups import write_cells
@@ -206,6 +206,8 @@ class SentenceModel(FamilyModel):
         top_p: float = 0.9,
         max_new_tokens: int | None = None,
         batch_size: int = 8,
+        layer: str | None = None,
+        values: ValueChoice = "auto",
     ) -> AnnData:
         """Write cells as sentences, and turn them into expression.
 
@@ -219,17 +221,20 @@ class SentenceModel(FamilyModel):
             What turns sentences into cells, as for :func:`cellscribe.engine.sentences.words.words_and_line`.
         temperature, top_p
             How tokens are drawn; temperature 0 writes the same cell every time.
+        layer, values
+            Of `like`, as for :meth:`annotate`.
 
         Returns
         -------
         Cells with log10(1 + normalised counts) in X, and the sentence they were made of in obs.
         """
         check_choice(like is not None, genes is not None, fit is not None)
+        check_reading(like is not None, layer, values)
         sampling = Sampling(top_p if temperature else 1.0, temperature, self.text.settings.seed)
         if like is None:
             words, line = words_and_line(None, genes, fit)
         else:
-            with opened(like, None, "auto") as source:
+            with opened(like, layer, values) as source:
                 words, line = words_and_line(source)
         return write_cells(
             self.text, n, words, line, cell_type=cell_type, sampling=sampling, max_new_tokens=max_new_tokens,

@@ -34,6 +34,13 @@ def generate(
         Path | None,
         typer.Option("--like", metavar="CELLS.h5ad", help="Take genes and line from these cells.", show_default=False),
     ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", help="Layer of --like to read instead of X ('raw' for .raw).", show_default=False),
+    ] = None,
+    input_: Annotated[
+        options.Values, typer.Option("--input", help="What the values of --like are; auto looks at the whole file.")
+    ] = options.Values.auto,
     tissue: Annotated[
         str | None, typer.Option("--tissue", help="instructcell: where it comes from.", show_default=False)
     ] = None,
@@ -95,6 +102,6 @@ def generate(
     ordering = Ordering(tissue, tuple(values or ()), instruction, means, report, truth, truth_label)
     job = GenerateJob(
         bundle, output, cell_type, count, fit, genes, like, settings, temperature, top_p, templates, max_new_tokens,
-        batch_size, backend.value, threads, quiet, plans, ordering, template,
+        batch_size, backend.value, threads, quiet, plans, ordering, template, layer, input_.value,
     )  # fmt: skip
     return generate_file(job)

@@ -13,6 +13,7 @@ from cellscribe.cli.options import bundle_folder, pairs
 from cellscribe.cli.progress import progress_bar, rates
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import open_cells
+from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.compare_settings import CompareSettings
 from cellscribe.engine.instruct.comparison import compare_cells
@@ -27,7 +28,7 @@ from cellscribe.engine.output.h5ad import write_new
 from cellscribe.engine.output.text import printable
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.words import check_choice, words_and_line
+from cellscribe.engine.sentences.words import check_choice, check_reading, words_and_line
 from cellscribe.engine.text_groups import write_cells
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import TextSettings
@@ -70,6 +71,8 @@ class GenerateJob:
     plans: Path | None = None
     ordering: Ordering = field(default_factory=Ordering)
     template: str | None = None
+    layer: str | None = None
+    values: ValueChoice = "auto"
 
     def sampling(self, temperature: float) -> Sampling:
         """Return how tokens are chosen, at this temperature unless another one was asked for."""
@@ -81,13 +84,14 @@ class GenerateJob:
         check_choice(self.like is not None, self.genes is not None, self.fit is not None)
         if self.like is None:
             return words_and_line(genes=self.genes, fit=self.fit)
-        with open_cells(self.like) as source:
+        with open_cells(self.like, layer=self.layer, values=self.values) as source:
             return words_and_line(source)
 
 
 def generate_file(job: GenerateJob) -> int:
     """Write cells into an .h5ad and return the exit code."""
     check_output(job.output, job.like, (".h5ad",))
+    check_reading(job.like is not None, job.layer, job.values)
     bundle = open_bundle(bundle_folder(job.bundle))
     if bundle.manifest.instruct is not None:
         return _by_instruction(job, bundle)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cellscribe.engine.cells import CellSource
+from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
@@ -19,6 +20,15 @@ def check_choice(has_like: bool, has_genes: bool, has_fit: bool) -> None:
         raise UsageError(
             "generate needs genes and a line to turn sentences into expression; give either --like CELLS.h5ad, or "
             "--genes and --fit as c2s transform wrote them (like, genes and fit in Python)."
+        )
+
+
+def check_reading(has_like: bool, layer: str | None, values: ValueChoice) -> None:
+    """Raise UsageError where it is said how cells are read, and there are none."""
+    if not has_like and (layer is not None or values != "auto"):
+        raise UsageError(
+            "--layer and --input (layer and values in Python) say how the cells of --like are read; give it, or leave "
+            "them out."
         )
 
 

@@ -111,6 +111,31 @@ def test_cells_that_could_not_be_written(cellscribe: Call, tmp_path: Path, monke
     assert written.uns["cellscribe"]["num_failed"] == 1
 
 
+def test_cells_like_those_of_a_layer(cellscribe: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers(_: TextModel, names: list[str], *__: object, **___: object) -> tuple[Answer, ...]:
+        return tuple(Answer(name, "CD3D CD74", (1, 2), -1.0, "stop") for name in names)
+
+    monkeypatch.setattr(TextModel, "answers", answers)
+    cells = ad.read_h5ad(packaged_cells())
+    cells.layers["steep"] = cells.X.copy()
+    cells.layers["steep"].data **= 2
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    arguments = ("generate", "--bundle", "demo-c2s", "-q", "-n", 1)
+    lines = []
+    for i, more in enumerate(((), ("--layer", "steep", "--input", "counts"))):
+        out = tmp_path / f"{i}.h5ad"
+        told = cellscribe(*arguments, "--like", tmp_path / "cells.h5ad", *more, "-o", out)
+        assert told.exit_code == 0, told.stderr
+        lines.append(ad.read_h5ad(out).uns["cellscribe_inverse"]["slope"])
+    assert lines[0] != lines[1]
+    (tmp_path / "genes.txt").write_text("CD3D\n")
+    (tmp_path / "fit.json").write_text('{"slope": -1, "intercept": 1}')
+    given = ("--genes", tmp_path / "genes.txt", "--fit", tmp_path / "fit.json", "-o", tmp_path / "no.h5ad")
+    told = cellscribe(*arguments, *given, "--layer", "steep")
+    assert told.exit_code == 2
+    assert "say how the cells of --like are read" in " ".join(told.stderr.split())
+
+
 def test_a_folder_of_that_name_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert packaged_name(named_bundle("demo-c2s")) == "demo-c2s"
     monkeypatch.chdir(tmp_path)
