@@ -27,6 +27,7 @@ from cellscribe.engine.text_annotate import annotate_cells
 from cellscribe.engine.text_embed import embed_cells
 from cellscribe.engine.text_groups import write_cells
 from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.text_samples import sample_of, write_samples
 from cellscribe.engine.text_types import TextSettings
 from cellscribe.engine.types import Sampling
 
@@ -202,6 +203,9 @@ class SentenceModel(FamilyModel):
         like: Cells | None = None,
         genes: str | Path | Sequence[str] | None = None,
         fit: str | Path | Inverse | None = None,
+        cells_per_sample: int | None = None,
+        tissue: str | None = None,
+        abstract: str | None = None,
         temperature: float = 0.7,
         top_p: float = 0.9,
         max_new_tokens: int | None = None,
@@ -216,7 +220,10 @@ class SentenceModel(FamilyModel):
         cell_type, max_new_tokens, batch_size
             As for :func:`cellscribe.engine.text_groups.write_cells`.
         n
-            How many.
+            How many; of samples where `cells_per_sample` is given.
+        cells_per_sample, tissue, abstract
+            Let every answer be a sample of so many cells, as :class:`cellscribe.engine.text_samples.Sample`; obs says
+            which ``sample`` a cell is of.
         like, genes, fit
             What turns sentences into cells, as for :func:`cellscribe.engine.sentences.words.words_and_line`.
         temperature, top_p
@@ -230,12 +237,18 @@ class SentenceModel(FamilyModel):
         """
         check_choice(like is not None, genes is not None, fit is not None)
         check_reading(like is not None, layer, values)
+        sample = sample_of(cells_per_sample, cell_type, tissue, abstract)
         sampling = Sampling(top_p if temperature else 1.0, temperature, self.text.settings.seed)
         if like is None:
             words, line = words_and_line(None, genes, fit)
         else:
             with opened(like, layer, values) as source:
                 words, line = words_and_line(source)
+        if sample is not None:
+            return write_samples(
+                self.text, n, words, line, sample, sampling=sampling, max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+            )[0]  # fmt: skip
         return write_cells(
             self.text, n, words, line, cell_type=cell_type, sampling=sampling, max_new_tokens=max_new_tokens,
             batch_size=batch_size,

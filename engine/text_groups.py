@@ -26,7 +26,7 @@ Rows = npt.NDArray[np.int64]
 
 MIN_CELLS, MAX_CELLS = 5, 20  # of a group in one prompt
 _DRAW = 14  # stream of the draws that choose the cells of a group
-_TOKENS_PER_GENE = 8
+TOKENS_PER_GENE = 8
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def write_cells(
     prompts = [fill_task(model, task, name, values) for name in names]
     lengths = [len(one) for one in model.encode(sorted(set(prompts)))]
     room = model.context - max((one for one in lengths if one < model.context), default=0)
-    most = min(room, max_new_tokens or _TOKENS_PER_GENE * model.num_genes, model.context - 1)
+    most = min(room, max_new_tokens or TOKENS_PER_GENE * model.num_genes, model.context - 1)
     chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
     found = model.answers(
         names, prompts, sampling=chosen, max_new_tokens=most, batch_size=batch_size, progress=progress

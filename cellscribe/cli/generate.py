@@ -21,7 +21,11 @@ def generate(
     cell_type: Annotated[
         str | None, typer.Option("--cell-type", help="What kind of cell; any without it.", show_default=False)
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many cells.")] = 10,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many cells, or samples of them.")] = 10,
+    cells_per_sample: Annotated[
+        int | None,
+        typer.Option("--cells-per-sample", help="c2s: so many cells in every answer, 5 to 20.", show_default=False),
+    ] = None,
     fit: Annotated[
         Path | None,
         typer.Option("--fit", metavar="fit.json", help="The line of c2s transform.", show_default=False),
@@ -42,7 +46,12 @@ def generate(
         options.Values, typer.Option("--input", help="What the values of --like are; auto looks at the whole file.")
     ] = options.Values.auto,
     tissue: Annotated[
-        str | None, typer.Option("--tissue", help="instructcell: where it comes from.", show_default=False)
+        str | None,
+        typer.Option("--tissue", help="Where it comes from; c2s: with --cells-per-sample.", show_default=False),
+    ] = None,
+    abstract: Annotated[
+        str | None,
+        typer.Option("--abstract", help="c2s, with --cells-per-sample: the study's abstract.", show_default=False),
     ] = None,
     values: options.SetOption = None,
     instruction: Annotated[
@@ -92,8 +101,8 @@ def generate(
 ) -> int:
     """Write cells.
 
-    A bundle of c2s writes them as sentences, which become expression, log10(1 + normalised counts); one of instructcell
-    writes counts.
+    A bundle of c2s writes them as sentences, which become expression, log10(1 + normalised counts), each alone or as
+    samples of several (--cells-per-sample); one of instructcell writes counts.
     """
     from cellscribe.cli.generating import GenerateJob, Ordering, generate_file
     from cellscribe.engine.text_types import TextSettings
@@ -102,6 +111,7 @@ def generate(
     ordering = Ordering(tissue, tuple(values or ()), instruction, means, report, truth, truth_label)
     job = GenerateJob(
         bundle, output, cell_type, count, fit, genes, like, settings, temperature, top_p, templates, max_new_tokens,
-        batch_size, backend.value, threads, quiet, plans, ordering, template, layer, input_.value,
+        batch_size, backend.value, threads, quiet, plans, ordering, template, layer, input_.value, cells_per_sample,
+        abstract,
     )  # fmt: skip
     return generate_file(job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cellscribe.cli.console import error_console, notes, output_console
@@ -31,13 +31,14 @@ from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.words import check_choice, check_reading, words_and_line
 from cellscribe.engine.text_groups import write_cells
 from cellscribe.engine.text_model import TextModel
+from cellscribe.engine.text_samples import num_written, sample_of, write_samples
 from cellscribe.engine.text_types import TextSettings
 from cellscribe.engine.types import Sampling
 
 
 @dataclass(frozen=True)
 class Ordering:
-    """Options of bundles that follow instructions."""
+    """Options of bundles that follow instructions; samples of sentences have the tissue, too."""
 
     tissue: str | None = None
     pairs: tuple[str, ...] = ()
@@ -73,6 +74,8 @@ class GenerateJob:
     template: str | None = None
     layer: str | None = None
     values: ValueChoice = "auto"
+    cells_per_sample: int | None = None
+    abstract: str | None = None
 
     def sampling(self, temperature: float) -> Sampling:
         """Return how tokens are chosen, at this temperature unless another one was asked for."""
@@ -95,37 +98,53 @@ def generate_file(job: GenerateJob) -> int:
     bundle = open_bundle(bundle_folder(job.bundle))
     if bundle.manifest.instruct is not None:
         return _by_instruction(job, bundle)
-    if job.ordering != Ordering():
+    return _by_sentences(job, bundle)
+
+
+def _by_sentences(job: GenerateJob, bundle: Bundle) -> int:
+    """Write cells with a bundle that reads sentences."""
+    if replace(job.ordering, tissue=None) != Ordering():
         raise UsageError(
-            f"--tissue, --set, --instruction, --means, --report and --truth are for bundles that follow instructions, "
+            f"--set, --instruction, --means, --report and --truth are for bundles that follow instructions, "
             f"and {bundle.name} {bundle.manifest.reading}; leave them out."
         )
+    sample = sample_of(job.cells_per_sample, job.cell_type, job.ordering.tissue, job.abstract)
     words, line = job.words_and_line()
     model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     sampling = job.sampling(0.7)
+    asked = f"{job.count:,} of {job.cell_type or 'any kind'}, {model.num_genes} genes each"
+    if sample is not None:
+        asked = f"{job.count:,} samples of {sample.num_cells} cells, {model.num_genes} genes each"
     facts = [
         ("device", model.device),
         ("bundle", f"{model.bundle.name} ({model.bundle.manifest.family}, {model.bundle.manifest.precision})"),
-        ("cells", f"{job.count:,} of {job.cell_type or 'any kind'}, {model.num_genes} genes each"),
+        ("cells", asked),
         ("sampling", sampling.label()),
     ]
     notes(facts, job.is_quiet)
     started = time.perf_counter()
     with progress_bar("writing cells", job.is_quiet) as bar:
-        cells, said = write_cells(
-            model,
-            job.count,
-            words,
-            line,
-            cell_type=job.cell_type,
-            sampling=sampling,
-            max_new_tokens=job.max_new_tokens,
-            batch_size=job.batch_size,
-            progress=bar,
-        )
+        if sample is not None:
+            cells, said = write_samples(
+                model, job.count, words, line, sample, sampling=sampling, max_new_tokens=job.max_new_tokens,
+                batch_size=job.batch_size, progress=bar,
+            )  # fmt: skip
+        else:
+            cells, said = write_cells(
+                model,
+                job.count,
+                words,
+                line,
+                cell_type=job.cell_type,
+                sampling=sampling,
+                max_new_tokens=job.max_new_tokens,
+                batch_size=job.batch_size,
+                progress=bar,
+            )
     write_new(cells, job.output)
-    _show(job, model.notice, f"{said}; {rates(job.count, 0, time.perf_counter() - started)}", [job.output])
-    return SOME_FAILED if cells.uns["cellscribe"]["num_failed"] else 0
+    _show(job, model.notice, f"{said}; {rates(cells.n_obs, 0, time.perf_counter() - started)}", [job.output])
+    is_short = cells.uns["cellscribe"]["num_failed"] if sample is None else num_written(cells) < job.count
+    return SOME_FAILED if is_short else 0
 
 
 def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:
@@ -176,7 +195,10 @@ def _check_report(job: GenerateJob, order: CellOrder) -> None:
 def _order(job: GenerateJob, bundle: Bundle) -> CellOrder:
     """Put the options together; UsageError for those of other bundles, or for a report without real cells."""
     more = job.ordering
-    refuse_sentences(bundle, job.settings, ("--fit", job.fit), ("--genes", job.genes), ("--like", job.like))
+    refuse_sentences(
+        bundle, job.settings, ("--fit", job.fit), ("--genes", job.genes), ("--like", job.like),
+        ("--cells-per-sample", job.cells_per_sample), ("--abstract", job.abstract),
+    )  # fmt: skip
     if (more.report is None) != (more.truth is None):
         raise UsageError("--report compares with the cells of --truth; give both, or none.")
     named = {"cell_type": job.cell_type, "tissue": more.tissue}

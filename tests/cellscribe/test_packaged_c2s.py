@@ -136,6 +136,19 @@ def test_cells_like_those_of_a_layer(cellscribe: Call, tmp_path: Path, monkeypat
     assert "say how the cells of --like are read" in " ".join(told.stderr.split())
 
 
+def test_samples_of_several_cells(cellscribe: Call, tmp_path: Path) -> None:
+    out = tmp_path / "samples.h5ad"
+    given = ("generate", "--bundle", "demo-c2s", "--like", packaged_cells(), "-n", 2, "--max-new-tokens", 12, "-o", out)
+    done = cellscribe(*given, "--cells-per-sample", 5, "--cell-type", "CD19+ B cell", "--genes-per-cell", 5)
+    assert done.exit_code == 0, done.output
+    assert "of 10 cells in 2 samples" in " ".join(done.stderr.split())
+    assert set(ad.read_h5ad(out).obs["sample"]) == {"sample_0", "sample_1"}
+    for more, said in ((("--tissue", "blood"), "add --cells-per-sample"), (("--cells-per-sample", 4), "from 5 to 20")):
+        done = cellscribe(*given, *more)
+        assert done.exit_code == 2
+        assert said in " ".join(done.stderr.split())
+
+
 def test_a_folder_of_that_name_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert packaged_name(named_bundle("demo-c2s")) == "demo-c2s"
     monkeypatch.chdir(tmp_path)

@@ -171,6 +171,8 @@ def test_cells_are_written(model: cs.SentenceModel, cells: AnnData, monkeypatch:
         assert made.shape == (3, 40)
         assert set(made.obs["cell_type"]) == {"B cell"}
         assert (made[:, ["G1", "G2"]].X > 0).sum() == 6
+    made = model.generate(n=2, cells_per_sample=5, tissue="blood", like=cells)
+    assert made.obs["sample"].tolist() == ["sample_0", "sample_1"]
     for bad in ({}, {"like": cells, "fit": Inverse(0, 1)}, {"genes": ["G1"]}):
         with pytest.raises(UsageError, match="needs genes and a line"):
             model.generate(**bad)  # type: ignore[arg-type]
