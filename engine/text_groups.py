@@ -27,6 +27,7 @@ Rows = npt.NDArray[np.int64]
 MIN_CELLS, MAX_CELLS = 5, 20  # of a group in one prompt
 _DRAW = 14  # stream of the draws that choose the cells of a group
 TOKENS_PER_GENE = 8
+NO_GENES = "no gene is expressed in any of its cells"
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,21 @@ def about_groups(
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> tuple[Answer, ...]:
-    """Answer a task about every group; see :meth:`TextModel.about_cells`."""
-    prompts = []
-    for group in groups:
-        _, sentences = model.sentences(source, group.rows)
-        own = {"cell_sentences": "\n".join(one for one in sentences if one), "num_cells": len(group.rows)}
+    """Answer a task about every group; see :meth:`TextModel.about_cells`.
+
+    Cells that express nothing are left out of the prompt, and of the cells that it counts; a group of nothing else
+    fails.
+    """
+    prompts, empty = [], {}
+    for i, group in enumerate(groups):
+        sentences = [one for one in model.sentences(source, group.rows)[1] if one]
+        own = {"cell_sentences": "\n".join(sentences), "num_cells": len(sentences)}
         prompts.append(fill_task(model, task, group.name, {**(values or {}), **own}))
+        if not sentences:
+            empty[i] = NO_GENES
     names = [group.name for group in groups]
     return model.answers(
-        names, prompts, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
+        names, prompts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
         progress=progress,
     )  # fmt: skip
 

@@ -70,6 +70,23 @@ def test_a_task_about_groups(bundle: Bundle) -> None:
     assert {one.text for one in found} <= {"blood", "liver"}
 
 
+def test_cells_that_express_nothing_are_not_counted(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    whole = model(bundle)
+    encode = whole.encode
+    monkeypatch.setattr(whole, "encode", lambda texts: asked.extend(texts) or encode(texts))
+    given = cells()
+    dense = given.X.toarray()
+    dense[(given.obs["donor"] == "one").to_numpy()] = 0
+    dense[np.flatnonzero(given.obs["donor"] == "two")[:3]] = 0
+    given.X = sp.csr_matrix(dense)
+    with open_cells(given) as source:
+        found = about_groups(whole, source, groups_of(source, "donor", 20), "tissue_prediction", max_new_tokens=2)
+    assert [one.status for one in found] == ["failed: no gene is expressed in any of its cells", "ok"]
+    assert asked[1].startswith("5 human cells")
+    assert sum(line.startswith("G") for line in asked[1].splitlines()) == 5
+
+
 def test_a_question_in_own_words(bundle: Bundle) -> None:
     with open_cells(cells()) as source:
         rows = np.arange(4)
