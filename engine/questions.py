@@ -10,13 +10,13 @@ import pandas as pd
 
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
-from cellscribe.engine.sentences.templates import fields_of
-from cellscribe.engine.text_groups import about_groups, ask_cells, groups_of
+from cellscribe.engine.sentences.templates import About, fields_of
+from cellscribe.engine.text_groups import about_groups, ask_cells, fill_task, groups_of
 from cellscribe.engine.text_model import Progress, TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
 
-_OF_CELLS = ("cell_sentence", "cell_sentences", "num_cells")  # what the cells themselves say
+_OF_CELLS = ("cell_sentence", "cell_sentences", "num_cells")  # what the cells themselves say, where there are any
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Question:
 
 def ask(
     model: TextModel,
-    source: CellSource,
+    source: CellSource | None,
     question: Question,
     *,
     limit: int | None = None,
@@ -69,10 +69,12 @@ def ask(
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> tuple[Answer, ...]:
-    """Answer a question about every cell, or every group.
+    """Answer a question about every cell, or every group; once where a task is about no cells.
 
     Parameters
     ----------
+    source
+        The cells; None for a task about none of them.
     limit
         Only the first so many cells or groups.
     labels
@@ -81,14 +83,21 @@ def ask(
     Raises
     ------
     UsageError
-        For an unknown task, one about groups without them or about cells with them, a value that the prompt lacks, or
-        one that it has no place for.
+        For an unknown task, one about groups without them or about cells with them, no cells where it takes some, a
+        value that the prompt lacks, or one that it has no place for.
     InputError
         For an unknown column, or a group with fewer cells than a prompt takes.
     """
-    if question.task is not None:
-        _check_kind(model, question)
-    _check_fields(model, question)
+    about: About = "cell" if question.task is None else _checked_kind(model, question)
+    _check_fields(model, question, about)
+    if about == "nothing" and question.task is not None:
+        prompt = fill_task(model, question.task, question.task, question.fields)
+        return model.answers(
+            [question.task], [prompt], labels=labels, sampling=sampling, max_new_tokens=max_new_tokens,
+            batch_size=batch_size, progress=progress,
+        )  # fmt: skip
+    if source is None:
+        raise UsageError("what is asked is about cells, and none are given; give CELLS.h5ad (cells).")
     if question.by is not None and question.task is not None:
         groups = groups_of(source, question.by, question.group_cells, model.settings.seed)[:limit]
         return about_groups(
@@ -119,25 +128,27 @@ def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
     )
 
 
-def _check_kind(model: TextModel, question: Question) -> None:
-    """Refuse tasks about groups without groups, and those about single cells with groups."""
-    named = {name for one in model.task(str(question.task)).prompts for name in fields_of(one)}
-    if question.by is None and "cell_sentences" in named:
+def _checked_kind(model: TextModel, question: Question) -> About:
+    """Return what a task is about; refuse one about groups without groups, and any other with them."""
+    about = model.task(str(question.task)).about
+    if question.by is None and about == "group":
         raise UsageError(f"the task {question.task} is about groups of cells; add --by COLUMN (by), one of obs.")
-    if question.by is not None and "cell_sentences" not in named:
+    if question.by is not None and about != "group":
         raise UsageError(f"the task {question.task} is not about groups of cells; leave --by (by) out.")
+    return about
 
 
-def _check_fields(model: TextModel, question: Question) -> None:
+def _check_fields(model: TextModel, question: Question, about: About) -> None:
     """Refuse values that no prompt has a place for, and those that the cells give."""
     try:
         prompts = (question.text,) if question.text is not None else model.task(str(question.task)).prompts
         known = {name for one in prompts for name in fields_of(one)}
     except ValueError:
         return  # odd braces, which asking says more about
+    free = known if about == "nothing" else known.difference(_OF_CELLS)
     for name in question.fields:
-        if name not in known or name in _OF_CELLS:
-            free = ", ".join(sorted(known - set(_OF_CELLS))) or "none"
+        if name not in free:
             raise UsageError(
-                f"--set (fields) gives {name!r}, which the prompt has no place for; what can be set: {free}."
+                f"--set (fields) gives {name!r}, which the prompt has no place for; what can be set: "
+                f"{', '.join(sorted(free)) or 'none'}."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, Unpack
 
@@ -158,7 +159,7 @@ class SentenceModel(FamilyModel):
 
     def ask(
         self,
-        cells: Cells,
+        cells: Cells | None,
         question: str | None = None,
         *,
         task: str | None = None,
@@ -176,6 +177,8 @@ class SentenceModel(FamilyModel):
 
         Parameters
         ----------
+        cells
+            None for a task about no cells, as gene_set_name, which is answered once.
         question, task, by, group_cells, fields
             As `text`, `task` and so on of :class:`cellscribe.engine.questions.Question`.
         labels, limit
@@ -188,7 +191,7 @@ class SentenceModel(FamilyModel):
         One row per cell or group: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``.
         """
         asked = Question(question, task, by, group_cells, dict(fields or {}))
-        with opened(cells, layer, values) as source:
+        with nullcontext() if cells is None else opened(cells, layer, values) as source:
             found = ask(
                 self.text, source, asked, labels=labels, limit=limit, max_new_tokens=max_new_tokens,
                 batch_size=batch_size,

@@ -13,7 +13,12 @@ from cellscribe.cli.guard import guarded
 
 @guarded
 def ask(
-    cells: options.CellsArgument,
+    cells: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CELLS.h5ad", help="The cells; - for a task about none (c2s: gene_set_name).", show_default=False
+        ),
+    ],
     question: Annotated[
         str | None,
         typer.Argument(
@@ -51,7 +56,10 @@ def ask(
     threads: options.ThreadsOption = None,
     quiet: options.QuietOption = False,
 ) -> int:
-    """Ask about every cell, or about groups of cells; answers go to the terminal, or to a file."""
+    """Ask about every cell, or about groups of cells; answers go to the terminal, or to a file.
+
+    A task about no cells is answered once.
+    """
     from cellscribe.cli.asking import AskJob, ask_file
     from cellscribe.engine.text_types import TextSettings
 

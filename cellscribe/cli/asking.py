@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,6 +55,11 @@ class AskJob:
     plans: Path | None = None
     template: str | None = None
 
+    @property
+    def cells_path(self) -> Path | None:
+        """The file of cells; None where ``-`` stands for none."""
+        return None if str(self.cells) == "-" else self.cells
+
     def check(self) -> Question:
         """Return what is asked; UsageError or OutputError for what cannot work."""
         if not self.bundle:
@@ -61,7 +67,7 @@ class AskJob:
         fields = pairs(self.pairs)
         question = Question(self.question, self.task, self.by, self.group_cells, fields)
         if self.output is not None:
-            check_output(self.output, self.cells, _SUFFIXES)
+            check_output(self.output, self.cells_path, _SUFFIXES)
         return question
 
 
@@ -72,12 +78,15 @@ def ask_file(job: AskJob) -> int:
     model: TextModel | InstructModel
     if bundle.manifest.instruct is not None:
         refuse_sentences(bundle, job.settings, ("--by", job.by))
+        if job.cells_path is None:
+            raise UsageError(f"{bundle.name} answers about cells, and none are given; name CELLS.h5ad in place of -.")
         model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans)
     else:
         model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
-    with open_cells(job.cells, layer=job.layer, values=job.values) as source:
+    with _opened(job) as source:
         started = time.perf_counter()
-        notes([("device", model.device), ("bundle", model.bundle.name), ("values", source.value_note)], job.is_quiet)
+        values = [] if source is None else [("values", source.value_note)]
+        notes([("device", model.device), ("bundle", model.bundle.name), *values], job.is_quiet)
         with progress_bar("asking", job.is_quiet) as bar:
             answers = _answers(job, model, source, question, bar)
         seconds = time.perf_counter() - started
@@ -97,10 +106,16 @@ def ask_file(job: AskJob) -> int:
     return SOME_FAILED if failed else 0
 
 
+def _opened(job: AskJob) -> AbstractContextManager[CellSource | None]:
+    path = job.cells_path
+    return nullcontext() if path is None else open_cells(path, layer=job.layer, values=job.values)
+
+
 def _answers(
-    job: AskJob, model: TextModel | InstructModel, source: CellSource, question: Question, bar: Report | None
+    job: AskJob, model: TextModel | InstructModel, source: CellSource | None, question: Question, bar: Report | None
 ) -> tuple[Answer, ...]:
     if isinstance(model, InstructModel):
+        assert source is not None
         asked = asked_of(question.text, question.task, question.fields, job.template, job.settings.seed)
         return model.about_cells(
             source, asked, rows=np.arange(source.n_cells)[: job.limit], max_new_tokens=job.max_new_tokens,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,9 @@ _NEEDED = {"cell_type_prediction": "cell_sentence"}  # what a prompt must name, 
 _DRAW = 13  # stream of the draws that choose a prompt
 
 
+About = Literal["cell", "group", "nothing"]
+
+
 @dataclass(frozen=True)
 class Template:
     """One task: the ways to ask, and what the answer is made of."""
@@ -30,6 +33,12 @@ class Template:
     task: str
     prompts: tuple[str, ...]
     answer: str
+
+    @property
+    def about(self) -> About:
+        """What it asks about: a cell, a group of cells, or neither."""
+        named = {name for one in self.prompts for name in fields_of(one)}
+        return "group" if "cell_sentences" in named else "cell" if "cell_sentence" in named else "nothing"
 
     def prompt(self, number: int | None, key: str, seed: int = 0) -> str:
         """Return a prompt by its number, or one drawn by seed and key (a cell's name) where `number` is None.

@@ -39,6 +39,16 @@ def test_a_task_in_place_of_a_question(cellscribe: Call, bundle: Path, cells_fil
     assert len(told.stdout.splitlines()) == 5
 
 
+def test_a_task_about_no_cells_needs_none(cellscribe: Call, bundle: Path) -> None:
+    given = ("--bundle", bundle, "--max-new-tokens", 2, "-q")
+    told = cellscribe("ask", "-", *given, "--task", "gene_set_name", "--set", "genes=CD3D CD3E")
+    assert told.exit_code == 0, told.stderr
+    assert [line.split("\t")[0] for line in told.stdout.splitlines()] == ["gene_set_name"]
+    told = cellscribe("ask", "-", "Why?", *given)
+    assert told.exit_code == 2
+    assert "none are given" in " ".join(told.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

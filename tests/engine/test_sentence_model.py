@@ -159,6 +159,22 @@ def test_questions(model: cs.SentenceModel, cells: AnnData) -> None:
             model.ask(cells, **given)  # type: ignore[arg-type]
 
 
+def test_a_task_about_no_cells_is_answered_once(model: cs.SentenceModel, cells: AnnData) -> None:
+    genes = {"genes": "CD3D CD3E"}
+    once = model.ask(None, task="gene_set_name", fields=genes, max_new_tokens=3)
+    assert once["name"].tolist() == ["gene_set_name"]
+    assert once.equals(model.ask(cells, task="gene_set_name", fields=genes, limit=3, max_new_tokens=3))
+    assert len(model.ask(None, task="cells_generation", fields={"num_cells": "5"}, max_new_tokens=3)) == 1
+    for given, said in (
+        ({"question": "Why?"}, "is about cells, and none are given"),
+        ({"task": "cell_type_prediction"}, "is about cells, and none are given"),
+        ({"task": "gene_set_name"}, r"needs a value for \{genes\}"),
+        ({"task": "gene_set_name", "by": "half"}, "is not about groups"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            model.ask(None, **given)  # type: ignore[arg-type]
+
+
 def test_cells_are_written(model: cs.SentenceModel, cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     from cellscribe.engine.text_types import Answer
 
