@@ -93,8 +93,8 @@ def _fitting(bundle: Bundle, genes: Sequence[str], goes_on: bool, room: int) -> 
     count = len(genes)
     while True:
         named = genes[: max(1, count // 2)] if goes_on else genes[:count]
-        values = {"organism": _ORGANISM, "num_genes": count}
-        text = fill(task.prompts[0], values, {"cell_sentence": " ".join(named)}).text
+        values = {"organism": _ORGANISM, "num_genes": count, "cell_sentence": " ".join(named)}
+        text = fill(task.prompts[0], values)
         ids = bundle.tokenizer.encode(f"{text} {' '.join(named)}" if goes_on else text).ids
         if len(ids) <= room or count == 1:
             return np.array(ids[-room:], np.int64)

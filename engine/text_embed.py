@@ -11,7 +11,6 @@ from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.sentences.known import gene_report
-from cellscribe.engine.text_groups import fill_task
 from cellscribe.engine.text_model import NO_GENE, Ints, Progress, TextModel
 
 Floats = npt.NDArray[np.float32]
@@ -69,7 +68,7 @@ def embed_cells(
         names, sentences = model.sentences(source, rows[start : start + _CHUNK])
         lost |= {start + i: NO_GENE for i, one in enumerate(sentences) if not one}
         kept = [i for i, one in enumerate(sentences) if one]
-        tokens = model.encode([fill_task(model, TASK, names[i], {"cell_sentence": sentences[i]}) for i in kept])
+        tokens = model.encode([model.prompts.of_cell(model.prompt_of(TASK, names[i]), sentences[i]) for i in kept])
         fits = [len(one) <= model.context for one in tokens]
         for i, one, is_good in zip(kept, tokens, fits, strict=True):
             if not is_good:

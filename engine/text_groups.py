@@ -16,7 +16,7 @@ from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.templates import fields_of, fill
+from cellscribe.engine.sentences.templates import fields_of
 from cellscribe.engine.text_model import NO_GENE, Progress, TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
@@ -88,8 +88,7 @@ def about_groups(
     prompts, empty = [], {}
     for i, group in enumerate(groups):
         sentences = [one for one in model.sentences(source, group.rows)[1] if one]
-        own = {"cell_sentences": "\n".join(sentences), "num_cells": len(sentences)}
-        prompts.append(fill_task(model, task, group.name, {**(values or {}), **own}))
+        prompts.append(model.prompts.of_group(model.prompt_of(task, group.name), sentences, values))
         if not sentences:
             empty[i] = NO_GENES
     names = [group.name for group in groups]
@@ -100,9 +99,8 @@ def about_groups(
 
 
 def fill_task(model: TextModel, task: str, key: str, values: Mapping[str, Any]) -> str:
-    """Fill the prompt of a task."""
-    shared = {"organism": model.settings.organism, "num_genes": model.num_genes}
-    return fill(model.task(task).prompt(model.settings.template, key, model.settings.seed), shared, values).text
+    """Fill the prompt of a task about no cells."""
+    return model.prompts.of_nothing(model.prompt_of(task, key), values)
 
 
 def ask_cells(
@@ -142,8 +140,7 @@ def ask_cells(
         question if is_whole else "Genes of one {organism} cell, most expressed first: {cell_sentence}\n" + question
     )
     names, sentences = model.sentences(source, rows)
-    shared = {"organism": model.settings.organism, "num_genes": model.num_genes, **(values or {})}
-    texts = [fill(prompt, shared, {"cell_sentence": one}).text for one in sentences]
+    texts = [model.prompts.of_cell(prompt, one, values) for one in sentences]
     empty = {i: NO_GENE for i, one in enumerate(sentences) if not one}
     return model.answers(
         names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,

@@ -23,8 +23,9 @@ from cellscribe.engine.keyed import cell_key, cell_keys, stream_keys
 from cellscribe.engine.labels import twice
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
-from cellscribe.engine.sentences.templates import Template, fill, packaged_templates, read_templates
+from cellscribe.engine.sentences.templates import Template, packaged_templates, read_templates
 from cellscribe.engine.sentences.transform import TIES
+from cellscribe.engine.text_prompts import Prompts
 from cellscribe.engine.text_types import Answer, TextSettings
 from cellscribe.engine.text_writer import TextOptions, write_texts
 from cellscribe.engine.types import Sampling
@@ -102,6 +103,15 @@ class TextModel:
         if name not in self._tasks:
             raise UsageError(f"the task {name!r} is not known; choose from {', '.join(self._tasks)}.")
         return self._tasks[name]
+
+    def prompt_of(self, task: str, key: str) -> str:
+        """Return the prompt of a task that was chosen, or is drawn by key, with names in braces."""
+        return self.task(task).prompt(self.settings.template, key, self.settings.seed)
+
+    @property
+    def prompts(self) -> Prompts:
+        """What fills prompts."""
+        return Prompts(self.settings.organism, self.num_genes)
 
     def label_trie(self, labels: Sequence[str]) -> LabelTrie:
         """Return labels as the model writes them after a prompt; UsageError where they cannot be told apart."""
@@ -224,10 +234,8 @@ class TextModel:
         self, task: str, names: Sequence[str], sentences: Sequence[str], values: Mapping[str, str] | None = None
     ) -> list[str]:
         """Fill the prompts of a task about single cells."""
-        template, chosen = self.task(task), self.settings
-        shared = {"organism": chosen.organism, "num_genes": self.num_genes, **(values or {})}
         return [
-            fill(template.prompt(chosen.template, name, chosen.seed), shared, {"cell_sentence": sentence}).text
+            self.prompts.of_cell(self.prompt_of(task, name), sentence, values)
             for name, sentence in zip(names, sentences, strict=True)
         ]
 

@@ -54,5 +54,5 @@ def cell_prompts(count: int) -> list[list[int]]:
 
 def _ids(task: str, values: list[dict[str, str]]) -> list[list[int]]:
     template, words = packaged_templates()[task], Tokenizer.from_str(json.dumps(tokenizer()))
-    texts = [fill(template.prompts[0], _SHARED, one).text for one in values]
+    texts = [fill(template.prompts[0], {**_SHARED, **one}) for one in values]
     return [one.ids for one in words.encode_batch(texts)]

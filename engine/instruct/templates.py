@@ -59,7 +59,7 @@ class Instructions:
                     f"the task {self.task} has instructions 0 to {len(self.prompts) - 1} and {number} was asked for; "
                     "choose one of them."
                 )
-            return fill(self.prompts[number], values, {}).text
+            return fill(self.prompts[number], values)
         fitting = [one for one in self.prompts if set(fields_of(one)) <= values.keys()]
         if not fitting:
             lacking = sorted(set(fields_of(self.prompts[-1])) - values.keys())
@@ -68,9 +68,9 @@ class Instructions:
                 "--set NAME=TEXT (fields), or as a column of obs."
             )
         if seed is None:
-            return fill(fitting[0], values, {}).text
+            return fill(fitting[0], values)
         drawn = uniforms(stream_keys(seed, cell_keys([key]), _DRAW), np.zeros(1, np.int64))
-        return fill(fitting[int(drawn[0] * len(fitting))], values, {}).text
+        return fill(fitting[int(drawn[0] * len(fitting))], values)
 
 
 def own_instruction(text: str) -> Instructions:

@@ -59,35 +59,23 @@ class Template:
         return self.prompts[number]
 
 
-@dataclass(frozen=True)
-class Filled:
-    """A prompt as text; its first `num_shared` characters are the same for all cells."""
-
-    text: str
-    num_shared: int
-
-
-def fill(prompt: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> Filled:
-    """Fill a prompt with values that all cells share, and with a cell's own.
+def fill(prompt: str, values: Mapping[str, Any]) -> str:
+    """Fill a prompt with values.
 
     Raises
     ------
     UsageError
         When the prompt wants a value that is not given.
     """
-    text, num_shared = "", None
+    text = ""
     for literal, name, _, _ in string.Formatter().parse(prompt):
         text += literal
         if name is None:
             continue
-        if name in own:
-            num_shared = len(text) if num_shared is None else num_shared
-            text += str(own[name])
-        elif name in shared:
-            text += str(shared[name])
-        else:
+        if name not in values:
             raise UsageError(f"the prompt needs a value for {{{name}}}; give it, or choose another prompt.")
-    return Filled(text, len(text) if num_shared is None else num_shared)
+        text += str(values[name])
+    return text
 
 
 def fields_of(prompt: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def share_right(
     shared = {"organism": "human", "num_genes": genes}
     found = []
     for sentence in to_sentences(ranked, cells.genes):
-        tokens = tokenizer.encode(fill(prompt, shared, {"cell_sentence": sentence}).text).ids
+        tokens = tokenizer.encode(fill(prompt, {**shared, "cell_sentence": sentence})).ids
         walk = Walk(trie)
         tokens += walk.start().fed
         while not walk.has_ended:

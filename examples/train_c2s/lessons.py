@@ -157,7 +157,7 @@ class Lessons:
             task = templates[TASKS[kinds[i]]]
             count = wanted[i] if kinds[i] == 0 else sentences[i].count(" ") + 1  # a cell is written as long as asked
             values = {"organism": "human", "num_genes": count, "cell_type": labels[i], "cell_sentence": sentences[i]}
-            prompts.append(fill(task.prompt(None, name, seed), {}, values).text)
+            prompts.append(fill(task.prompt(None, name, seed), values))
             answers.append(" " + task.answer.format(**values))
         asked = [one.ids for one in self.tokenizer.encode_batch(prompts)]
         said = [[*one.ids, END_ID] for one in self.tokenizer.encode_batch(answers)]

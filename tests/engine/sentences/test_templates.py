@@ -28,18 +28,15 @@ def test_ours_cover_every_task_and_never_tell_the_answer() -> None:
             assert prompt == prompt.strip()
 
 
-def test_a_prompt_is_filled_and_knows_what_is_shared() -> None:
-    found = fill("a {organism} with {cell_sentence}, {organism}", {"organism": "mouse"}, {"cell_sentence": "A B"})
-    assert found.text == "a mouse with A B, mouse"
-    assert found.text[: found.num_shared] == "a mouse with "
-    whole = fill("a {organism}", {"organism": "mouse"}, {})
-    assert whole.num_shared == len(whole.text)
+def test_a_prompt_is_filled() -> None:
+    values = {"organism": "mouse", "cell_sentence": "A B"}
+    assert fill("a {organism} with {cell_sentence}, {organism}", values) == "a mouse with A B, mouse"
     with pytest.raises(UsageError, match=r"\{tissue\}"):
-        fill("{tissue}", {}, {})
+        fill("{tissue}", {})
 
 
 def test_braces_in_values_are_left_alone() -> None:
-    assert fill("{{x}} {cell_sentence}", {}, {"cell_sentence": "{organism}"}).text == "{x} {organism}"
+    assert fill("{{x}} {cell_sentence}", {"cell_sentence": "{organism}"}) == "{x} {organism}"
 
 
 def test_prompts_are_chosen_by_number_or_drawn_by_key() -> None:
