@@ -117,8 +117,11 @@ def ask(
 
 
 def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
-    """Lay answers out: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``, one row each."""
-    return pd.DataFrame(
+    """Lay answers out: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``, one row each.
+
+    Answers about groups have ``cells``, too: the names of those in the prompt, one a line in its order.
+    """
+    found = pd.DataFrame(
         {
             "name": pd.Series([one.name for one in answers], dtype=object),
             "answer": pd.Series([one.text for one in answers], dtype=object),
@@ -126,6 +129,9 @@ def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
             "status": pd.Series([one.status for one in answers], dtype=object),
         }
     )
+    if any(one.cells for one in answers):
+        found["cells"] = pd.Series(["\n".join(one.cells) for one in answers], dtype=object)
+    return found
 
 
 def _checked_kind(model: TextModel, question: Question) -> About:

@@ -188,7 +188,8 @@ class SentenceModel(FamilyModel):
 
         Returns
         -------
-        One row per cell or group: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``.
+        One row per cell or group: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``; of groups
+        also ``cells``, the names of those in the prompt, one a line as answers about each cell come.
         """
         asked = Question(question, task, by, group_cells, dict(fields or {}))
         with nullcontext() if cells is None else opened(cells, layer, values) as source:

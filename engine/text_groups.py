@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,19 +83,22 @@ def about_groups(
     """Answer a task about every group; see :meth:`TextModel.about_cells`.
 
     Cells that express nothing are left out of the prompt, and of the cells that it counts; a group of nothing else
-    fails.
+    fails. Answers name the cells of their prompt, in its order.
     """
-    prompts, empty = [], {}
+    prompts, empty, members = [], {}, []
     for i, group in enumerate(groups):
-        sentences = [one for one in model.sentences(source, group.rows)[1] if one]
+        kept = [(name, one) for name, one in zip(*model.sentences(source, group.rows), strict=True) if one]
+        members.append(tuple(name for name, _ in kept))
+        sentences = [one for _, one in kept]
         prompts.append(model.prompts.of_group(model.prompt_of(task, group.name), sentences, values))
         if not sentences:
             empty[i] = NO_GENES
     names = [group.name for group in groups]
-    return model.answers(
+    found = model.answers(
         names, prompts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
         progress=progress,
     )  # fmt: skip
+    return tuple(replace(one, cells=mine) for one, mine in zip(found, members, strict=True))
 
 
 def fill_task(model: TextModel, task: str, key: str, values: Mapping[str, Any]) -> str:

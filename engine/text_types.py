@@ -12,7 +12,8 @@ import numpy.typing as npt
 class Answer:
     """What was written about one cell (or group, or without any): `text`, and the sum of its tokens' `logprob`.
 
-    `label_logprobs` float32 [L] holds those of all labels where they were asked for.
+    `label_logprobs` float32 [L] holds those of all labels where they were asked for; `cells` are the names of a group's
+    cells, in the order of the prompt.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Answer:
     finish_reason: str
     status: str = "ok"
     label_logprobs: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    cells: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

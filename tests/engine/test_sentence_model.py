@@ -144,6 +144,10 @@ def test_questions(model: cs.SentenceModel, cells: AnnData) -> None:
         cells, task="tissue_prediction", by="half", group_cells=5, labels=["blood", "liver"], fields={}, batch_size=2
     )
     assert groups["name"].tolist() == ["x", "y"]
+    for name, members in zip(groups["name"], groups["cells"], strict=True):
+        drawn = members.split("\n")
+        assert 4 <= len(set(drawn)) <= 5  # one of all cells expresses nothing
+        assert set(cells.obs.loc[drawn, "half"]) == {name}
     assert set(groups["answer"]) <= {"blood", "liver"}
     for given, said in (
         ({}, "a question or --task"),

@@ -82,6 +82,8 @@ def test_cells_that_express_nothing_are_not_counted(bundle: Bundle, monkeypatch:
     given.X = sp.csr_matrix(dense)
     with open_cells(given) as source:
         found = about_groups(whole, source, groups_of(source, "donor", 20), "tissue_prediction", max_new_tokens=2)
+    assert [len(one.cells) for one in found] == [0, 5]
+    assert found[1].cells == tuple(given.obs_names[given.obs["donor"] == "two"][3:])
     assert [one.status for one in found] == ["failed: no gene is expressed in any of its cells", "ok"]
     assert asked[1].startswith("5 human cells")
     assert sum(line.startswith("G") for line in asked[1].splitlines()) == 5
