@@ -11,7 +11,7 @@ from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.sentences.known import gene_report
-from cellscribe.engine.text_model import NO_GENE, Ints, Progress, TextModel
+from cellscribe.engine.text_model import LESS, NO_GENE, Ints, Progress, TextModel
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -72,7 +72,7 @@ def embed_cells(
         fits = [len(one) <= model.context for one in tokens]
         for i, one, is_good in zip(kept, tokens, fits, strict=True):
             if not is_good:
-                lost[start + i] = f"its prompt of {len(one)} tokens exceeds the context of {model.context}"
+                lost[start + i] = f"its prompt of {len(one)} tokens exceeds the context of {model.context}; {LESS}"
         kept = [i for i, is_good in zip(kept, fits, strict=True) if is_good]
         tokens = [one for one, is_good in zip(tokens, fits, strict=True) if is_good]
         before = start + len(names) - len(kept)

@@ -43,6 +43,7 @@ _BLOCK = 1024
 MAX_SLOTS = 512
 PAD = "<pad>"  # of Gemma-2; tokenizers without it pad with the token that ends a text
 NO_GENE = "no gene is expressed in it"
+LESS = "choose fewer genes (--genes-per-cell, genes_per_cell) or shorter texts"  # where a prompt is too long
 
 
 @dataclass
@@ -200,7 +201,7 @@ class TextModel:
         for i, one in enumerate(tokens):
             if len(one) + options.longest > self.context:
                 sizes = f"its prompt of {len(one)} tokens and {options.longest} new ones"
-                failed.setdefault(i, f"{sizes} exceed the context of {self.context}")
+                failed.setdefault(i, f"{sizes} exceed the context of {self.context}; {LESS}")
         kept = [i for i in range(len(names)) if i not in failed]
         found: dict[int, Answer] = {}
         report = None if progress is None else lambda done, count: progress(done + len(failed), len(names), count)

@@ -149,6 +149,18 @@ def test_samples_of_several_cells(cellscribe: Call, tmp_path: Path) -> None:
         assert said in " ".join(done.stderr.split())
 
 
+def test_groups_that_exceed_the_context_say_how_to_mend_it(cellscribe: Call, tmp_path: Path) -> None:
+    cells = ad.read_h5ad(packaged_cells())[:12].copy()
+    cells.obs["donor"] = ["a", "b"] * 6
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    given = ("ask", tmp_path / "cells.h5ad", "--bundle", "demo-c2s", "--task", "tissue_prediction", "--by", "donor")
+    told = cellscribe(*given, "--max-new-tokens", 2)
+    assert told.exit_code == 4
+    assert "exceed the context of 512; choose fewer genes (--genes-per-cell" in " ".join(told.stderr.split())
+    told = cellscribe(*given, "--max-new-tokens", 2, "--genes-per-cell", 5)
+    assert told.exit_code == 0, told.stderr
+
+
 def test_a_folder_of_that_name_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert packaged_name(named_bundle("demo-c2s")) == "demo-c2s"
     monkeypatch.chdir(tmp_path)

@@ -56,7 +56,7 @@ def test_free_answers_and_what_does_not_fit(bundle: Bundle) -> None:
         assert all(len(one.token_ids) <= 6 for one in found)
         assert found[0].status == "ok"
         long = model(bundle).about_cells(source, max_new_tokens=1020)
-    assert "exceed the context of 1024" in long[0].status
+    assert "exceed the context of 1024; choose fewer genes (--genes-per-cell" in long[0].status
 
 
 def test_prompts_are_drawn_by_name(bundle: Bundle) -> None:
