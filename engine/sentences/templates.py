@@ -19,7 +19,20 @@ FIELDS = (
     "organism", "num_genes", "num_cells", "cell_sentence", "cell_sentences", "cell_type", "cell_types", "tissue",
     "abstract", "genes", "gene_set",
 )  # fmt: skip
-_NEEDED = {"cell_type_prediction": "cell_sentence"}  # what a prompt must name, or it says nothing of the cell
+_NEEDED = {
+    "cell_type_prediction": "cell_sentence",
+    "conditional_cell_generation": "cell_type",
+    "cells_generation": "num_cells",
+    "tissue_cells_generation": "tissue",
+    "cell_type_cells_generation": "cell_type",
+    "tissue_prediction": "cell_sentences",
+    "cell_types_prediction": "cell_sentences",
+    "abstract_generation": "cell_sentences",
+    "abstract_cells_generation": "abstract",
+    "gene_set_name": "genes",
+    "gene_set_genes": "gene_set",
+}  # what a prompt must name, or all its answers are alike
+_OF_CELLS = frozenset({"cell_sentence", "cell_sentences"})
 _DRAW = 13  # stream of the draws that choose a prompt
 
 
@@ -79,8 +92,14 @@ def fill(prompt: str, values: Mapping[str, Any]) -> str:
 
 
 def fields_of(prompt: str) -> tuple[str, ...]:
-    """Return the names between braces."""
-    return tuple(name for _, name, _, _ in string.Formatter().parse(prompt) if name is not None)
+    """Return the names between braces; ValueError for odd braces, or more than a name between them."""
+    found = []
+    for _, name, form, conversion in string.Formatter().parse(prompt):
+        if form or conversion:
+            raise ValueError(f"{{{name}}} has a format, and takes none")
+        if name is not None:
+            found.append(name)
+    return tuple(found)
 
 
 def packaged_templates() -> dict[str, Template]:
@@ -95,7 +114,8 @@ def read_templates(path: Path) -> dict[str, Template]:
     Raises
     ------
     InputError
-        When it cannot be read, or names a field that is not known.
+        When it cannot be read, names a field that is not known or lacks one that its task needs, or has no task of ours
+        (:func:`packaged_templates`), others being a user's own.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -103,7 +123,10 @@ def read_templates(path: Path) -> dict[str, Template]:
         raise InputError(f"{path} does not exist; check the name.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no readable JSON ({error}); write the templates again.") from error
-    return _parsed(raw, str(path))
+    found, ours = _parsed(raw, str(path)), packaged_templates()
+    if not found.keys() & ours.keys():
+        raise InputError(f"{path} has none of our tasks, only {', '.join(found)}; ours are {', '.join(ours)}.")
+    return found
 
 
 def _parsed(raw: Any, where: str) -> dict[str, Template]:
@@ -117,9 +140,6 @@ def _template(task: str, raw: Any, where: str) -> Template:
     answer = raw.get("answer") if isinstance(raw, dict) else None
     if not isinstance(prompts, list) or not prompts or not all(isinstance(one, str) for one in (*prompts, answer)):
         raise InputError(f'{where}: the task {task} must be {{"prompts": [text, ...], "answer": text}}.')
-    needed = _NEEDED.get(task, "")
-    if not all(f"{{{needed}" in text for text in prompts if needed):
-        raise InputError(f"{where}: a prompt of the task {task} lacks {{{needed}}}; name it, or all cells are alike.")
     for text in (*prompts, str(answer)):
         try:
             names = fields_of(text)
@@ -130,4 +150,12 @@ def _template(task: str, raw: Any, where: str) -> Template:
         unknown = next((name for name in names if name not in FIELDS), None)
         if unknown is not None:
             raise InputError(f"{where}: the task {task} names {{{unknown}}}; known are {', '.join(FIELDS)}.")
+    needed = _NEEDED.get(task)
+    if needed is not None and not all(needed in fields_of(text) for text in prompts):
+        raise InputError(f"{where}: a prompt of the task {task} lacks {{{needed}}}; name it, or all answers are alike.")
+    if len({frozenset(_OF_CELLS & set(fields_of(text))) for text in prompts}) > 1:
+        raise InputError(
+            f"{where}: some prompts of the task {task} are about other cells than the rest; name "
+            f"{' or '.join(f'{{{one}}}' for one in sorted(_OF_CELLS))} in all of them, or in none."
+        )
     return Template(task, tuple(prompts), str(answer))

@@ -94,7 +94,13 @@ def test_a_question_in_own_words(bundle: Bundle) -> None:
         rows = np.arange(4)
         before = ask_cells(model(bundle), source, "Is it dividing?", rows=rows, max_new_tokens=3)
         placed = ask_cells(model(bundle), source, "{cell_sentence} of {organism}?", rows=rows, max_new_tokens=3)
-        for question, said in (("  ", "is empty"), ("{", "odd braces"), ("{tissue}", r"\{tissue\}")):
+        bad = (
+            ("  ", "is empty"),
+            ("{", "odd braces"),
+            ("{tissue}", r"\{tissue\}"),
+            ("{cell_sentence!r:>9}", "a format"),
+        )
+        for question, said in bad:
             with pytest.raises(UsageError, match=said):
                 ask_cells(model(bundle), source, question, rows=rows)
     assert [len(one.token_ids) <= 3 for one in before] == [True] * 4

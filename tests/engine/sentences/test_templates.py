@@ -60,6 +60,15 @@ def test_prompts_are_chosen_by_number_or_drawn_by_key() -> None:
         (json.dumps({"a": {"prompts": ["x"]}}), "the task a must be"),
         (json.dumps({"a": {"prompts": ["{gene}"], "answer": "x"}}), r"names \{gene\}"),
         (json.dumps({"a": {"prompts": ["{"], "answer": "x"}}), "odd braces"),
+        (json.dumps({"a": {"prompts": ["{genes!r}"], "answer": "x"}}), r"\{genes\} has a format"),
+        (json.dumps({"a": {"prompts": ["{genes:>9}"], "answer": "x"}}), r"\{genes\} has a format"),
+        (
+            json.dumps({"gene_sets_name": {"prompts": ["{genes}"], "answer": "x"}}),
+            "none of our tasks, only gene_sets_n",
+        ),
+        (json.dumps({"gene_set_name": {"prompts": ["{{genes}}"], "answer": "x"}}), r"lacks \{genes\}"),
+        (json.dumps({"tissue_prediction": {"prompts": ["{cell_sentence}"], "answer": "x"}}), r"lacks \{cell_sentences"),
+        (json.dumps({"a": {"prompts": ["{cell_sentence}", "{genes}"], "answer": "x"}}), "about other cells"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
@@ -69,6 +78,14 @@ def test_files_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None
         read_templates(path)
     with pytest.raises(InputError, match="does not exist"):
         read_templates(tmp_path / "nothing.json")
+
+
+def test_a_task_says_what_it_is_about() -> None:
+    about = {name: one.about for name, one in packaged_templates().items()}
+    assert about["cell_type_prediction"] == "cell"
+    groups = {"tissue_prediction", "cell_types_prediction", "abstract_generation"}
+    assert {name for name, kind in about.items() if kind == "group"} == groups
+    assert sum(kind == "nothing" for kind in about.values()) == 8
 
 
 def test_a_file_of_the_user(tmp_path: Path) -> None:
