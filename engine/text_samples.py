@@ -16,6 +16,7 @@ from cellscribe.engine.text_groups import MAX_CELLS, MIN_CELLS, TOKENS_PER_GENE,
 from cellscribe.engine.text_model import Progress, TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
+from cellscribe.engine.written_cells import provenance
 
 _TASKS = {
     "": "cells_generation",
@@ -125,8 +126,9 @@ def write_samples(
     prompts = [fill_task(model, sample.task, name, values) for name in names]
     room = model.context - max(len(one) for one in model.encode(sorted(set(prompts))))
     most = min(room, max_new_tokens or TOKENS_PER_GENE * model.num_genes * sample.num_cells)
+    chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
     found = model.answers(
-        names, prompts, sampling=sampling or Sampling(0.9, 0.7, model.settings.seed), max_new_tokens=max(1, most),
+        names, prompts, sampling=chosen, max_new_tokens=max(1, most),
         batch_size=batch_size, progress=progress,
     )  # fmt: skip
     if all(one.status != "ok" for one in found):
@@ -137,6 +139,9 @@ def write_samples(
     for name, text in sample.said.items():
         cells.obs[name] = pd.Categorical([text] * cells.n_obs)
     cells.obs["finish_reason"] = [one.finish_reason for one, part in zip(found, lines, strict=True) for _ in part]
+    num_failed = sum(one.status != "ok" for one in found)
+    about = provenance(model, sample.task, sample.cell_type, chosen, most, num_failed)
+    cells.uns["cellscribe"] = {**about, **sample.said, "cells_per_sample": sample.num_cells}
     return cells, f"{_counted(cells.n_obs, count * sample.num_cells, found)}; {said}"
 
 

@@ -77,10 +77,11 @@ def ask_file(job: AskJob) -> int:
     bundle = open_bundle(bundle_folder(job.bundle))
     model: TextModel | InstructModel
     if bundle.manifest.instruct is not None:
-        refuse_sentences(bundle, job.settings, ("--by", job.by))
+        cells = None if job.group_cells == Question.group_cells else job.group_cells
+        refuse_sentences(bundle, job.settings, ("--by", job.by), ("--cells", cells))
         if job.cells_path is None:
             raise UsageError(f"{bundle.name} answers about cells, and none are given; name CELLS.h5ad in place of -.")
-        model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans)
+        model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, job.task)
     else:
         model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     with _opened(job) as source:
