@@ -132,7 +132,7 @@ def write_samples(
         batch_size=batch_size, progress=progress,
     )  # fmt: skip
     if all(one.status != "ok" for one in found):
-        raise InputError(f"none of {count:,} samples could be written ({found[0].status}).")
+        raise InputError(f"none of {count:,} samples could be written ({found[0].status.removeprefix('failed: ')}).")
     lines = [_lines(one)[: sample.num_cells] for one in found]
     cells, said = cells_of(_cell_names(names, lines), [text for part in lines for text in part], genes, line)
     cells.obs["sample"] = pd.Categorical([name for name, part in zip(names, lines, strict=True) for _ in part])

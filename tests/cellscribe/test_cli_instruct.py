@@ -134,6 +134,11 @@ def test_the_doctor_looks_at_it(cellscribe: Call, instruct_bundle: Path, cells_f
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--template", "x"), "give the number of a prompt"),
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad"), r"needs a value for \{cell_type\}"),
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--like", "CELLS"), "--like is for bundles that read"),
+        (
+            ("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--cells-per-sample", "5"),
+            "--cells-per-sample is for bun",
+        ),
+        (("ask", "-", "What?", "--bundle", "BUNDLE"), "answers about cells, and none are given"),
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--report", "r.html"), "give both, or none"),
         (
             ("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--report", "r.html", "--truth", "CELLS"),
@@ -208,6 +213,10 @@ def test_other_families_refuse_instructions(
     told = cellscribe("annotate", cells_file, "--bundle", c2s_bundle, "-o", tmp_path / "x.csv", "--in-words")
     assert told.exit_code == 2
     assert "for bundles that follow instructions" in " ".join(told.stderr.split())
-    told = cellscribe("generate", "--bundle", c2s_bundle, "-o", tmp_path / "x.h5ad", "--tissue", "liver")
-    assert told.exit_code == 2
-    assert "for bundles that follow instructions" in " ".join(told.stderr.split())
+    for given, said in (
+        (("--means",), "for bundles that follow instructions"),
+        (("--tissue", "x"), "add --cells-per-"),
+    ):
+        told = cellscribe("generate", "--bundle", c2s_bundle, "-o", tmp_path / "x.h5ad", *given)
+        assert told.exit_code == 2
+        assert said in " ".join(told.stderr.split())
