@@ -10,6 +10,7 @@ import pandas as pd
 
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.sentences.known import checked_names
 from cellscribe.engine.sentences.templates import About, fields_of
 from cellscribe.engine.text_groups import about_groups, ask_cells, fill_task, groups_of
 from cellscribe.engine.text_model import Progress, TextModel
@@ -86,7 +87,7 @@ def ask(
         For an unknown task, one about groups without them or about cells with them, no cells where it takes some, a
         value that the prompt lacks, or one that it has no place for.
     InputError
-        For an unknown column, or a group with fewer cells than a prompt takes.
+        For an unknown column, a group with fewer cells than a prompt takes, or genes of which none is known.
     """
     about: About = "cell" if question.task is None else _checked_kind(model, question)
     _check_fields(model, question, about)
@@ -98,6 +99,27 @@ def ask(
         )  # fmt: skip
     if source is None:
         raise UsageError("what is asked is about cells, and none are given; give CELLS.h5ad (cells).")
+    genes = checked_names(source, model.settings.organism)
+    found = _about_cells(
+        model, source, question, limit=limit, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens,
+        batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    model.notice = " ".join(one for one in (genes.warning if genes else "", model.notice) if one)
+    return found
+
+
+def _about_cells(
+    model: TextModel,
+    source: CellSource,
+    question: Question,
+    *,
+    limit: int | None,
+    labels: Sequence[str] | None,
+    sampling: Sampling | None,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> tuple[Answer, ...]:
     if question.by is not None and question.task is not None:
         groups = groups_of(source, question.by, question.group_cells, model.settings.seed)[:limit]
         return about_groups(

@@ -53,8 +53,8 @@ def known_names(genes: SentenceGenes) -> KnownNames:
     return KnownNames(len(genes.words) - len(unknown), len(genes.words), unknown[0] if unknown else "")
 
 
-def gene_report(source: CellSource, organism: str) -> dict[str, object]:
-    """Return how many names are known, for ``uns``; empty for an organism whose symbols are not packaged.
+def checked_names(source: CellSource, organism: str) -> KnownNames | None:
+    """Return how many names are known; None for an organism whose symbols are not packaged.
 
     Raises
     ------
@@ -62,9 +62,17 @@ def gene_report(source: CellSource, organism: str) -> dict[str, object]:
         When none of many names is known.
     """
     if organism.strip().casefold() not in ORGANISMS:
-        return {}
+        return None
     found = known_names(SentenceGenes.of_cells(source))
     found.check(source.name)
+    return found
+
+
+def gene_report(source: CellSource, organism: str) -> dict[str, object]:
+    """Return :func:`checked_names` for ``uns``; empty where they are not known."""
+    found = checked_names(source, organism)
+    if found is None:
+        return {}
     return {"n_known": found.known, "n_names": found.total, "sentence": found.sentence()}
 
 

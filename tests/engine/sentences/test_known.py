@@ -55,6 +55,8 @@ def test_cells_without_a_known_gene_are_refused(cells: AnnData, model: cs.Senten
         model.annotate(cells, ["B cell", "monocyte"])
     with pytest.raises(InputError, match="is a known symbol"):
         model.embed(cells)
+    with pytest.raises(InputError, match="is a known symbol"):
+        model.ask(cells, "Is it dividing?")
     cells.write_h5ad(tmp_path / "cells.h5ad")
     with pytest.raises(InputError, match="is a known symbol"):
         examine(tmp_path / "cells.h5ad", "demo-c2s", backend="onnxruntime-cpu", threads=1)
@@ -65,6 +67,8 @@ def test_cells_without_a_known_gene_are_refused(cells: AnnData, model: cs.Senten
 def test_hardly_any_known_gene_is_said(cells: AnnData, model: cs.SentenceModel) -> None:
     cells.var_names = [*cells.var_names[:5], *(f"XYZ_{i}" for i in range(5, cells.n_vars))]
     model.embed(cells)
+    model.ask(cells[:1].copy(), "Is it dividing?", max_new_tokens=1)
+    assert model.notice.startswith("Only ")
     said = cells.uns["cellscribe_embedding"]["gene_report"]["sentence"]
     assert said.startswith("Only ")
     assert said.endswith("(unknown: XYZ_5), so answers may mean nothing; check the gene names.")
