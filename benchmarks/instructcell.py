@@ -6,6 +6,7 @@ time in float32; beside it the same with 8 prompts, padded.
 
 - annotate: an answer of 32 tokens about each of 64 real cells, from counts to tokens. Tokens of engines in float32 are
   compared before anything is timed.
+- batches: the same beside larger batches of theirs, without the loop over single prompts.
 - generate: 500 cells after one prompt: a text of 32 tokens, the signal, a profile, counts. Ours writes the text of
   equal prompts once, as it is greedy; with "every text" it writes it anew for every cell, as upstream does. Upstream's
   way is asked for fewer cells (``--upstream-cells``), and all times are those of a cell.
@@ -39,13 +40,14 @@ PER_CELL = {
     "texts": lambda one: [one["text_seconds"] / one["n"]],
 }
 NEW_TOKENS = 32
+BATCHES = (8, 16, 32, 64)  # prompts that transformers gets at once
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--again", action="store_true", help="measure anew what is there already")
-    parser.add_argument("--only", choices=["annotate", "generate"], help="one of the questions")
+    parser.add_argument("--only", choices=["annotate", "batches", "generate"], help="one of the questions")
     parser.add_argument("--cells", type=int, default=64, help="that are asked about")
     parser.add_argument("--written", type=int, default=500, help="cells that are written")
     parser.add_argument("--upstream-cells", type=int, default=16, help="cells that upstream's way writes")
@@ -53,8 +55,9 @@ def main() -> None:
     parser.add_argument("--shape", default=SHAPE, choices=list(SIZES))
     asked = parser.parse_args()
     bundles = {precision: bundle(asked.folder / name, asked.shape, precision) for precision, name in BUNDLES.items()}
-    if asked.only in (None, "annotate"):
-        kept("instructcell", [annotating(bundles, asked)], PARTS, no_floors, again=asked.again)
+    answering = [annotating(bundles, asked, way) for way in ("annotate", "batches") if asked.only in (None, way)]
+    if answering:
+        kept("instructcell", answering, PARTS, no_floors, again=asked.again)
     if asked.only in (None, "generate"):
         kept("instructcell_cells", [writing(bundles, asked)], PER_CELL, no_floors, again=asked.again)
 
@@ -67,11 +70,13 @@ def ours(name: str, precision: str, **request: Any) -> Peer:
     return Peer(name, HERE, "peers.ours_instructcell", "", BITS[precision], request=request)
 
 
-def annotating(bundles: dict[str, Path], asked: argparse.Namespace) -> Comparison:
+def annotating(bundles: dict[str, Path], asked: argparse.Namespace, way: str) -> Comparison:
+    batched = [upstream(asked, f"upstream's way, batch {size}", batch=size) for size in BATCHES]
+    theirs = batched if way == "batches" else [upstream(asked, UPSTREAM), batched[0]]
     mine = {precision: ours(f"cellscribe {precision}", precision) for precision in bundles}
     return Comparison(
-        f"{asked.cells} cells, {NEW_TOKENS} tokens",
-        (upstream(asked, UPSTREAM), upstream(asked, "upstream's way, batch 8", batch=8), *mine.values()),
+        f"{asked.cells} cells, {NEW_TOKENS} tokens{', batches' if way == 'batches' else ''}",
+        (*theirs, *mine.values()),
         {
             "do": "annotate",
             "prompts": [prompt_ids(asked.shape, TYPE_PROMPT)],
@@ -82,7 +87,7 @@ def annotating(bundles: dict[str, Path], asked: argparse.Namespace) -> Compariso
         units=asked.cells,
         rounds=asked.rounds,
         options={mine[precision].name: {"model": str(path)} for precision, path in bundles.items()},
-        reference=UPSTREAM,
+        reference=theirs[0].name,
         asks_margins=True,
         sizes={"cells": asked.cells, "new_tokens": NEW_TOKENS, "prompt_len": len(prompt_ids(asked.shape, TYPE_PROMPT))},
         first={"cells": 8},

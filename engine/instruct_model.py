@@ -25,10 +25,10 @@ from cellscribe.engine.instruct.templates import Instructions, packaged_instruct
 from cellscribe.engine.instruct.writer import Asked, write_answers
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.labels import twice
+from cellscribe.engine.provenance import settings_of
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.text_writer import TextOptions
 from cellscribe.engine.types import Sampling
-from cellscribe.engine.versions import versions
 
 Rows = npt.NDArray[np.int64]
 Progress = Callable[[int, int, int], None]  # texts done, texts in all, tokens so far
@@ -181,22 +181,7 @@ class InstructModel:
 
     def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more or other entries."""
-        about = {} if source is None else {
-            "input": source.path.name if source.path else "AnnData in memory",
-            "fingerprint": source.fingerprint(),
-            "values": source.value_note,
-        }  # fmt: skip
-        return {
-            "bundle": self.bundle.name,
-            "bundle_hash": self.bundle.hash,
-            "precision": self.bundle.manifest.precision,
-            "backend": self.device,
-            "sampling": "greedy",
-            "seed": 0,
-            **about,
-            "versions": versions(),
-            **more,
-        }
+        return settings_of(self.bundle, self.device, source, **more)
 
     def _options(
         self,

@@ -18,9 +18,9 @@ from cellscribe.engine.errors import BackendError, BundleError, UsageError
 from cellscribe.engine.labels import Labelled, Labels
 from cellscribe.engine.matching.zero_shot import LabelScores, ZeroShot, label_scores
 from cellscribe.engine.output.run import Run
+from cellscribe.engine.provenance import settings_of
 from cellscribe.engine.ranks import RankTokenizer
 from cellscribe.engine.types import Description
-from cellscribe.engine.versions import versions
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -193,19 +193,7 @@ class RankModel:
 
     def settings_of(self, source: CellSource, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more entries."""
-        return {
-            "bundle": self.bundle.name,
-            "bundle_hash": self.bundle.hash,
-            "precision": self.bundle.manifest.precision,
-            "backend": self.device,
-            "sampling": "none",
-            "seed": 0,
-            "input": source.path.name if source.path else "AnnData in memory",
-            "fingerprint": source.fingerprint(),
-            "values": source.value_note,
-            "versions": versions(),
-            **more,
-        }
+        return settings_of(self.bundle, self.device, source, **{"sampling": "none", **more})
 
     def _encoded(
         self,

@@ -21,6 +21,7 @@ from cellscribe.engine.decode.texts import decode
 from cellscribe.engine.errors import BundleError, UsageError
 from cellscribe.engine.keyed import cell_key, cell_keys, stream_keys
 from cellscribe.engine.labels import twice
+from cellscribe.engine.provenance import settings_of
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
 from cellscribe.engine.sentences.templates import Template, packaged_templates, read_templates
@@ -29,7 +30,6 @@ from cellscribe.engine.text_prompts import Prompts
 from cellscribe.engine.text_types import Answer, TextSettings
 from cellscribe.engine.text_writer import TextOptions, write_texts
 from cellscribe.engine.types import Sampling
-from cellscribe.engine.versions import versions
 
 if TYPE_CHECKING:
     from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
@@ -242,25 +242,13 @@ class TextModel:
 
     def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more or other entries."""
-        about = {} if source is None else {
-            "input": source.path.name if source.path else "AnnData in memory",
-            "fingerprint": source.fingerprint(),
-            "values": source.value_note,
-        }  # fmt: skip
-        return {
-            "bundle": self.bundle.name,
-            "bundle_hash": self.bundle.hash,
-            "precision": self.bundle.manifest.precision,
-            "backend": self.device,
-            "sampling": "greedy",
+        own = {
             "seed": self.settings.seed,
             "organism": self.settings.organism,
             "num_genes": self.num_genes,
             "template": "drawn" if self.settings.template is None else self.settings.template,
-            **about,
-            "versions": versions(),
-            **more,
         }
+        return settings_of(self.bundle, self.device, source, **{**own, **more})
 
     def _answer(self, name: str, text: Text) -> Answer:
         if text.finish_reason == "failed":
