@@ -110,7 +110,11 @@ class CpuCall(ctypes.Structure):
     )
 
 
+# Rises when a function of the library takes other arguments.
+_SIGNATURES = 1
+
+
 def fingerprint() -> int:
     """Return the number that a library with these structs gives; see cpu/library.cpp."""
     cross, layer, decoder, call = (ctypes.sizeof(one) for one in (CpuCross, CpuLayer, CpuDecoder, CpuCall))
-    return cross * 1009 * 1009 + layer * 1009 * 31 + decoder * 1009 + call
+    return cross * 1009 * 1009 + layer * 1009 * 31 + decoder * 1009 + call + _SIGNATURES

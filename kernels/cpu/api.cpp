@@ -94,9 +94,10 @@ CELLSCRIBE_EXPORT void CELLSCRIBE_C(slots_write)(void* slots, int64_t slot, int6
   static_cast<Slots*>(slots)->write(slot, layer, keys, values, length);
 }
 
-// The keys and values of the first `layers` layers of another slot.
-CELLSCRIBE_EXPORT void CELLSCRIBE_C(slots_copy)(void* slots, int64_t from, int64_t to, int64_t layers) {
-  static_cast<Slots*>(slots)->copy(from, to, layers);
+// The first `length` keys and values of the first `layers` layers of another slot.
+CELLSCRIBE_EXPORT void CELLSCRIBE_C(slots_copy)(void* slots, int64_t from, int64_t to, int64_t layers,
+                                                int64_t length) {
+  static_cast<Slots*>(slots)->copy(from, to, layers, length);
 }
 
 CELLSCRIBE_EXPORT int32_t CELLSCRIBE_C(slots_run)(void* slots, const cellscribe_cpu_call* call) {

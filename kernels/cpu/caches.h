@@ -48,9 +48,7 @@ class Caches {
 
  public:
   explicit Caches(const HeadShape& shape) : shape_(shape) {
-    int64_t count = 2 * shape.layers * shape.kv_heads * shape.numbers();
-    data_ = make_array<float>(count);
-    std::memset(data_.get(), 0, static_cast<size_t>(count) * 4);
+    data_ = make_array<float>(2 * shape.layers * shape.kv_heads * shape.numbers(), true);
   }
 
   void write(int64_t layer, int64_t head, int64_t position, const float* key, const float* value) {
@@ -60,9 +58,14 @@ class Caches {
                 static_cast<size_t>(shape_.width) * 4);
   }
 
-  // The first layers of another slot's caches.
-  void copy(const Caches& other, int64_t layers) {
-    std::memcpy(data_.get(), other.data_.get(), static_cast<size_t>(8 * layers * shape_.kv_heads * shape_.numbers()));
+  // The first positions of the first layers of another slot's caches.
+  void copy(const Caches& other, int64_t layers, int64_t length) {
+    size_t bytes = static_cast<size_t>(4 * up_to(length, kLanes) * shape_.padded_width());
+    for (int64_t layer = 0; layer < layers; ++layer)
+      for (int64_t head = 0; head < shape_.kv_heads; ++head) {
+        std::memcpy(keys(layer, head), other.keys(layer, head), bytes);
+        std::memcpy(values(layer, head), other.values(layer, head), bytes);
+      }
   }
 
   // Queries of one key/value head attend to their positions, up to eight at a time so that a key is loaded once for all
@@ -107,20 +110,36 @@ class Caches {
       q[i] = queries[i].q;
       first = std::min(first, queries[i].first), length = std::max(length, queries[i].length);
     }
-    int64_t begin = first / kLanes * kLanes;
-    const float* k = keys(layer, head) + begin * shape_.padded_width();
-    for (int64_t at = begin; at < length; at += kLanes, k += kLanes * shape_.padded_width()) {
-      F acc[kCount];
+    int64_t block = kLanes * shape_.padded_width(), at = first / kLanes * kLanes;
+    const float* k = keys(layer, head) + at * shape_.padded_width();
+    for (; at + kLanes < length; at += 2 * kLanes, k += 2 * block) score_blocks<kCount, 2>(k, q, scores + at, room);
+    if (at < length) score_blocks<kCount, 1>(k, q, scores + at, room);
+  }
+
+  // Scores of blocks of keys that follow each other; two at a time need fewer loads of queries than products.
+  template <int kCount, int kBlocks>
+  void score_blocks(const float* k, const float* const* q, float* scores, int64_t room) const {
+    int64_t block = kLanes * shape_.padded_width();
+    F acc[kCount][kBlocks];
+    CELLSCRIBE_UNROLL
+    for (int i = 0; i < kCount; ++i)
       CELLSCRIBE_UNROLL
-      for (int i = 0; i < kCount; ++i) acc[i] = zero();
-      for (int64_t d = 0; d < shape_.width; ++d) {
-        F kd = load(k + d * kLanes);
+      for (int j = 0; j < kBlocks; ++j) acc[i][j] = zero();
+    for (int64_t d = 0; d < shape_.width; ++d) {
+      F kd[kBlocks];
+      CELLSCRIBE_UNROLL
+      for (int j = 0; j < kBlocks; ++j) kd[j] = load(k + j * block + d * kLanes);
+      CELLSCRIBE_UNROLL
+      for (int i = 0; i < kCount; ++i) {
+        F qd = set1(q[i][d]);
         CELLSCRIBE_UNROLL
-        for (int i = 0; i < kCount; ++i) acc[i] = fma(set1(q[i][d]), kd, acc[i]);
+        for (int j = 0; j < kBlocks; ++j) acc[i][j] = fma(qd, kd[j], acc[i][j]);
       }
-      CELLSCRIBE_UNROLL
-      for (int i = 0; i < kCount; ++i) store(scores + i * room + at, acc[i]);
     }
+    CELLSCRIBE_UNROLL
+    for (int i = 0; i < kCount; ++i)
+      CELLSCRIBE_UNROLL
+      for (int j = 0; j < kBlocks; ++j) store(scores + i * room + j * kLanes, acc[i][j]);
   }
 
   // Every query sums its own positions in rising order; those that all have in common load a value once for all.

@@ -23,7 +23,7 @@ class Slots {
   void fill(int64_t slot, const float* memory, const int64_t* columns, int64_t count);
   // Keys and values [K, length, D] of the first positions of a layer.
   void write(int64_t slot, int64_t layer, const float* keys, const float* values, int64_t length);
-  void copy(int64_t from, int64_t to, int64_t layers);
+  void copy(int64_t from, int64_t to, int64_t layers, int64_t length);
   void run(const cellscribe_cpu_call& call);
   int64_t bytes() const;
 
@@ -66,6 +66,8 @@ class Slots {
   void prepare(const Linear& w, int64_t rows, Fill&& fill);
   template <class Work>
   void over_rows(int64_t rows, Work&& work);
+  template <class Work>
+  void over_pieces(int64_t rows, Work&& work);
   void multiply(const Linear& w, int64_t rows, float* out, int64_t stride, bool add);
 
   int64_t cross_blocks() const { return shape_.is_latent ? (shape_.cross_heads + 7) / 8 : shape_.cross_kv_heads; }

@@ -27,10 +27,12 @@ CELLSCRIBE_EXPORT const char* cellscribe_cpu_sets() {
   return avx2 ? "avx2" : "";
 }
 
-// Changes with the structs: a library of another release is refused.
+constexpr size_t kSignatures = 1;  // rises when a function takes other arguments
+
+// Changes with the structs and functions: a library of another release is refused.
 CELLSCRIBE_EXPORT int64_t cellscribe_cpu_fingerprint() {
   return static_cast<int64_t>(sizeof(cellscribe_cpu_cross) * 1009 * 1009 + sizeof(cellscribe_cpu_layer) * 1009 * 31 +
-                              sizeof(cellscribe_cpu_decoder) * 1009 + sizeof(cellscribe_cpu_call));
+                              sizeof(cellscribe_cpu_decoder) * 1009 + sizeof(cellscribe_cpu_call) + kSignatures);
 }
 
 CELLSCRIBE_EXPORT void* cellscribe_threads_new(int32_t count) {

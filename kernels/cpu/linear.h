@@ -76,7 +76,7 @@ struct Rows {
   const void* data;      // float, bf16 or bytes [M, stride]
   int64_t stride;        // in elements
   const float* scales;   // [M, blocks], of bytes
-  const int32_t* sums;   // [M, blocks], of bytes
+  const int32_t* starts; // [M, blocks], of bytes: what undoes the offset of the weight's bytes
   int64_t blocks;
 };
 

@@ -87,7 +87,7 @@ inline void Slots::norm(const float* x, const float* weight, const float* shift,
 }
 
 // Rotates a head by its position, halves against each other.
-inline void rotate(float* x, const float* cos, const float* sin, int64_t half) {
+inline void rotate(float* __restrict__ x, const float* __restrict__ cos, const float* __restrict__ sin, int64_t half) {
   for (int64_t i = 0; i < half; ++i) {
     float a = x[i], b = x[half + i];
     x[i] = a * cos[i] - b * sin[i];
@@ -98,16 +98,17 @@ inline void rotate(float* x, const float* cos, const float* sin, int64_t half) {
 inline void Slots::attend_caches(Pass& pass, int64_t layer) {
   int64_t width = shape_.d_head, heads = shape_.n_heads, kv = shape_.n_kv_heads, half = shape_.rotary_width / 2;
   int64_t stride = (heads + 2 * kv) * width, group = heads / kv;
-  over_rows(pass.rows, [&](int64_t row, int) {
-    float* q = wide_.get() + row * stride;
-    int64_t position = pass.positions[static_cast<size_t>(row)];
-    const float *cos = shape_.cos + position * half, *sin = shape_.sin + position * half;
-    for (int64_t head = 0; half && head < heads + kv; ++head) rotate(q + head * width, cos, sin, half);
-    Caches& caches = *caches_[static_cast<size_t>(pass.slots[static_cast<size_t>(row)])];
-    for (int64_t head = 0; head < kv; ++head) {
-      const float* key = q + (heads + head) * width;
-      caches.write(layer, head, position, key, key + kv * width);
-    }
+  // Head by head: the keys of neighbouring rows share cache lines, and those of one head stay near.
+  over_pieces(pass.rows, [&](int64_t first, int64_t last, int) {
+    for (int64_t head = 0; head < heads + kv; ++head)
+      for (int64_t row = first; row < last; ++row) {
+        float* x = wide_.get() + row * stride + head * width;
+        int64_t position = pass.positions[static_cast<size_t>(row)];
+        if (half) rotate(x, shape_.cos + position * half, shape_.sin + position * half, half);
+        if (head < heads) continue;
+        Caches& caches = *caches_[static_cast<size_t>(pass.slots[static_cast<size_t>(row)])];
+        caches.write(layer, head - heads, position, x, x + kv * width);
+      }
   });
   if (layer == shape_.n_layers - 1) keep_chosen(pass);
   room_for(narrow_, narrow_room_, pass.rows * heads * width);

@@ -18,11 +18,11 @@ class Prepared {
     room_ = 0;  // until all three are there
     data_ = make_array<float>(room);
     scales_ = make_array<float>(room / kBlock);
-    sums_ = make_array<int32_t>(room / kBlock);
+    starts_ = make_array<int32_t>(room / kBlock);
     room_ = room;
   }
   Rows rows(Kind kind, int64_t kp) const {
-    return {data_.get(), stride(kind, kp), scales_.get(), sums_.get(), kp / kBlock};
+    return {data_.get(), stride(kind, kp), scales_.get(), starts_.get(), kp / kBlock};
   }
   // A cache line more than a row holds, as for panels.
   static int64_t stride(Kind kind, int64_t kp) {
@@ -36,7 +36,7 @@ class Prepared {
     } else if (kind == kBrain) {
       put_brain(reinterpret_cast<uint16_t*>(data_.get()) + m * stride(kind, kp), x, k, kp);
     } else {
-      put_bytes(m, x, k, kp);
+      put_bytes(kind == kInt8 ? -128 : -8, m, x, k, kp);
     }
   }
 
@@ -53,7 +53,7 @@ class Prepared {
     for (; i < kp; ++i) out[i] = 0;
   }
 
-  void put_bytes(int64_t m, const float* x, int64_t k, int64_t kp) {
+  void put_bytes(int32_t offset, int64_t m, const float* x, int64_t k, int64_t kp) {
     int8_t* out = reinterpret_cast<int8_t*>(data_.get()) + m * stride(kInt8, kp);
     int64_t blocks = kp / kBlock;
     for (int64_t block = 0; block < blocks; ++block) {
@@ -73,12 +73,12 @@ class Prepared {
       total += store_bytes(out + at + kLanes, high * inverse);
       // What is not finite must not vanish: bytes cannot hold it, and a maximum may pass it over.
       scales_[m * blocks + block] = all_finite(low) && all_finite(high) ? scale : NAN;
-      sums_[m * blocks + block] = total;
+      starts_[m * blocks + block] = offset * total;
     }
   }
 
   Array<float> data_, scales_;
-  Array<int32_t> sums_;
+  Array<int32_t> starts_;
   int64_t room_ = 0;
 };
 

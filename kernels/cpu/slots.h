@@ -89,8 +89,8 @@ inline void Slots::write(int64_t slot, int64_t layer, const float* keys, const f
     }
 }
 
-inline void Slots::copy(int64_t from, int64_t to, int64_t layers) {
-  caches_[static_cast<size_t>(to)]->copy(*caches_[static_cast<size_t>(from)], layers);
+inline void Slots::copy(int64_t from, int64_t to, int64_t layers, int64_t length) {
+  caches_[static_cast<size_t>(to)]->copy(*caches_[static_cast<size_t>(from)], layers, length);
 }
 
 inline int64_t Slots::bytes() const {
@@ -115,9 +115,17 @@ inline float* Slots::Scratch::reserve_row(int64_t count) {
 // many short tasks cost more than they do.
 template <class Work>
 inline void Slots::over_rows(int64_t rows, Work&& work) {
+  over_pieces(rows, [&](int64_t first, int64_t last, int thread) {
+    for (int64_t row = first; row < last; ++row) work(row, thread);
+  });
+}
+
+// Calls work(first, last, thread) for neighbouring rows.
+template <class Work>
+inline void Slots::over_pieces(int64_t rows, Work&& work) {
   int64_t each = std::clamp<int64_t>(rows / (4 * threads_.count()), 1, kLanes);
   threads_.run((rows + each - 1) / each, [&](int64_t task, int thread) {
-    for (int64_t row = task * each; row < std::min(rows, (task + 1) * each); ++row) work(row, thread);
+    work(task * each, std::min(rows, (task + 1) * each), thread);
   });
 }
 

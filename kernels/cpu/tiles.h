@@ -120,7 +120,6 @@ inline void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at)
 template <Kind kKind, int kRows, int kPanels>
 inline void byte_tile(const Linear& w, int64_t panel, const Rows& x, int64_t row, F (&acc)[kRows][kPanels]) {
   constexpr int64_t kBytes = kKind == kInt8 ? 512 : 256;
-  constexpr int32_t kOffset = kKind == kInt8 ? 128 : 8;
   constexpr int64_t kAhead = bytes_ahead<kKind, kRows>();
   const int64_t blocks = w.kp / kBlock;
   const uint8_t* b[kPanels];
@@ -131,7 +130,7 @@ inline void byte_tile(const Linear& w, int64_t panel, const Rows& x, int64_t row
   CELLSCRIBE_UNROLL
   for (int r = 0; r < kRows; ++r) a[r] = static_cast<const int8_t*>(x.data) + (row + r) * x.stride;
   const float* as = x.scales + row * x.blocks;
-  const int32_t* sums = x.sums + row * x.blocks;
+  const int32_t* starts = x.starts + row * x.blocks;
   CELLSCRIBE_UNROLL
   for (int r = 0; r < kRows; ++r)
     CELLSCRIBE_UNROLL
@@ -140,7 +139,7 @@ inline void byte_tile(const Linear& w, int64_t panel, const Rows& x, int64_t row
     I whole[kRows][kPanels];
     CELLSCRIBE_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      I start = set1_i(-kOffset * sums[r * x.blocks + block]);
+      I start = set1_i(starts[r * x.blocks + block]);
       CELLSCRIBE_UNROLL
       for (int p = 0; p < kPanels; ++p) whole[r][p] = start;
     }

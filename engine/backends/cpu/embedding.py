@@ -46,7 +46,7 @@ class PromptMeans:
             for pass_ in layout.passes:
                 for one in pass_:
                     if len(prefix) and one.start == len(prefix):
-                        passes.copy(layout.num_slots, one.slot, passes.shape.n_layers)
+                        passes.copy(layout.num_slots, one.slot, passes.shape.n_layers, len(prefix))
                 tokens = np.concatenate([mine[one.prompt][one.start : one.stop] for one in pass_])
                 slots = np.concatenate([np.full(one.stop - one.start, one.slot) for one in pass_])
                 positions = np.concatenate([np.arange(one.start, one.stop) for one in pass_])

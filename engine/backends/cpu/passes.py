@@ -64,9 +64,10 @@ class Passes:
             self._handle, c_int64(slot), c_int64(layer), pointer(keys), pointer(values), c_int64(keys.shape[1])
         )
 
-    def copy(self, source: int, target: int, layers: int) -> None:
-        """Copy keys and values of the first layers from slot to slot."""
-        self.library.function("slots_copy")(self._handle, c_int64(source), c_int64(target), c_int64(layers))
+    def copy(self, source: int, target: int, layers: int, length: int) -> None:
+        """Copy the first `length` keys and values of the first layers from slot to slot."""
+        numbers = (c_int64(one) for one in (source, target, layers, length))
+        self.library.function("slots_copy")(self._handle, *numbers)
 
     def run(
         self,

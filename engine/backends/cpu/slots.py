@@ -140,7 +140,7 @@ class CpuSlots:
             if self._drafts is not None:
                 self._drafts.begin(one.slot)
             self._fill(one)
-            self._passes.copy(self._prompt.slot, one.slot, self._shape.n_lower)
+            self._passes.copy(self._prompt.slot, one.slot, self._shape.n_lower, self._prompt.length)
         slots = np.array([one.slot for one in admissions], np.int64)
         length, count = self._prompt.length, len(slots)
         logits, evidence, attention = self._passes.run(

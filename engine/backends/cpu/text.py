@@ -92,7 +92,7 @@ class CpuTextSlots:
         for one in sorted(admissions, key=lambda one: one.slot):
             known = self._shared(one.tokens)
             if known:
-                self._passes.copy(self._plan.num_slots, one.slot, self._shape.n_layers)
+                self._passes.copy(self._plan.num_slots, one.slot, self._shape.n_layers, known)
             chosen += self._state.begin(one, known)
             if not self._state.has_ended(one.slot):
                 slots.append(one.slot)
