@@ -173,7 +173,7 @@ def pointer(array: Array | None) -> c_void_p:
 
 
 def packed_bytes(kind: Kind, k: int, n: int) -> int:
-    """Return the bytes of a packed weight [K, N] with its scales, as cpu/linear.h lays it out."""
+    """Return the bytes of a packed weight [K, N] with a scale for 32 numbers, as cpu/linear.h lays it out."""
     is_bytes = kind >= Kind.INT8
     row = {Kind.FLOAT: 64, Kind.HALF: 32, Kind.BRAIN: 32, Kind.INT8: 16, Kind.INT4: 8}[kind]
     kp = -(-k // 32) * 32 if is_bytes else k + k % 2 if kind == Kind.BRAIN else k
@@ -183,15 +183,33 @@ def packed_bytes(kind: Kind, k: int, n: int) -> int:
 class PackedWeight:
     """A weight [K, N] packed for products with rows [M, K]; filled column by column range.
 
+    Parameters
+    ----------
+    library
+        The library and its threads.
+    kind
+        How numbers are kept.
+    k, n
+        Sizes of the weight.
+    has_bias
+        Whether a bias is added to products.
+    group
+        Numbers of k that share a scale where they are kept as bytes, a multiple of 32.
+
     Raises
     ------
     MemoryError
         When there is no room for it.
     """
 
-    def __init__(self, library: CpuLibrary, kind: Kind, k: int, n: int, *, has_bias: bool = False) -> None:
-        self.library, self.kind, self.k, self.n = library, kind, k, n
-        made = library.function("linear_new", c_void_p)(c_int32(kind), c_int64(k), c_int64(n), c_int32(has_bias))
+    def __init__(
+        self, library: CpuLibrary, kind: Kind, k: int, n: int, *, has_bias: bool = False, group: int = 32
+    ) -> None:
+        if group < 32 or group % 32:
+            raise ValueError(f"{group} numbers cannot share a scale, only multiples of 32")
+        self.library, self.kind, self.k, self.n, self.group = library, kind, k, n, group
+        numbers = c_int32(kind), c_int64(k), c_int64(n), c_int32(has_bias), c_int64(group)
+        made = library.function("linear_new", c_void_p)(*numbers)
         if not made:
             raise MemoryError(f"no room for a weight of {k} x {n}")
         self.handle = c_void_p(made)
@@ -221,10 +239,13 @@ class PackedWeight:
         )
 
     def put_blocks(self, column: int, packed: Array, scales: Array) -> None:
-        """Fill columns from `column` on as MatMulNBits has them: packed uint8 [n, K/32, 16 | 32], scales [n, K/32]."""
+        """Fill columns from `column` on as MatMulNBits has them.
+
+        packed uint8 [n, K/group, group] (half of the last in 4 bits), scales [n, K/group].
+        """
         packed, scales = np.ascontiguousarray(packed), np.ascontiguousarray(scales, dtype=np.float32)
-        size = 16 if self.kind == Kind.INT4 else 32
-        blocks = -(-self.k // 32)
+        size = self.group // 2 if self.kind == Kind.INT4 else self.group
+        blocks = -(-self.k // self.group)
         self._check(self.kind >= Kind.INT8 and packed.size == packed.shape[0] * blocks * size, packed.shape)
         self._check(column + packed.shape[0] <= self.n, packed.shape)
         self._check(scales.size == packed.shape[0] * blocks, scales.shape)

@@ -111,7 +111,7 @@ class CpuCall(ctypes.Structure):
 
 
 # Rises when a function of the library takes other arguments.
-_SIGNATURES = 1
+_SIGNATURES = 2
 
 
 def fingerprint() -> int:

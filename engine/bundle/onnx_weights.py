@@ -21,6 +21,9 @@ from cellscribe.engine.errors import BundleError
 
 ALIAS = "alias:"
 PACKED, SCALES, BLOCK = ".packed", ".scales", 32
+# Of weights in 8 bits. With 128, what ONNX Runtime gives a row depends on how many rows there are.
+WIDE_BLOCK = 64
+_BITS = {BLOCK // 2: 4, BLOCK: 8, WIDE_BLOCK: 8}  # by the bytes of a block
 _DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64, 10: np.float16, 11: np.float64}
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -29,13 +32,13 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class Quantized(NamedTuple):
-    """A weight [K, N] in blocks of 32 along K, ``scale * (code - zero)`` with zero 8 (4 bits) or 128 (8 bits).
+    """A weight [K, N] in blocks along K, ``scale * (code - zero)`` with zero 8 (4 bits) or 128 (8 bits).
 
     packed
-        uint8 [N, ceil(K / 32), 32] in 8 bits; in 4 bits [N, ceil(K / 32), 16], code 2j in the low half of byte j and
-        code 2j + 1 in its high half.
+        uint8 [N, ceil(K / block), block] in 8 bits, with blocks of 32 or 64; in 4 bits [N, ceil(K / 32), 16], code 2j
+        in the low half of byte j and code 2j + 1 in its high half.
     scales
-        float32 [N, ceil(K / 32)], numbers that float16 holds exactly, of either sign.
+        float32 [N, ceil(K / block)], numbers that float16 holds exactly, of either sign.
     bits
         4 or 8.
     """
@@ -43,6 +46,15 @@ class Quantized(NamedTuple):
     packed: Bytes
     scales: Floats
     bits: int
+
+    @property
+    def block(self) -> int:
+        """How many numbers share a scale."""
+        return self.packed.shape[-1] * 8 // self.bits
+
+    def fits(self, k: int, n: int) -> bool:
+        """Whether this is a weight [k, n]."""
+        return self.scales.shape == (n, -(-k // self.block))
 
 
 @dataclass(frozen=True)
@@ -76,10 +88,10 @@ class OnnxWeights:
             packed.dtype != np.uint8
             or scales.dtype != np.float32
             or packed.shape != (len(scales), blocks, width)
-            or width * 8 // BLOCK not in (4, 8)
+            or width not in _BITS
         ):
             raise BundleError(f"{self.path} holds a quantised weight {name} of unknown form; quantise the bundle anew.")
-        return Quantized(cast("Bytes", packed), cast("Floats", scales), width * 8 // BLOCK)
+        return Quantized(cast("Bytes", packed), cast("Floats", scales), _BITS[width])
 
     def epsilon(self, scale: str) -> float:
         """Return the epsilon of the norm whose scale has this name."""

@@ -5,6 +5,6 @@
 """
 
 from cellscribe.engine.bundle.onnx_weights import BLOCK, Quantized
-from cellscribe.export.quantize.blocks import dequantize, quantize_weight
+from cellscribe.export.quantize.blocks import block_of, dequantize, quantize_weight
 
-__all__ = ["BLOCK", "Quantized", "dequantize", "quantize_weight"]
+__all__ = ["BLOCK", "Quantized", "block_of", "dequantize", "quantize_weight"]

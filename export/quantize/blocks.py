@@ -1,4 +1,4 @@
-"""Symmetric quantisation of a weight in blocks of 32 along its input axis, in NumPy alone.
+"""Symmetric quantisation of a weight in blocks of 32 or 64 along its input axis, in NumPy alone.
 
 A weight is ``scale * (code - zero)`` with one scale per block, ``zero`` 8 for 4 bits and 128 for 8 bits: what ONNX
 Runtime's MatMulNBits takes where no zero points are given. Scales are float32 numbers that float16 holds exactly.
@@ -13,21 +13,30 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.bundle.onnx_weights import BLOCK, Bytes, Floats, Quantized
+from cellscribe.engine.bundle.onnx_weights import BLOCK, WIDE_BLOCK, Bytes, Floats, Quantized
 
 # Where the largest number of a block would land among the codes, which gives a first scale. Beyond the codes' end it is
-# clipped for the sake of the 31 others. With the least-squares scale after each, the root mean square error of normal
+# clipped for the sake of the others. With the least-squares scale after each, the root mean square error of normal
 # weights is 17 % (4 bits) and 12 % (8 bits) below that of scales by absmax.
 _TARGETS = {
     4: tuple(-9.6 + 0.4 * i for i in range(11)),
     8: tuple(-128.5 + 0.5 * i for i in range(12)),
 }
 _LARGEST_SCALE = float(np.finfo(np.float16).max)
-# A piece of 8 blocks by 1024 columns is 1 MiB: it and its scratch stay in the second-level cache.
-_PIECE_BLOCKS, _PIECE_COLUMNS = 8, 1024
+# A piece of 256 by 1024 numbers is 1 MiB: it and its scratch stay in the second-level cache.
+_PIECE_ROWS, _PIECE_COLUMNS = 256, 1024
 
 
-def quantize_weight(weight: npt.NDArray[np.floating], bits: int) -> Quantized:
+def block_of(bits: int, k: int) -> int:
+    """Return how many numbers of a weight [K, N] share a scale.
+
+    In 8 bits 64 where K is a multiple: a scale for 32 rounds a little less and has products turn twice as many sums
+    into numbers. 4 bits need it.
+    """
+    return WIDE_BLOCK if bits == 8 and k % WIDE_BLOCK == 0 else BLOCK
+
+
+def quantize_weight(weight: npt.NDArray[np.floating], bits: int, block: int = BLOCK) -> Quantized:
     """Quantise a weight [K, N], each block with the scale of a small search that leaves the least squared error.
 
     Memory beyond the weight and the result is a few MiB per thread, so `weight` may be a mapped file.
@@ -35,27 +44,29 @@ def quantize_weight(weight: npt.NDArray[np.floating], bits: int) -> Quantized:
     Raises
     ------
     ValueError
-        When `bits` is neither 4 nor 8, `weight` is not a matrix, or it holds numbers that are not finite or too large
+        When `bits` is neither 4 nor 8, `block` not 32, or 64 in 8 bits, `weight` is not a matrix, or it holds numbers that are not finite or too large
         for a float16 scale.
     """
     if bits not in _TARGETS:
         raise ValueError(f"weights are quantised to 4 or 8 bits, not {bits}")
+    if block != BLOCK and (bits, block) != (8, WIDE_BLOCK):
+        raise ValueError(f"{block} numbers cannot share a scale in {bits} bits")
     if weight.ndim != 2 or 0 in weight.shape:
         raise ValueError(f"only matrices are quantised, not shape {weight.shape}")
     k, n = weight.shape
-    blocks = -(-k // BLOCK)
-    result = Quantized(np.empty((n, blocks, BLOCK * bits // 8), np.uint8), np.empty((n, blocks), np.float32), bits)
+    blocks = -(-k // block)
+    result = Quantized(np.empty((n, blocks, block * bits // 8), np.uint8), np.empty((n, blocks), np.float32), bits)
 
     def fill(place: tuple[int, int]) -> None:
-        block, column = place
-        rows = slice(block * BLOCK, (block + _PIECE_BLOCKS) * BLOCK)
-        codes, scales = _quantize_piece(_blocked(weight[rows, column : column + _PIECE_COLUMNS]), bits)
-        there = slice(column, column + scales.shape[1]), slice(block, block + len(scales))
+        row, column = place
+        piece = weight[row : row + _PIECE_ROWS, column : column + _PIECE_COLUMNS]
+        codes, scales = _quantize_piece(_blocked(piece, block), bits)
+        there = slice(column, column + scales.shape[1]), slice(row // block, row // block + len(scales))
         result.packed[there] = _pack(codes, bits).transpose(2, 0, 1)
         result.scales[there] = scales.T
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(fill, _places(blocks, n)):
+        for _ in pool.map(fill, _places(k, n)):
             pass
     return result
 
@@ -64,30 +75,30 @@ def dequantize(quantized: Quantized, k: int) -> Floats:
     """Return the weight float32 [K, N] that a quantised one stands for."""
     bits, packed = quantized.bits, quantized.packed
     if bits == 4:
-        packed = np.stack((packed & 15, packed >> 4), -1).reshape(*packed.shape[:2], BLOCK)
-    centred = packed.astype(np.float32) - np.float32(1 << (bits - 1))  # [N, blocks, 32]
+        packed = np.stack((packed & 15, packed >> 4), -1).reshape(*packed.shape[:2], quantized.block)
+    centred = packed.astype(np.float32) - np.float32(1 << (bits - 1))  # [N, blocks, block]
     wide: Floats = centred * quantized.scales[..., None]
     return np.ascontiguousarray(wide.reshape(len(wide), -1)[:, :k].T)
 
 
-def _places(blocks: int, columns: int) -> Iterator[tuple[int, int]]:
+def _places(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     for column in range(0, columns, _PIECE_COLUMNS):
-        for block in range(0, blocks, _PIECE_BLOCKS):
-            yield block, column
+        for row in range(0, rows, _PIECE_ROWS):
+            yield row, column
 
 
-def _blocked(piece: npt.NDArray[np.floating]) -> Floats:
-    """Return a piece [k, n] as float32 [blocks, 32, n], zeros after its end."""
+def _blocked(piece: npt.NDArray[np.floating], block: int) -> Floats:
+    """Return a piece [k, n] as float32 [blocks, block, n], zeros after its end."""
     rows, columns = piece.shape
-    short = -rows % BLOCK
+    short = -rows % block
     wide = np.asarray(piece, dtype=np.float32)
     if short:
         wide = np.concatenate((wide, np.zeros((short, columns), np.float32)))
-    return wide.reshape(-1, BLOCK, columns)
+    return wide.reshape(-1, block, columns)
 
 
 def _quantize_piece(x: Floats, bits: int) -> tuple[Bytes, Floats]:
-    """Return codes uint8 [blocks, 32, n] and scales [blocks, n] of a piece [blocks, 32, n]."""
+    """Return codes uint8 [blocks, block, n] and scales [blocks, n] of a piece [blocks, block, n]."""
     low, high = x.min(1), x.max(1)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError("a number is not finite")
@@ -121,7 +132,7 @@ def _search(x: Floats, largest: Floats, bits: int) -> Floats:
 
 
 def _round(x: Floats, scales: Floats, bits: int, out: Floats) -> None:
-    """Write the nearest codes around zero, -8..7 or -128..127, of [blocks, 32, n]; a scale of zero has codes zero."""
+    """Write the nearest codes around zero, -8..7 or -128..127, of [blocks, block, n]; a scale of zero has codes zero."""
     inverse: Floats = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=np.abs(scales) > 1e-30)
     np.multiply(x, inverse[:, None], out=out)
     np.rint(out, out=out)
@@ -129,7 +140,7 @@ def _round(x: Floats, scales: Floats, bits: int, out: Floats) -> None:
 
 
 def _pack(codes: Bytes, bits: int) -> Bytes:
-    """Put two 4-bit codes [blocks, 32, n] into a byte [blocks, 16, n]; 8-bit ones are bytes already."""
+    """Put two 4-bit codes [blocks, block, n] into a byte [blocks, block / 2, n]; 8-bit ones are bytes already."""
     if bits == 8:
         return codes
     packed: Bytes = np.bitwise_or(codes[:, 0::2], codes[:, 1::2] << 4, dtype=np.uint8)

@@ -18,7 +18,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from cellscribe.engine.bundle.onnx_weights import BLOCK, PACKED, SCALES, onnx_weights
 from cellscribe.engine.errors import BundleError
-from cellscribe.export.quantize.blocks import quantize_weight
+from cellscribe.export.quantize.blocks import block_of, quantize_weight
 from cellscribe.export.quantize.data_file import DataFile
 
 DOMAIN = "com.microsoft"
@@ -117,8 +117,9 @@ def _stored(
     name = tensor.name
     try:
         if name in plan.bits and array is not None:
-            weight = array.astype(np.float32, copy=False)
-            result = quantize_weight(weight.T if name in plan.turned.values() else weight, plan.bits[name])
+            weight, bits = array.astype(np.float32, copy=False), plan.bits[name]
+            weight = weight.T if name in plan.turned.values() else weight
+            result = quantize_weight(weight, bits, block_of(bits, len(weight)))
             yield data.append(f"{name}{PACKED}", result.packed)
             yield data.append(f"{name}{SCALES}", result.scales)
         if name in plan.halved and array is not None:
@@ -167,7 +168,7 @@ def _product(node: NodeProto, weight: str, shape: tuple[int, ...], plan: _Plan) 
         K=k,
         N=n,
         bits=plan.bits[weight],
-        block_size=BLOCK,
+        block_size=block_of(plan.bits[weight], k),
         accuracy_level=_ACCURACY_LEVEL,
     )
 

@@ -29,9 +29,10 @@ int32_t guarded(Work&& work) {
 
 }  // namespace
 
-CELLSCRIBE_EXPORT void* CELLSCRIBE_C(linear_new)(int32_t kind, int64_t k, int64_t n, int32_t has_bias) {
+CELLSCRIBE_EXPORT void* CELLSCRIBE_C(linear_new)(int32_t kind, int64_t k, int64_t n, int32_t has_bias,
+                                                int64_t group) {
   void* made = nullptr;
-  guarded([&] { made = make_linear(static_cast<Kind>(kind), k, n, has_bias != 0).release(); });
+  guarded([&] { made = make_linear(static_cast<Kind>(kind), k, n, has_bias != 0, group).release(); });
   return made;
 }
 
@@ -66,10 +67,10 @@ CELLSCRIBE_EXPORT int32_t CELLSCRIBE_C(linear_run)(void* weight, void* threads, 
     Products products(crew);
     Prepared prepared;
     prepared.reserve(rows, w.kp);
-    crew.run(rows, [&](int64_t row, int) { prepared.put(w.kind, row, x + row * w.k, w.k, w.kp); });
+    crew.run(rows, [&](int64_t row, int) { prepared.put(w, row, x + row * w.k); });
     Finish finish;
     finish.bias = w.bias.get(), finish.out = y, finish.stride = w.n;
-    products.run(w, prepared.rows(w.kind, w.kp), rows, finish);
+    products.run(w, prepared.rows(w), rows, finish);
   });
 }
 

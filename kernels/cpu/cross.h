@@ -64,11 +64,11 @@ inline void Slots::absorb(int64_t layer, int64_t row0, int64_t row1) {
     scratch.prepared.reserve(count, key.kp);
     for (int64_t row = row0; row < row1; ++row)
       for (int64_t g = 0; g < group; ++g)
-        scratch.prepared.put(key.kind, (row - row0) * group + g,
-                             narrow_.get() + ((row * kv + head) * group + g) * width, width, key.kp);
+        scratch.prepared.put(key, (row - row0) * group + g,
+                             narrow_.get() + ((row * kv + head) * group + g) * width);
     Finish finish;
     finish.out = absorbed_.get() + head * count * m, finish.stride = m;
-    multiply_panels(key, 0, key.panels(), scratch.prepared.rows(key.kind, key.kp), 0, count,
+    multiply_panels(key, 0, key.panels(), scratch.prepared.rows(key), 0, count,
                     scratch.reserve_scores(kWideRoom + count * 64), finish);
   });
 }
@@ -82,10 +82,10 @@ inline void Slots::release(Pass& pass, int64_t layer, int64_t row0, int64_t row1
     const Linear& value = linear(shape_.layers[layer].cross.value[head]);
     scratch.prepared.reserve(count, value.kp);
     for (int64_t i = 0; i < count; ++i)
-      scratch.prepared.put(value.kind, i, absorbed_.get() + (head * count + i) * m, m, value.kp);
+      scratch.prepared.put(value, i, absorbed_.get() + (head * count + i) * m);
     Finish finish;
     finish.out = mixed_.get() + (head * pass.rows + row0) * group * width, finish.stride = width;
-    multiply_panels(value, 0, value.panels(), scratch.prepared.rows(value.kind, value.kp), 0, count,
+    multiply_panels(value, 0, value.panels(), scratch.prepared.rows(value), 0, count,
                     scratch.reserve_scores(kWideRoom + count * 64), finish);
   });
 }
@@ -132,15 +132,15 @@ inline void Slots::attend(const Linear& across, const Linear& along, Scratch& sc
   float* work = scratch.reserve_row(kWideRoom + count * 64 + count * width);
   float* mixed = work + kWideRoom + count * 64;
   scratch.prepared.reserve(count, across.kp > along.kp ? across.kp : along.kp);
-  for (int64_t i = 0; i < count; ++i) scratch.prepared.put(across.kind, i, queries[i], across.k, across.kp);
+  for (int64_t i = 0; i < count; ++i) scratch.prepared.put(across, i, queries[i]);
   Finish to_scores;
   to_scores.out = scores, to_scores.stride = room;
-  multiply_panels(across, 0, across.panels(), scratch.prepared.rows(across.kind, across.kp), 0, count, work, to_scores);
+  multiply_panels(across, 0, across.panels(), scratch.prepared.rows(across), 0, count, work, to_scores);
   for (int64_t i = 0; i < count; ++i) softmax(scores + i * room, genes, scale);
-  for (int64_t i = 0; i < count; ++i) scratch.prepared.put(along.kind, i, scores + i * room, along.k, along.kp);
+  for (int64_t i = 0; i < count; ++i) scratch.prepared.put(along, i, scores + i * room);
   Finish to_mixed;
   to_mixed.out = mixed, to_mixed.stride = width;
-  multiply_panels(along, 0, along.panels(), scratch.prepared.rows(along.kind, along.kp), 0, count, work, to_mixed);
+  multiply_panels(along, 0, along.panels(), scratch.prepared.rows(along), 0, count, work, to_mixed);
   for (int64_t i = 0; i < count; ++i) std::memcpy(out[i], mixed + i * width, static_cast<size_t>(width) * 4);
 }
 

@@ -33,8 +33,8 @@ inline void multiply_rows(void* weight, const float* rows, int64_t stride, int64
   const Linear& w = *static_cast<const Linear*>(weight);
   Rows given{rows, stride, nullptr, nullptr, 0};
   if (w.kind != kFloat && w.kind != kHalf) {
-    for (int64_t i = 0; i < count; ++i) scratch.prepared.put(w.kind, i, rows + i * stride, w.k, w.kp);
-    given = scratch.prepared.rows(w.kind, w.kp);
+    for (int64_t i = 0; i < count; ++i) scratch.prepared.put(w, i, rows + i * stride);
+    given = scratch.prepared.rows(w);
   }
   Finish finish = to;
   finish.bias = w.bias.get();
@@ -111,7 +111,7 @@ inline void attend(const EncoderHead& head, const Rows& queries, int64_t count, 
       sums[i] = powers_of_row<false>(row, tokens, scale, [&](int64_t at, F e) { store(row + at, e); });
     }
   } else {
-    rows = scratch.prepared.rows(kBrain, along.kp);
+    rows = scratch.prepared.rows(along);
     uint16_t* halves = static_cast<uint16_t*>(const_cast<void*>(rows.data));
     for (int64_t i = 0; i < count; ++i) {
       uint16_t* row = halves + i * rows.stride;

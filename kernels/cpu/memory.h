@@ -55,7 +55,7 @@ class Attended {
   // Bytes with a scale for every 32 numbers of a column; `at(k, column)` gives the numbers.
   template <class At>
   static void round(Linear& w, At&& at) {
-    int64_t blocks = w.kp / kBlock;
+    int64_t blocks = w.groups();
     for (int64_t panel = 0; panel < w.panels(); ++panel) {
       uint8_t* bytes = w.data.get() + panel * w.panel_bytes();
       for (int64_t block = 0; block < blocks; ++block, bytes += 512) {

@@ -39,7 +39,7 @@ inline void pack_numbers(Linear& w, int64_t n0, int64_t count, const T* source, 
 }
 
 // Columns n0.. of a weight of bytes from the tensors of MatMulNBits: packed [count, K/32, 16 or 32] (int4: the even k
-// in the low half of a byte; offset by 8 or 128) and float32 scales [count, K/32], representable in fp16.
+// in the low half of a byte; offset by 8 or 128) and float32 scales [count, K/group], representable in fp16.
 inline void pack_blocks(Linear& w, int64_t n0, int64_t count, const uint8_t* packed, const float* scales,
                         Threads& threads) {
   int64_t blocks = w.kp / kBlock, bytes = w.kind == kInt8 ? 32 : 16;
@@ -47,7 +47,7 @@ inline void pack_blocks(Linear& w, int64_t n0, int64_t count, const uint8_t* pac
   threads.run(last - first, [&](int64_t task, int) {
     int64_t panel = first + task;
     uint8_t* at = w.data.get() + panel * w.panel_bytes();
-    uint16_t* scale_at = w.scales.get() + panel * blocks * kLanes;
+    uint16_t* scale_at = w.scales.get() + panel * w.groups() * kLanes;
     for (int64_t lane = 0; lane < kLanes; ++lane) {
       int64_t column = panel * kLanes + lane - n0;
       if (column < 0 || column >= count) continue;
@@ -67,10 +67,12 @@ inline void pack_blocks(Linear& w, int64_t n0, int64_t count, const uint8_t* pac
             for (int i = 0; i < 4; ++i) out[pair * 64 + i] = static_cast<uint8_t>(even[i] | odd[i] << 4);
           }
         }
-        alignas(64) float wide[kLanes] = {scales[column * blocks + block]};
+      }
+      for (int64_t group = 0; group < w.groups(); ++group) {
+        alignas(64) float wide[kLanes] = {scales[column * w.groups() + group]};
         uint16_t half[kLanes];
         store_half(half, load(wide));
-        scale_at[block * kLanes + lane] = half[0];
+        scale_at[group * kLanes + lane] = half[0];
       }
     }
   });

@@ -21,22 +21,22 @@ class Prepared {
     starts_ = make_array<int32_t>(room / kBlock);
     room_ = room;
   }
-  Rows rows(Kind kind, int64_t kp) const {
-    return {data_.get(), stride(kind, kp), scales_.get(), starts_.get(), kp / kBlock};
+  Rows rows(const Linear& w) const {
+    return {data_.get(), stride(w.kind, w.kp), scales_.get(), starts_.get(), w.groups()};
   }
   // A cache line more than a row holds, as for panels.
   static int64_t stride(Kind kind, int64_t kp) {
     return kind == kInt8 || kind == kInt4 ? kp + 64 : kind == kBrain ? kp + 32 : kp + 16;
   }
 
-  // Puts row m, numbers [k] padded with zeros to kp, where a product with this kind of weight finds it.
-  void put(Kind kind, int64_t m, const float* x, int64_t k, int64_t kp) {
-    if (kind == kFloat || kind == kHalf) {
-      std::memcpy(data_.get() + m * stride(kind, kp), x, static_cast<size_t>(k) * 4);
-    } else if (kind == kBrain) {
-      put_brain(reinterpret_cast<uint16_t*>(data_.get()) + m * stride(kind, kp), x, k, kp);
+  // Puts row m, numbers [k] padded with zeros to kp, where a product with this weight finds it.
+  void put(const Linear& w, int64_t m, const float* x) {
+    if (w.kind == kFloat || w.kind == kHalf) {
+      std::memcpy(data_.get() + m * stride(w.kind, w.kp), x, static_cast<size_t>(w.k) * 4);
+    } else if (w.kind == kBrain) {
+      put_brain(reinterpret_cast<uint16_t*>(data_.get()) + m * stride(w.kind, w.kp), x, w.k, w.kp);
     } else {
-      put_bytes(kind == kInt8 ? -128 : -8, m, x, k, kp);
+      put_bytes(w, m, x);
     }
   }
 
@@ -53,27 +53,24 @@ class Prepared {
     for (; i < kp; ++i) out[i] = 0;
   }
 
-  void put_bytes(int32_t offset, int64_t m, const float* x, int64_t k, int64_t kp) {
-    int8_t* out = reinterpret_cast<int8_t*>(data_.get()) + m * stride(kInt8, kp);
-    int64_t blocks = kp / kBlock;
-    for (int64_t block = 0; block < blocks; ++block) {
-      int64_t at = block * kBlock;
-      F low, high;
-      if (at + kBlock <= k) {
-        low = load(x + at), high = load(x + at + kLanes);
-      } else {
-        int left = static_cast<int>(k - at);
-        low = load_some(x + at, left < kLanes ? left : kLanes);
-        high = left > kLanes ? load_some(x + at + kLanes, left - kLanes) : zero();
+  void put_bytes(const Linear& w, int64_t m, const float* x) {
+    int8_t* out = reinterpret_cast<int8_t*>(data_.get()) + m * stride(w.kind, w.kp);
+    int32_t offset = w.kind == kInt8 ? 128 : 8;
+    for (int64_t group = 0; group < w.groups(); ++group) {
+      int64_t begin = group * w.group, end = begin + w.group;
+      F most = zero();
+      bool finite = true;
+      for (int64_t at = begin; at < end; at += kLanes) {
+        F some = load_row(x, at, w.k);
+        most = max(most, abs(some)), finite = finite && all_finite(some);
       }
-      float most = largest(max(abs(low), abs(high)));
-      float scale = most / 127.0f;
-      F inverse = set1(most > 0.0f ? 127.0f / most : 0.0f);
-      int32_t total = store_bytes(out + at, low * inverse);
-      total += store_bytes(out + at + kLanes, high * inverse);
+      float top = largest(most);
+      F inverse = set1(top > 0.0f ? 127.0f / top : 0.0f);
+      I total = set1_i(0);
+      for (int64_t at = begin; at < end; at += kLanes) total = total + store_bytes(out + at, load_row(x, at, w.k) * inverse);
       // What is not finite must not vanish: bytes cannot hold it, and a maximum may pass it over.
-      scales_[m * blocks + block] = all_finite(low) && all_finite(high) ? scale : NAN;
-      starts_[m * blocks + block] = offset * total;
+      scales_[m * w.groups() + group] = finite ? top / 127.0f : NAN;
+      starts_[m * w.groups() + group] = -offset * sum(total);
     }
   }
 

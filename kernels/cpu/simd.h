@@ -69,12 +69,14 @@ inline F even_halves(I x) { return {_mm512_castsi512_ps(_mm512_slli_epi32(x.v, 1
 inline F odd_halves(I x) {
   return {_mm512_castsi512_ps(_mm512_and_si512(x.v, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
-// Rounds 16 numbers to signed bytes and returns their sum.
-inline int32_t store_bytes(int8_t* p, F x) {
+// Rounds 16 numbers to signed bytes and returns them.
+inline I store_bytes(int8_t* p, F x) {
   __m512i whole = _mm512_cvtps_epi32(x.v);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(whole));
-  return _mm512_reduce_add_epi32(whole);
+  return {whole};
 }
+inline I operator+(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline int32_t sum(I x) { return _mm512_reduce_add_epi32(x.v); }
 
 #else
 
@@ -168,16 +170,21 @@ inline F odd_halves(I x) {
   __m256i m = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
   return {_mm256_castsi256_ps(_mm256_and_si256(x.a, m)), _mm256_castsi256_ps(_mm256_and_si256(x.b, m))};
 }
-inline int32_t store_bytes(int8_t* p, F x) {
-  alignas(32) int32_t whole[16];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(whole), _mm256_cvtps_epi32(x.a));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(whole + 8), _mm256_cvtps_epi32(x.b));
-  int32_t sum = 0;
-  for (int i = 0; i < 16; ++i) {
-    p[i] = static_cast<int8_t>(whole[i]);
-    sum += whole[i];
-  }
-  return sum;
+inline I store_bytes(int8_t* p, F x) {
+  I whole = {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+  alignas(32) int32_t numbers[16];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(numbers), whole.a);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(numbers + 8), whole.b);
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(numbers[i]);
+  return whole;
+}
+inline I operator+(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+inline int32_t sum(I x) {
+  alignas(32) int32_t numbers[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(numbers), _mm256_add_epi32(x.a, x.b));
+  int32_t total = 0;
+  for (int32_t one : numbers) total += one;
+  return total;
 }
 
 #endif

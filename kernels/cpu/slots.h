@@ -136,14 +136,14 @@ inline void Slots::prepare(const Linear& w, int64_t rows, Fill&& fill) {
   over_rows(rows, [&](int64_t row, int thread) {
     float* numbers = scratch_[static_cast<size_t>(thread)].reserve_row(w.k + kLanes);
     fill(row, numbers);
-    prepared_.put(w.kind, row, numbers, w.k, w.kp);
+    prepared_.put(w, row, numbers);
   });
 }
 
 inline void Slots::multiply(const Linear& w, int64_t rows, float* out, int64_t stride, bool add) {
   Finish finish;
   finish.bias = w.bias.get(), finish.out = out, finish.stride = stride, finish.add = add;
-  products_.run(w, prepared_.rows(w.kind, w.kp), rows, finish);
+  products_.run(w, prepared_.rows(w), rows, finish);
 }
 
 }  // namespace CELLSCRIBE_ISA

@@ -121,7 +121,7 @@ template <Kind kKind, int kRows, int kPanels>
 inline void byte_tile(const Linear& w, int64_t panel, const Rows& x, int64_t row, F (&acc)[kRows][kPanels]) {
   constexpr int64_t kBytes = kKind == kInt8 ? 512 : 256;
   constexpr int64_t kAhead = bytes_ahead<kKind, kRows>();
-  const int64_t blocks = w.kp / kBlock;
+  const int64_t groups = w.groups(), blocks = w.group / kBlock;
   const uint8_t* b[kPanels];
   const uint16_t* ws[kPanels];
   const int8_t* a[kRows];
@@ -129,58 +129,64 @@ inline void byte_tile(const Linear& w, int64_t panel, const Rows& x, int64_t row
   for (int p = 0; p < kPanels; ++p) b[p] = w.panel(panel + p), ws[p] = w.panel_scales(panel + p);
   CELLSCRIBE_UNROLL
   for (int r = 0; r < kRows; ++r) a[r] = static_cast<const int8_t*>(x.data) + (row + r) * x.stride;
-  const float* as = x.scales + row * x.blocks;
-  const int32_t* starts = x.starts + row * x.blocks;
+  const float* as = x.scales + row * x.groups;
+  const int32_t* starts = x.starts + row * x.groups;
   CELLSCRIBE_UNROLL
   for (int r = 0; r < kRows; ++r)
     CELLSCRIBE_UNROLL
     for (int p = 0; p < kPanels; ++p) acc[r][p] = zero();
-  for (int64_t block = 0; block < blocks; ++block) {
+  for (int64_t group = 0; group < groups; ++group) {
     I whole[kRows][kPanels];
     CELLSCRIBE_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      I start = set1_i(starts[r * x.blocks + block]);
+      I start = set1_i(starts[r * x.groups + group]);
       CELLSCRIBE_UNROLL
       for (int p = 0; p < kPanels; ++p) whole[r][p] = start;
     }
-    CELLSCRIBE_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      I even[kPanels], odd[kPanels];
+    for (int64_t block = 0; block < blocks; ++block) {
       CELLSCRIBE_UNROLL
-      for (int p = 0; p < kPanels; ++p) {
-        if constexpr (kKind == kInt8) {
-          even[p] = load_i(b[p] + 128 * i), odd[p] = load_i(b[p] + 128 * i + 64);
-          prefetch(b[p] + kAhead + 128 * i), prefetch(b[p] + kAhead + 128 * i + 64);
-        } else {
-          I both = load_i(b[p] + 64 * i);
-          prefetch(b[p] + kAhead + 64 * i);
-          even[p] = low_nibbles(both), odd[p] = high_nibbles(both);
-        }
-      }
-      CELLSCRIBE_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        int32_t first, second;
-        std::memcpy(&first, a[r] + block * kBlock + 8 * i, 4);
-        std::memcpy(&second, a[r] + block * kBlock + 8 * i + 4, 4);
-        I a0 = set1_i(first), a1 = set1_i(second);
+      for (int i = 0; i < 4; ++i) {
+        I even[kPanels], odd[kPanels];
         CELLSCRIBE_UNROLL
         for (int p = 0; p < kPanels; ++p) {
           if constexpr (kKind == kInt8) {
-            whole[r][p] = dot_wide(dot_wide(whole[r][p], even[p], a0), odd[p], a1);
+            even[p] = load_i(b[p] + 128 * i), odd[p] = load_i(b[p] + 128 * i + 64);
+            prefetch(b[p] + kAhead + 128 * i), prefetch(b[p] + kAhead + 128 * i + 64);
           } else {
-            whole[r][p] = dot(dot(whole[r][p], even[p], a0), odd[p], a1);
+            I both = load_i(b[p] + 64 * i);
+            prefetch(b[p] + kAhead + 64 * i);
+            even[p] = low_nibbles(both), odd[p] = high_nibbles(both);
+          }
+        }
+        CELLSCRIBE_UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          int32_t first, second;
+          std::memcpy(&first, a[r] + 8 * i, 4);
+          std::memcpy(&second, a[r] + 8 * i + 4, 4);
+          I a0 = set1_i(first), a1 = set1_i(second);
+          CELLSCRIBE_UNROLL
+          for (int p = 0; p < kPanels; ++p) {
+            if constexpr (kKind == kInt8) {
+              whole[r][p] = dot_wide(dot_wide(whole[r][p], even[p], a0), odd[p], a1);
+            } else {
+              whole[r][p] = dot(dot(whole[r][p], even[p], a0), odd[p], a1);
+            }
           }
         }
       }
+      CELLSCRIBE_UNROLL
+      for (int p = 0; p < kPanels; ++p) b[p] += kBytes;
+      CELLSCRIBE_UNROLL
+      for (int r = 0; r < kRows; ++r) a[r] += kBlock;
     }
     CELLSCRIBE_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       if constexpr (kAhead == kNear) prefetch(ws[p] + 2 * kLanes);
       F scale = load_half(ws[p]);
-      b[p] += kBytes, ws[p] += kLanes;
+      ws[p] += kLanes;
       CELLSCRIBE_UNROLL
       for (int r = 0; r < kRows; ++r)
-        acc[r][p] = fma(to_float(whole[r][p]) * scale, set1(as[r * x.blocks + block]), acc[r][p]);
+        acc[r][p] = fma(to_float(whole[r][p]) * scale, set1(as[r * x.groups + group]), acc[r][p]);
     }
   }
 }

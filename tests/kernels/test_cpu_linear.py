@@ -11,6 +11,7 @@ pytestmark = pytest.mark.usefixtures("native_library")
 SETS = instruction_sets() or ("none",)
 SHAPES = [(1, 1), (7, 5), (32, 16), (33, 17), (96, 144), (600, 50), (1201, 64)]  # K, N
 ROWS = (1, 2, 3, 5, 8, 13, 70)
+FORMS = [*((kind, 32) for kind in Kind), (Kind.INT8, 64), (Kind.INT8, 128)]  # and how many numbers share a scale
 
 
 @pytest.fixture(scope="module", params=SETS)
@@ -23,32 +24,36 @@ def to_bf16(x: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32)
 
 
-def blocks_of(k: int, n: int, bits: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def blocks_of(
+    k: int, n: int, bits: int, group: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random packed bytes, scales, and the numbers [K, N] they stand for; padding holds the zero point."""
-    blocks = -(-k // 32)
+    blocks = -(-k // group)
     zero = 8 if bits == 4 else 128
-    codes = rng.integers(0, 2**bits, (n, blocks * 32))
+    codes = rng.integers(0, 2**bits, (n, blocks * group))
     codes[:, k:] = zero
     scales = rng.uniform(-0.1, 0.1, (n, blocks)).astype(np.float16).astype(np.float32)
-    numbers = (codes - zero) * np.repeat(scales, 32, 1).astype(np.float64)
-    by_block = codes.reshape(n, blocks, 32).astype(np.uint8)
+    numbers = (codes - zero) * np.repeat(scales, group, 1).astype(np.float64)
+    by_block = codes.reshape(n, blocks, group).astype(np.uint8)
     packed = by_block if bits == 8 else by_block[..., ::2] | by_block[..., 1::2] << 4
     return packed, scales, numbers[:, :k].T
 
 
-def rounded_rows(x: np.ndarray) -> np.ndarray:
-    """Rows as a product with bytes sees them: rounded to a 127th of the largest of 32."""
+def rounded_rows(x: np.ndarray, group: int) -> np.ndarray:
+    """Rows as a product with bytes sees them: rounded to a 127th of the largest of a group."""
     k = x.shape[1]
-    padded = np.pad(x, ((0, 0), (0, -k % 32))).reshape(len(x), -1, 32)
+    padded = np.pad(x, ((0, 0), (0, -k % group))).reshape(len(x), -1, group)
     most = np.abs(padded).max(-1, keepdims=True)
     inverse = np.divide(np.float32(127), most, out=np.zeros_like(most), where=most > 0)
     return (np.rint(padded * inverse) * (most / np.float32(127))).reshape(len(x), -1)[:, :k]
 
 
-def made(library: CpuLibrary, kind: Kind, k: int, n: int, rng: np.random.Generator) -> tuple[PackedWeight, np.ndarray]:
-    weight = PackedWeight(library, kind, k, n)
+def made(
+    library: CpuLibrary, kind: Kind, k: int, n: int, rng: np.random.Generator, group: int = 32
+) -> tuple[PackedWeight, np.ndarray]:
+    weight = PackedWeight(library, kind, k, n, group=group)
     if kind >= Kind.INT8:
-        packed, scales, numbers = blocks_of(k, n, 8 if kind == Kind.INT8 else 4, rng)
+        packed, scales, numbers = blocks_of(k, n, 8 if kind == Kind.INT8 else 4, group, rng)
         weight.put_blocks(0, packed, scales)
         return weight, numbers
     numbers = rng.normal(size=(k, n)).astype(np.float16 if kind == Kind.HALF else np.float32)
@@ -58,23 +63,23 @@ def made(library: CpuLibrary, kind: Kind, k: int, n: int, rng: np.random.Generat
     return weight, to_bf16(numbers) if kind == Kind.BRAIN else numbers
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize(("kind", "group"), FORMS)
 @pytest.mark.parametrize(("k", "n"), SHAPES)
-def test_product(library: CpuLibrary, kind: Kind, k: int, n: int) -> None:
+def test_product(library: CpuLibrary, kind: Kind, group: int, k: int, n: int) -> None:
     rng = np.random.default_rng(k * 1000 + n)
-    weight, numbers = made(library, kind, k, n, rng)
+    weight, numbers = made(library, kind, k, n, rng, group)
     for count in ROWS:
         x = rng.normal(size=(count, k)).astype(np.float32)
-        seen = to_bf16(x) if kind == Kind.BRAIN else rounded_rows(x) if kind >= Kind.INT8 else x
+        seen = to_bf16(x) if kind == Kind.BRAIN else rounded_rows(x, group) if kind >= Kind.INT8 else x
         expected = seen.astype(np.float64) @ numbers.astype(np.float64)
         size = np.abs(seen).astype(np.float64) @ np.abs(numbers).astype(np.float64)
         assert (np.abs(weight(x) - expected) <= 2e-6 * size + 1e-30).all()
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_a_row_gives_the_same_bits_in_any_company(library: CpuLibrary, kind: Kind) -> None:
+@pytest.mark.parametrize(("kind", "group"), FORMS)
+def test_a_row_gives_the_same_bits_in_any_company(library: CpuLibrary, kind: Kind, group: int) -> None:
     rng = np.random.default_rng(1)
-    weight, _ = made(library, kind, 1100, 200, rng)
+    weight, _ = made(library, kind, 1100, 200, rng, group)
     x = rng.normal(size=(530, 1100)).astype(np.float32)
     whole = weight(x)
     for count in (1, 2, 3, 4, 5, 6, 7, 8, 9, 64):
@@ -90,10 +95,10 @@ def test_threads_do_not_matter(kind: Kind) -> None:
     assert (found[0] == found[1]).all()
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_what_is_not_finite_stays_in_its_row(library: CpuLibrary, kind: Kind) -> None:
+@pytest.mark.parametrize(("kind", "group"), FORMS)
+def test_what_is_not_finite_stays_in_its_row(library: CpuLibrary, kind: Kind, group: int) -> None:
     rng = np.random.default_rng(4)
-    weight, _ = made(library, kind, 64, 40, rng)
+    weight, _ = made(library, kind, 64, 40, rng, group)
     x = rng.normal(size=(3, 64)).astype(np.float32)
     clean = weight(x)
     x[1, 5] = np.nan
@@ -109,7 +114,7 @@ def test_bias(library: CpuLibrary, kind: Kind) -> None:
     plain, numbers = made(library, kind, 70, 37, rng)
     weight, bias = PackedWeight(library, kind, 70, 37, has_bias=True), rng.normal(size=37).astype(np.float32)
     if kind >= Kind.INT8:
-        packed, scales, _ = blocks_of(70, 37, 8 if kind == Kind.INT8 else 4, np.random.default_rng(6))
+        packed, scales, _ = blocks_of(70, 37, 8 if kind == Kind.INT8 else 4, 32, np.random.default_rng(6))
         plain.put_blocks(0, packed, scales)
         weight.put_blocks(0, packed, scales)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from cellscribe.engine.backends.contract import check_prompt, differs
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.load import CROSS, DECODER, ENCODER, PREFIX
-from cellscribe.engine.bundle.onnx_weights import BLOCK, onnx_weights
+from cellscribe.engine.bundle.onnx_weights import onnx_weights
 from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape, EncoderShape
 
 
@@ -28,7 +28,7 @@ class _Weights:
         if quantized is None:
             found = self._weights[name].shape
         else:
-            wanted, found = (shape[-1], -(-shape[0] // BLOCK)), quantized.scales.shape
+            wanted, found = (shape[-1], -(-shape[0] // quantized.block)), quantized.scales.shape
         if found != wanted:
             raise differs(self._bundle, f"{name} {list(shape)}", f"{list(found)}")
 

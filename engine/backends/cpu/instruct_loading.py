@@ -127,7 +127,7 @@ class _Loader:
             quantized = packer.weights.quantized(name)
             if quantized is None:
                 self._expect(name, packer.weights[name], (k, n))
-            elif quantized.scales.shape != (n, -(-k // 32)):
+            elif not quantized.fits(k, n):
                 raise differs(self._bundle, f"{name} {[k, n]}", f"{list(quantized.scales.shape)} blocks")
         handle: c_void_p = self._keep(packer.linear(k, *names)).handle
         return handle

@@ -31,7 +31,7 @@ class Packer:
         """Pack weights [k, n_i] side by side."""
         found = [self.weights.quantized(name) for name in names]
         blocks = [one for one in found if one is not None]
-        if len(blocks) == len(names) and len({one.bits for one in blocks}) == 1:
+        if len(blocks) == len(names) and len({(one.bits, one.block) for one in blocks}) == 1:
             return self._blocks(k, blocks, bias)
         return self.numbers([self.read(k, name) for name in names], bias)
 
@@ -64,7 +64,8 @@ class Packer:
 
     def _blocks(self, k: int, parts: Sequence[Quantized], bias: Floats | None) -> PackedWeight:
         total = sum(len(part.scales) for part in parts)
-        made = PackedWeight(self.library, _BITS[parts[0].bits], k, total, has_bias=bias is not None)
+        kind, group = _BITS[parts[0].bits], parts[0].block
+        made = PackedWeight(self.library, kind, k, total, has_bias=bias is not None, group=group)
         column = 0
         for part in parts:
             made.put_blocks(column, part.packed, part.scales)
@@ -74,10 +75,10 @@ class Packer:
 
 
 def dequantized(weight: Quantized) -> Floats:
-    """Return the numbers [K, N] of a quantised weight, K padded to a multiple of 32."""
+    """Return the numbers [K, N] of a quantised weight, K padded to whole blocks."""
     codes = weight.packed
     if weight.bits == 4:
-        codes = np.stack((codes & 15, codes >> 4), -1).reshape(*codes.shape[:-1], 32)
+        codes = np.stack((codes & 15, codes >> 4), -1).reshape(*codes.shape[:-1], weight.block)
     numbers = (codes.astype(np.float32) - (8 if weight.bits == 4 else 128)) * weight.scales[..., None]
     return numbers.reshape(len(weight.scales), -1).T
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cellscribe.engine.backends.cpu.backend import cpu_problem
+from cellscribe.engine.bundle.onnx_weights import WIDE_BLOCK
 from cellscribe.kernels.cpu_library import CpuLibrary, Kind, PackedWeight
 
 _SECONDS = 0.2
@@ -29,10 +30,10 @@ def peak(threads: int) -> Mapping[str, float]:
 
 
 def _product(library: CpuLibrary, kind: Kind) -> float:
-    weight = PackedWeight(library, kind, _SIZE, _SIZE)
+    weight = PackedWeight(library, kind, _SIZE, _SIZE, group=WIDE_BLOCK)
     if kind == Kind.INT8:
-        blocks = _SIZE // 32
-        weight.put_blocks(0, np.full((_SIZE, blocks, 32), 130, np.uint8), np.full((_SIZE, blocks), 0.5, np.float32))
+        shape = (_SIZE, _SIZE // WIDE_BLOCK, WIDE_BLOCK)
+        weight.put_blocks(0, np.full(shape, 130, np.uint8), np.full(shape[:2], 0.5, np.float32))
     else:
         weight.put(0, np.ones((_SIZE, _SIZE), np.float32))
     rows = np.ones((_SIZE, _SIZE), np.float32)

@@ -180,7 +180,7 @@ class _Loader:
     def _check_weight(self, name: str, k: int, n: int) -> None:
         quantized = self._packer.weights.quantized(name)
         if quantized is not None:
-            if quantized.scales.shape != (n, -(-k // 32)):
+            if not quantized.fits(k, n):
                 raise differs(self._bundle, f"{name} {[k, n]}", f"{list(quantized.scales.shape)} blocks")
             return
         self._expect(name, self._packer.weights[name], (k, n))

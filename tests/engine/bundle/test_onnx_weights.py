@@ -63,7 +63,7 @@ def quantized_file(folder: Path, packed: np.ndarray, scales: np.ndarray) -> Path
     return folder / "x.onnx"
 
 
-@pytest.mark.parametrize(("bits", "width"), [(4, 16), (8, 32)])
+@pytest.mark.parametrize(("bits", "width"), [(4, 16), (8, 32), (8, 64)])
 def test_a_quantised_weight_has_codes_scales_and_bits(tmp_path: Path, bits: int, width: int) -> None:
     packed, scales = np.arange(6 * width, dtype=np.uint8).reshape(3, 2, width), np.ones((3, 2), np.float32)
     weights = onnx_weights(quantized_file(tmp_path, packed, scales))

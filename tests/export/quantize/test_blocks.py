@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cellscribe.export.quantize import BLOCK, Quantized, dequantize, quantize_weight
+from cellscribe.engine.bundle.onnx_weights import WIDE_BLOCK
+from cellscribe.export.quantize import BLOCK, Quantized, block_of, dequantize, quantize_weight
 
 Wide = npt.NDArray[np.float64]
 
@@ -22,9 +23,10 @@ def plain_values(quantized: Quantized, k: int) -> Wide:
     found = np.zeros((k, len(quantized.packed)))
     for n, column in enumerate(quantized.packed):
         for at in range(k):
-            byte = int(column[at // BLOCK, at % BLOCK // 2 if half else at % BLOCK])
+            block, within = divmod(at, quantized.block)
+            byte = int(column[block, within // 2 if half else within])
             code = (byte >> 4 if at % 2 else byte & 15) if half else byte
-            found[at, n] = float(quantized.scales[n, at // BLOCK]) * (code - zero)
+            found[at, n] = float(quantized.scales[n, block]) * (code - zero)
     return found
 
 
@@ -40,14 +42,15 @@ def absmax_error(weight: npt.NDArray[np.float32], bits: int) -> float:
     return float(((x - rounded) ** 2).sum())
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("bits", "block"), [(4, BLOCK), (8, BLOCK), (8, WIDE_BLOCK)])
 @pytest.mark.parametrize(("k", "n"), [(32, 1), (64, 5), (40, 7), (1, 3), (289, 33)])
-def test_codes_and_scales_are_those_of_the_operator(bits: int, k: int, n: int) -> None:
+def test_codes_and_scales_are_those_of_the_operator(bits: int, block: int, k: int, n: int) -> None:
     weight = drawn(k, n)
-    found = quantize_weight(weight, bits)
-    blocks = -(-k // BLOCK)
-    assert found.bits == bits
-    assert (found.packed.shape, found.packed.dtype) == ((n, blocks, BLOCK * bits // 8), np.uint8)
+    found = quantize_weight(weight, bits, block)
+    blocks = -(-k // block)
+    assert (found.bits, found.block) == (bits, block)
+    assert found.fits(k, n) and not found.fits(k + block, n)
+    assert (found.packed.shape, found.packed.dtype) == ((n, blocks, block * bits // 8), np.uint8)
     assert (found.scales.shape, found.scales.dtype) == ((n, blocks), np.float32)
     assert np.array_equal(found.scales, found.scales.astype(np.float16).astype(np.float32))
     assert np.allclose(dequantize(found, k), plain_values(found, k), rtol=1e-7, atol=0)
@@ -69,6 +72,23 @@ def test_the_search_beats_scales_by_the_largest_number(bits: int, gain: float) -
     weight = drawn(1024, 64)
     error = float(((weight - dequantize(quantize_weight(weight, bits), 1024).astype(np.float64)) ** 2).sum())
     assert error < gain * absmax_error(weight, bits)
+
+
+def test_weights_in_8_bits_share_scales_widely_where_that_leaves_no_padding() -> None:
+    assert [block_of(bits, k) for bits, k in [(8, 1024), (8, 64), (8, 96), (8, 200), (4, 1024)]] == [64, 64, 32, 32, 32]
+    for bits, block in ((4, 64), (8, 128)):
+        with pytest.raises(ValueError, match=f"{block} numbers cannot share a scale in {bits} bits"):
+            quantize_weight(drawn(128, 2), bits, block)
+
+
+def test_a_wide_block_costs_little_in_8_bits() -> None:
+    """Root mean square errors of normal weights, as shares of their deviation."""
+    weight = drawn(1024, 64)
+    narrow, wide = (
+        float(((weight - dequantize(quantize_weight(weight, 8, block), 1024)) ** 2).mean()) ** 0.5 / 0.02
+        for block in (BLOCK, WIDE_BLOCK)
+    )
+    assert narrow < 0.0048 and wide < 0.0055
 
 
 def test_a_block_that_its_codes_hold_exactly_is_exact_with_either_sign() -> None:
@@ -118,16 +138,19 @@ def test_what_cannot_be_quantised_is_refused(weight: npt.NDArray[np.float32], bi
         quantize_weight(weight, bits)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("k", [64, 40])
+@pytest.mark.parametrize(
+    ("bits", "k", "block"), [(4, 64, BLOCK), (4, 40, BLOCK), (8, 64, BLOCK), (8, 40, BLOCK), (8, 256, WIDE_BLOCK)]
+)
 @pytest.mark.parametrize(("level", "limit"), [(0, 1e-5), (4, 0.03)])
-def test_onnx_runtime_multiplies_by_the_dequantised_weight(bits: int, k: int, level: int, limit: float) -> None:
+def test_onnx_runtime_multiplies_by_the_dequantised_weight(
+    bits: int, k: int, block: int, level: int, limit: float
+) -> None:
     onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
     import onnxruntime as ort
 
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    found = quantize_weight(drawn(k, 24), bits)
-    sizes = {"K": k, "N": 24, "bits": bits, "block_size": BLOCK, "accuracy_level": level}
+    found = quantize_weight(drawn(k, 24), bits, block)
+    sizes = {"K": k, "N": 24, "bits": bits, "block_size": block, "accuracy_level": level}
     node = helper.make_node("MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", **sizes)
     graph = helper.make_graph(
         [node],

@@ -53,7 +53,7 @@ def test_a_quantised_bundle_passes_its_own_check(quantized: Quantize, precision:
     report = verify_bundle(str(folder))
     assert report.passed
     assert report.parity.near_ties == 0
-    assert report.parity.tolerance["logits_max_error"] < {"fp16-stored": 0.02, "int8": 0.3, "int4": 2.0}[precision]
+    assert report.parity.tolerance["logits_max_error"] < {"fp16-stored": 0.02, "int8": 0.6, "int4": 2.0}[precision]
 
 
 @pytest.mark.parametrize("form", ["tiny_bundle", "tiny_bundle_materialised"])

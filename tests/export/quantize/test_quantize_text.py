@@ -85,7 +85,8 @@ def test_files_shrink_as_the_bits_say(text_bundle: Path, quantized: Quantize, pr
             k, n = shape if is_product else shape[::-1]
             is_head = name in ("decoder.head.weight", "decoder.embedding.weight")
             bits = 4 if precision == "int4" and not is_head else 8
-            expected += n * -(-k // 32) * (4 * bits + 4)
+            block = 64 if bits == 8 and k % 64 == 0 else 32
+            expected += n * -(-k // block) * (block * bits // 8 + 4)
         elif is_product:
             expected += int(np.prod(shape)) * (2 if np.prod(shape) >= _SMALL else 4)
         elif not is_table:
