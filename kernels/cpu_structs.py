@@ -65,6 +65,7 @@ class CpuDecoder(ctypes.Structure):
         ("is_latent", c_int64),
         ("memory_kind", c_int64),
         ("normalises_memory", c_int64),
+        ("cache_kind", c_int64),
         ("layers", ctypes.POINTER(CpuLayer)),
         ("norm", c_void_p),
         ("head", c_void_p),

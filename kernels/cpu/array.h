@@ -15,7 +15,9 @@ inline int64_t up_to(int64_t n, int64_t step) { return (n + step - 1) / step * s
 
 struct Free {
   size_t mapped = 0;  // bytes, of memory that is not the heap's
+  bool is_lent = false;
   void operator()(void* p) const {
+    if (is_lent) return;
 #if defined(__linux__)
     if (mapped) {
       munmap(p, mapped);
@@ -27,6 +29,12 @@ struct Free {
 };
 template <class T>
 using Array = std::unique_ptr<T[], Free>;
+
+// Memory that belongs to another.
+template <class T>
+Array<T> lent(T* memory) {
+  return Array<T>(memory, Free{0, true});
+}
 
 // Pages of 4 KiB cost a fault each when they are first touched, and more look-ups than the machine keeps when rows far
 // apart are written.
@@ -57,7 +65,7 @@ Array<T> make_array(int64_t count, bool zeros = false) {
     bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
     void* made = map_zeros(bytes);
     if (!made) throw std::bad_alloc();
-    return Array<T>(static_cast<T*>(made), Free{bytes});
+    return Array<T>(static_cast<T*>(made), Free{bytes, false});
   }
 #endif
   void* made = std::aligned_alloc(64, bytes);

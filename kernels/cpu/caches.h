@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "linear.h"
+#include "prepare.h"
 #include "softmax.h"
 
 namespace CELLSCRIBE_ISA {
@@ -35,6 +35,25 @@ inline void add_bias(float* row, const Query& query, const Scores& how) {
   for (; c < query.length; ++c) row[c] = row[c] * how.scale + bias[how.room - 1];
 }
 
+// Scores of a query's positions -> their weights, with zeros up to a multiple of 16 positions behind the first.
+inline void weigh(float* row, const Query& query, const Scores& how) {
+  int64_t length = query.length - query.first;
+  if (how.cap > 0.0f) squash(row + query.first, length, how.scale, how.cap);
+  if (how.bias) add_bias(row, query, how);
+  softmax(row + query.first, length, how.cap > 0.0f || how.bias ? 1.0f : how.scale);
+}
+
+// What one thread attends with.
+struct AttendScratch {
+  Prepared prepared;
+  Array<float> scores;
+  int64_t scores_room = 0;
+  float* reserve_scores(int64_t count) {
+    if (count > scores_room) scores = make_array<float>(count), scores_room = count;
+    return scores.get();
+  }
+};
+
 struct HeadShape {
   int64_t layers, kv_heads, width, capacity;
   int64_t padded_width() const { return up_to(width, kLanes); }
@@ -42,24 +61,37 @@ struct HeadShape {
   int64_t numbers() const { return blocks() * kLanes * padded_width(); }  // of one head's keys, or values
 };
 
-// Keys lie in blocks of 16 positions, [C/16][D][16], so that a lane scores a position; values as rows [C][D].
 class Caches {
+ public:
+  virtual ~Caches() = default;
+  virtual void write(int64_t layer, int64_t head, int64_t position, const float* key, const float* value) = 0;
+  // The first positions of the first layers of another slot's caches, which are of the same kind and shape.
+  virtual void copy(const Caches& other, int64_t layers, int64_t length) = 0;
+  // Queries of one key/value head attend to their positions. What one gets does not depend on the others.
+  virtual void attend(int64_t layer, int64_t head, const Query* queries, int64_t count, const Scores& how,
+                      AttendScratch& scratch) const = 0;
+  virtual int64_t queries_at_once() const = 0;
+  virtual int64_t bytes() const = 0;
+};
+
+// Keys lie in blocks of 16 positions, [C/16][D][16], so that a lane scores a position; values as rows [C][D].
+class FloatCaches final : public Caches {
   static constexpr int kWide = 4;  // columns of 16 values that are mixed together
 
  public:
-  explicit Caches(const HeadShape& shape) : shape_(shape) {
+  explicit FloatCaches(const HeadShape& shape) : shape_(shape) {
     data_ = make_array<float>(2 * shape.layers * shape.kv_heads * shape.numbers(), true);
   }
 
-  void write(int64_t layer, int64_t head, int64_t position, const float* key, const float* value) {
+  void write(int64_t layer, int64_t head, int64_t position, const float* key, const float* value) override {
     float* k = keys(layer, head) + position / kLanes * kLanes * shape_.padded_width() + position % kLanes;
     for (int64_t d = 0; d < shape_.width; ++d) k[d * kLanes] = key[d];
     std::memcpy(values(layer, head) + position * shape_.padded_width(), value,
                 static_cast<size_t>(shape_.width) * 4);
   }
 
-  // The first positions of the first layers of another slot's caches.
-  void copy(const Caches& other, int64_t layers, int64_t length) {
+  void copy(const Caches& from, int64_t layers, int64_t length) override {
+    const FloatCaches& other = static_cast<const FloatCaches&>(from);
     size_t bytes = static_cast<size_t>(4 * up_to(length, kLanes) * shape_.padded_width());
     for (int64_t layer = 0; layer < layers; ++layer)
       for (int64_t head = 0; head < shape_.kv_heads; ++head) {
@@ -68,24 +100,18 @@ class Caches {
       }
   }
 
-  // Queries of one key/value head attend to their positions, up to eight at a time so that a key is loaded once for all
-  // of them; `scores` has room for (8 x blocks + 1) x 16 numbers. What a query gets does not depend on the others.
+  // Up to eight at a time, so that a key is loaded once for all of them.
   void attend(int64_t layer, int64_t head, const Query* queries, int64_t count, const Scores& how,
-              float* scores) const {
+              AttendScratch& scratch) const override {
     int64_t room = shape_.blocks() * kLanes;
+    float* scores = scratch.reserve_scores(8 * room + kLanes);
     for (int64_t at = 0; at < count;) {
       int64_t take = count - at >= 8 ? 8 : count - at >= 4 ? 4 : 1;
       const Query* mine = queries + at;
       if (take == 8) score<8>(layer, head, mine, scores, room);
       else if (take == 4) score<4>(layer, head, mine, scores, room);
       else score<1>(layer, head, mine, scores, room);
-      for (int64_t i = 0; i < take; ++i) {
-        int64_t length = mine[i].length - mine[i].first;
-        float* row = scores + i * room + mine[i].first;
-        if (how.cap > 0.0f) squash(row, length, how.scale, how.cap);
-        if (how.bias) add_bias(scores + i * room, mine[i], how);
-        softmax(row, length, how.cap > 0.0f || how.bias ? 1.0f : how.scale);
-      }
+      for (int64_t i = 0; i < take; ++i) weigh(scores + i * room, mine[i], how);
       for (int64_t i = 0; i < take;) {
         if (take - i >= 4) mix<4>(layer, head, mine + i, scores + i * room, room), i += 4;
         else mix<1>(layer, head, mine + i, scores + i * room, room), ++i;
@@ -94,7 +120,8 @@ class Caches {
     }
   }
 
-  int64_t bytes() const { return 8 * shape_.layers * shape_.kv_heads * shape_.numbers(); }
+  int64_t queries_at_once() const override { return 8; }
+  int64_t bytes() const override { return 8 * shape_.layers * shape_.kv_heads * shape_.numbers(); }
 
  private:
   float* keys(int64_t layer, int64_t head) const {

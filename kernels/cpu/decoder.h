@@ -1,7 +1,7 @@
 // One pass of new tokens through the decoder.
 #pragma once
 #include "cellscribe/cpu.h"
-#include "caches.h"
+#include "byte_caches.h"
 #include "memory.h"
 #include "prepare.h"
 
@@ -28,12 +28,10 @@ class Slots {
   int64_t bytes() const;
 
  private:
-  struct Scratch {  // of one thread
-    Prepared prepared;
-    Array<float> scores, row;
+  struct Scratch : AttendScratch {  // of one thread
+    Array<float> row;
     std::vector<Query> queries;
-    int64_t scores_room = 0, row_room = 0;
-    float* reserve_scores(int64_t count);
+    int64_t row_room = 0;
     float* reserve_row(int64_t count);
   };
 

@@ -28,6 +28,7 @@ struct Linear {
   int64_t k, n;    // as given
   int64_t kp, np;  // padded
   int64_t group;   // numbers of k that share a scale, of bytes
+  int64_t room = 0;  // numbers of k that a panel has room for, where that is more
   Array<uint8_t> data;
   Array<uint16_t> scales;
   Array<float> bias;  // [np], or none
@@ -35,7 +36,7 @@ struct Linear {
   int64_t panels() const { return np / kLanes; }
   int64_t groups() const { return kp / group; }
   // A cache line more than it holds: panels a power of two apart would fight for the same lines of the first cache.
-  int64_t panel_bytes() const { return kp * bytes_of_a_row(kind) + 64; }
+  int64_t panel_bytes() const { return (room ? room : kp) * bytes_of_a_row(kind) + 64; }
   static int64_t bytes_of_a_row(Kind kind) {
     switch (kind) {
       case kFloat: return 64;

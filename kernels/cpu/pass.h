@@ -133,15 +133,14 @@ inline void Slots::attend_caches(Pass& pass, int64_t layer) {
       for (int64_t i = 0; i < group; ++i)
         queries.push_back({q + i * width, to + i * width, first, length, head * group + i, position});
     }
-    float* scores = scratch.reserve_scores((8 * heads_.blocks() + 1) * kLanes);
-    caches.attend(layer, head, queries.data(), static_cast<int64_t>(queries.size()), how, scores);
+    caches.attend(layer, head, queries.data(), static_cast<int64_t>(queries.size()), how, scratch);
   });
 }
 
-// Neighbouring rows of one slot, as many as give eight queries.
+// Neighbouring rows of one slot, as many as attend together.
 inline std::vector<Slots::Tile> Slots::tiles_of(const Pass& pass, int64_t group) const {
   std::vector<Tile> tiles;
-  int64_t most = std::max<int64_t>(1, 8 / group);
+  int64_t most = std::max<int64_t>(1, caches_.front()->queries_at_once() / group);
   for (int64_t row = 0; row < pass.rows; ++row) {
     bool joins = !tiles.empty() && tiles.back().count < most &&
                  pass.slots[static_cast<size_t>(row)] == pass.slots[static_cast<size_t>(tiles.back().row)];

@@ -55,23 +55,31 @@ class Prepared {
 
   void put_bytes(const Linear& w, int64_t m, const float* x) {
     int8_t* out = reinterpret_cast<int8_t*>(data_.get()) + m * stride(w.kind, w.kp);
-    int32_t offset = w.kind == kInt8 ? 128 : 8;
-    for (int64_t group = 0; group < w.groups(); ++group) {
-      int64_t begin = group * w.group, end = begin + w.group;
-      F most = zero();
-      bool finite = true;
-      for (int64_t at = begin; at < end; at += kLanes) {
-        F some = load_row(x, at, w.k);
-        most = max(most, abs(some)), finite = finite && all_finite(some);
-      }
-      float top = largest(most);
-      F inverse = set1(top > 0.0f ? 127.0f / top : 0.0f);
-      I total = set1_i(0);
-      for (int64_t at = begin; at < end; at += kLanes) total = total + store_bytes(out + at, load_row(x, at, w.k) * inverse);
-      // What is not finite must not vanish: bytes cannot hold it, and a maximum may pass it over.
-      scales_[m * w.groups() + group] = finite ? top / 127.0f : NAN;
-      starts_[m * w.groups() + group] = -offset * sum(total);
+    int64_t groups = w.groups(), whole = w.k / w.group;
+    for (int64_t group = 0; group < groups; ++group) {
+      int64_t begin = group * w.group, count = w.group;
+      auto put = [&](auto&& some) { put_group(w, m * groups + group, count, some, out + begin); };
+      if (group < whole) put([&](int64_t i) { return load(x + begin + i); });
+      else put([&](int64_t i) { return load_row(x, begin + i, w.k); });
     }
+  }
+
+  // Rounds `count` numbers, 16 at a time from some(i), to bytes that share a scale.
+  template <class Some>
+  void put_group(const Linear& w, int64_t at, int64_t count, Some&& some, int8_t* out) {
+    F low = some(0), high = some(kLanes), most = max(abs(low), abs(high));
+    bool finite = all_finite(low) && all_finite(high);
+    for (int64_t i = kBlock; i < count; i += kLanes) {
+      F more = some(i);
+      most = max(most, abs(more)), finite = finite && all_finite(more);
+    }
+    float top = largest(most);
+    F inverse = set1(top > 0.0f ? 127.0f / top : 0.0f);
+    I total = store_bytes(out, low * inverse) + store_bytes(out + kLanes, high * inverse);
+    for (int64_t i = kBlock; i < count; i += kLanes) total = total + store_bytes(out + i, some(i) * inverse);
+    // What is not finite must not vanish: bytes cannot hold it, and a maximum may pass it over.
+    scales_[at] = finite ? top / 127.0f : NAN;
+    starts_[at] = (w.kind == kInt8 ? -128 : -8) * sum(total);
   }
 
   Array<float> data_, scales_;

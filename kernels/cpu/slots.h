@@ -30,7 +30,7 @@ inline Slots::Slots(const cellscribe_cpu_decoder& shape, Threads& threads, int64
       scratch_(static_cast<size_t>(threads.count())) {
   Kind kind = static_cast<Kind>(shape.memory_kind);
   for (Cell& cell : cells_) {
-    caches_.push_back(std::make_unique<Caches>(heads_));
+    caches_.push_back(make_caches(heads_, static_cast<Kind>(shape.cache_kind)));
     if (!shape.cross_heads) continue;
     int64_t count = shape.is_latent ? 1 : (shape.n_layers - shape.n_lower) * shape.cross_kv_heads;
     int64_t width = shape.is_latent ? shape.d_memory : shape.cross_width;
@@ -99,11 +99,6 @@ inline int64_t Slots::bytes() const {
   for (const Cell& cell : cells_)
     for (const auto& head : cell.heads) total += head->bytes();
   return total;
-}
-
-inline float* Slots::Scratch::reserve_scores(int64_t count) {
-  if (count > scores_room) scores = make_array<float>(count), scores_room = count;
-  return scores.get();
 }
 
 inline float* Slots::Scratch::reserve_row(int64_t count) {

@@ -126,7 +126,7 @@ class CpuBackend:
         prompt = np.array(manifest.prompt.token_ids, np.int64)
         shape, cross = manifest.decoder, manifest.cross_attention
         decoder = self.decoder  # checks the manifest's sizes, which the room is computed from
-        each = slot_bytes(shape, len(prompt) + plan.max_new_tokens)
+        each = slot_bytes(shape, len(prompt) + plan.max_new_tokens, decoder.cache_kind)
         if cross is not None:
             each += attended_bytes(cross, shape, decoder.memory_kind, plan.num_genes)
         check_free(plan.num_slots, each, 1)
@@ -134,10 +134,13 @@ class CpuBackend:
             return CpuSlots(self.library, decoder, shape, cross, plan, prompt, self.bundle.tensors(PREFIX))
 
 
-def slot_bytes(shape: DecoderShape, capacity: int) -> int:
+def slot_bytes(shape: DecoderShape, capacity: int, kind: Kind = Kind.FLOAT) -> int:
     """Return the bytes of one slot's keys and values for `capacity` tokens, padded as the library keeps them."""
-    padded = -(-capacity // 16) * 16 * -(-shape.d_head // 16) * 16
-    return 8 * shape.n_layers * shape.n_kv_heads * padded
+    heads, width = shape.n_layers * shape.n_kv_heads, -(-shape.d_head // 16) * 16
+    if kind == Kind.INT8:  # as cpu/byte_caches.h has them
+        capacity = -(-capacity // 32) * 32
+        return heads * (packed_bytes(kind, shape.d_head, capacity) + width // 16 * (16 * capacity + 64) + 4 * capacity)
+    return 8 * heads * width * -(-capacity // 16) * 16
 
 
 def attended_bytes(cross: CrossShape, shape: DecoderShape, kind: Kind, num_genes: int) -> int:

@@ -81,7 +81,7 @@ class CpuInstruct:
     def open_instruct_slots(self, plan: TextPlan) -> CpuInstructSlots:
         """Take room for the slots of a run."""
         state, (shape, cross) = TextState(plan, self.library.greedy), _decoder_shapes(self.shapes.t5)
-        each = slot_bytes(shape, state.capacity)
+        each = slot_bytes(shape, state.capacity, self.decoder.cache_kind)
         check_free(plan.num_slots, each + attended_bytes(cross, shape, self.decoder.memory_kind, plan.longest_memory))
         with in_memory(f"{plan.num_slots} slots"):
             passes = Passes(

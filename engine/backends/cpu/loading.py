@@ -44,6 +44,11 @@ class NativeDecoder:
         return Kind(self.struct.memory_kind)
 
     @property
+    def cache_kind(self) -> Kind:
+        """How keys and values of texts are kept."""
+        return Kind(self.struct.cache_kind)
+
+    @property
     def bytes_per_step(self) -> int:
         """Bytes of weights that every step reads."""
         return sum(one.bytes for one in self._keeps if isinstance(one, PackedWeight))

@@ -63,7 +63,7 @@ class CpuText:
             return means.of(prompts, self.shape.d_model, progress)
 
     def _passes(self, decoder: NativeTextDecoder, num_slots: int, capacity: int) -> Passes:
-        check_free(num_slots, slot_bytes(self.shape, capacity))
+        check_free(num_slots, slot_bytes(self.shape, capacity, decoder.cache_kind))
         return Passes(self.library, decoder, self.shape, None, num_slots=num_slots, capacity=capacity, num_genes=0)
 
 

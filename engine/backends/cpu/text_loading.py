@@ -16,7 +16,7 @@ from cellscribe.engine.bundle.load import DECODER
 from cellscribe.engine.bundle.onnx_weights import onnx_weights
 from cellscribe.engine.bundle.shapes import DecoderShape, DecoderStyle
 from cellscribe.engine.errors import BundleError
-from cellscribe.kernels.cpu_library import CpuLibrary, pointer
+from cellscribe.kernels.cpu_library import CpuLibrary, Kind, pointer
 from cellscribe.kernels.cpu_structs import GELU, GELU_TANH, SILU, CpuCross, CpuDecoder, CpuLayer
 
 Floats = npt.NDArray[np.float32]
@@ -55,14 +55,19 @@ def load_text_decoder(bundle: Bundle, library: CpuLibrary) -> NativeTextDecoder:
     coarse = manifest.precision in ("int8", "int4")
     brain = coarse and library.instruction_set == "avx512bf16"
     packer = Packer(onnx_weights(bundle.path(DECODER)), library, brain=brain)
-    return _Loader(bundle, packer, manifest.decoder, manifest.style).load()
+    # Where the weights are rounded, so are keys and values, if the machine multiplies bytes at twice the rate or more.
+    cache_kind = Kind.INT8 if coarse and library.instruction_set != "avx2" else Kind.FLOAT
+    return _Loader(bundle, packer, manifest.decoder, manifest.style, cache_kind).load()
 
 
 class _Loader:
     """Packs layer by layer."""
 
-    def __init__(self, bundle: Bundle, packer: Packer, shape: DecoderShape, style: DecoderStyle) -> None:
+    def __init__(
+        self, bundle: Bundle, packer: Packer, shape: DecoderShape, style: DecoderStyle, cache_kind: Kind
+    ) -> None:
         self._bundle, self._packer, self._shape, self._style = bundle, packer, shape, style
+        self._cache_kind = cache_kind
         self._keeps: list[Any] = [packer.library]
 
     def load(self) -> NativeTextDecoder:
@@ -86,6 +91,7 @@ class _Loader:
             d_head=shape.d_head,
             d_ffn=shape.d_ffn,
             vocab_size=shape.vocab_size,
+            cache_kind=self._cache_kind,
             layers=layers,
             norm=norm,
             head=self._head(embedding),

@@ -42,7 +42,7 @@ enum { CELLSCRIBE_SILU = 0, CELLSCRIBE_GELU = 1, CELLSCRIBE_GELU_TANH = 2, CELLS
 typedef struct {
   int64_t d_model, n_layers, n_lower, n_heads, n_kv_heads, d_head, d_ffn, vocab_size;
   int64_t cross_heads, cross_kv_heads, cross_width, d_memory; /* 0 without cross-attention */
-  int64_t is_latent, memory_kind, normalises_memory;
+  int64_t is_latent, memory_kind, normalises_memory, cache_kind; /* kinds: float32, or bytes */
   const cellscribe_cpu_layer* layers;
   const float* norm;
   void* head;
