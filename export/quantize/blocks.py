@@ -44,8 +44,8 @@ def quantize_weight(weight: npt.NDArray[np.floating], bits: int, block: int = BL
     Raises
     ------
     ValueError
-        When `bits` is neither 4 nor 8, `block` not 32, or 64 in 8 bits, `weight` is not a matrix, or it holds numbers that are not finite or too large
-        for a float16 scale.
+        When `bits` is neither 4 nor 8, `block` neither 32 nor 64 in 8 bits, `weight` is not a matrix, or it holds
+        numbers that are not finite or too large for a float16 scale.
     """
     if bits not in _TARGETS:
         raise ValueError(f"weights are quantised to 4 or 8 bits, not {bits}")
@@ -132,7 +132,7 @@ def _search(x: Floats, largest: Floats, bits: int) -> Floats:
 
 
 def _round(x: Floats, scales: Floats, bits: int, out: Floats) -> None:
-    """Write the nearest codes around zero, -8..7 or -128..127, of [blocks, block, n]; a scale of zero has codes zero."""
+    """Write the nearest codes around zero, -8..7 or -128..127, of [blocks, block, n]; zero where a scale is zero."""
     inverse: Floats = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=np.abs(scales) > 1e-30)
     np.multiply(x, inverse[:, None], out=out)
     np.rint(out, out=out)

@@ -49,7 +49,8 @@ def test_codes_and_scales_are_those_of_the_operator(bits: int, block: int, k: in
     found = quantize_weight(weight, bits, block)
     blocks = -(-k // block)
     assert (found.bits, found.block) == (bits, block)
-    assert found.fits(k, n) and not found.fits(k + block, n)
+    assert found.fits(k, n)
+    assert not found.fits(k + block, n)
     assert (found.packed.shape, found.packed.dtype) == ((n, blocks, block * bits // 8), np.uint8)
     assert (found.scales.shape, found.scales.dtype) == ((n, blocks), np.float32)
     assert np.array_equal(found.scales, found.scales.astype(np.float16).astype(np.float32))
@@ -88,7 +89,8 @@ def test_a_wide_block_costs_little_in_8_bits() -> None:
         float(((weight - dequantize(quantize_weight(weight, 8, block), 1024)) ** 2).mean()) ** 0.5 / 0.02
         for block in (BLOCK, WIDE_BLOCK)
     )
-    assert narrow < 0.0048 and wide < 0.0055
+    assert narrow < 0.0048
+    assert wide < 0.0055
 
 
 def test_a_block_that_its_codes_hold_exactly_is_exact_with_either_sign() -> None:
