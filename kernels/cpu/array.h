@@ -1,4 +1,4 @@
-// Memory aligned to cache lines; much of it in huge pages, where the system has them.
+// Memory aligned to cache lines, and zeros in huge pages, where the system has them.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
@@ -36,8 +36,7 @@ Array<T> lent(T* memory) {
   return Array<T>(memory, Free{0, true});
 }
 
-// Pages of 4 KiB cost a fault each when they are first touched, and more look-ups than the machine keeps when rows far
-// apart are written.
+// Pages of 4 KiB cost a fault each when they are first touched.
 constexpr size_t kHugePage = size_t{1} << 21;
 
 #if defined(__linux__)
@@ -58,8 +57,17 @@ inline void* map_zeros(size_t bytes) {
 #endif
 
 template <class T>
-Array<T> make_array(int64_t count, bool zeros = false) {
+Array<T> make_array(int64_t count) {
   size_t bytes = static_cast<size_t>(up_to(count * static_cast<int64_t>(sizeof(T)) + 64, 64));
+  void* made = std::aligned_alloc(64, bytes);
+  if (!made) throw std::bad_alloc();
+  return Array<T>(static_cast<T*>(made));
+}
+
+// Zeros; many of them cost nothing before they are touched.
+template <class T>
+Array<T> make_zeros(int64_t count) {
+  size_t bytes = static_cast<size_t>(count) * sizeof(T);
 #if defined(__linux__)
   if (bytes >= 2 * kHugePage) {
     bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
@@ -68,10 +76,9 @@ Array<T> make_array(int64_t count, bool zeros = false) {
     return Array<T>(static_cast<T*>(made), Free{bytes, false});
   }
 #endif
-  void* made = std::aligned_alloc(64, bytes);
-  if (!made) throw std::bad_alloc();
-  if (zeros) std::memset(made, 0, bytes);
-  return Array<T>(static_cast<T*>(made));
+  Array<T> made = make_array<T>(count);
+  std::memset(made.get(), 0, bytes);
+  return made;
 }
 
 }  // namespace CELLSCRIBE_ISA

@@ -14,7 +14,7 @@ class ByteCaches final : public Caches {
         room_(up_to(shape.capacity, kBlock)),
         key_bytes_(key_width_ * Linear::bytes_of_a_row(kInt8) + 64),
         value_bytes_(room_ * Linear::bytes_of_a_row(kInt8) + 64) {
-    data_ = make_array<uint8_t>(shape.layers * shape.kv_heads * head_bytes(), true);
+    data_ = make_zeros<uint8_t>(shape.layers * shape.kv_heads * head_bytes());
     int64_t ones = value_panels() * room_ / kBlock * kLanes;
     ones_ = make_array<uint16_t>(ones);
     std::fill_n(ones_.get(), ones, uint16_t{0x3c00});

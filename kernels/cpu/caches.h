@@ -80,7 +80,7 @@ class FloatCaches final : public Caches {
 
  public:
   explicit FloatCaches(const HeadShape& shape) : shape_(shape) {
-    data_ = make_array<float>(2 * shape.layers * shape.kv_heads * shape.numbers(), true);
+    data_ = make_zeros<float>(2 * shape.layers * shape.kv_heads * shape.numbers());
   }
 
   void write(int64_t layer, int64_t head, int64_t position, const float* key, const float* value) override {

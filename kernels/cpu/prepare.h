@@ -155,7 +155,7 @@ class Products {
     int64_t most = (int64_t{1} << 19) / (w.kp * element);
     most = most < 32 ? 32 : most / 8 * 8;
     int64_t parts = (rows + most - 1) / most;
-    int64_t panels = w.panels(), group = panels_of_a_task(panels);
+    int64_t panels = w.panels(), group = panels_of_a_task(panels, element > 2 && rows > 2 ? 3 : element == 1 && rows > 2 ? 2 : 4);
     int64_t groups = (panels + group - 1) / group;
     for (Array<float>& one : partial_)
       if (room_ < most) one = make_array<float>(kWideRoom + most * 64);
@@ -171,10 +171,10 @@ class Products {
   Threads& threads() { return threads_; }
 
  private:
-  // A dozen panels (a multiple of every tile), or fewer where that leaves threads without work.
-  int64_t panels_of_a_task(int64_t panels) const {
+  // A dozen panels (a multiple of every tile), or fewer where that leaves threads without work; whole tiles if possible.
+  int64_t panels_of_a_task(int64_t panels, int64_t tile) const {
     int64_t each = panels / (4 * threads_.count());
-    return each >= 12 ? 12 : each >= 4 ? 4 : each >= 1 ? each : 1;
+    return each >= 12 ? 12 : each >= tile ? each / tile * tile : each >= 1 ? each : 1;
   }
 
   Threads& threads_;

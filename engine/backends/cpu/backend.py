@@ -61,7 +61,7 @@ def native_words(library: CpuLibrary, threads: int) -> str:
 class CpuBackend:
     """Runs a bundle with our own library on the CPU.
 
-    Weights stay as the bundle stores them: float32, fp16 (multiplied in float32), or 8 and 4 bits in blocks of 32,
+    Weights stay as the bundle stores them: float32, fp16 (multiplied in float32), or 8 and 4 bits in blocks,
     which are multiplied with activations rounded to 8 bits. Texts do not depend on the number of slots or threads.
 
     Parameters
