@@ -189,7 +189,7 @@ def write_cells(
     Raises
     ------
     UsageError
-        For fewer than one cell.
+        For fewer than one cell, or sentences of less than one token.
     InputError
         When no cell could be written, or no word of any sentence is a gene.
     """
@@ -203,7 +203,8 @@ def write_cells(
     prompts = [fill_task(model, task, name, values) for name in names]
     lengths = [len(one) for one in model.encode(sorted(set(prompts)))]
     room = model.context - max((one for one in lengths if one < model.context), default=0)
-    most = min(room, max_new_tokens or TOKENS_PER_GENE * model.num_genes, model.context - 1)
+    wanted = TOKENS_PER_GENE * model.num_genes if max_new_tokens is None else max_new_tokens
+    most = min(room, wanted, model.context - 1)
     chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
     found = model.answers(
         names, prompts, sampling=chosen, max_new_tokens=most, batch_size=batch_size, progress=progress

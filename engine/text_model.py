@@ -186,7 +186,13 @@ class TextModel:
         batch_size: int = 8,
         progress: Progress | None = None,
     ) -> tuple[Answer, ...]:
-        """Answer prompts; those of `lost` fail for the reason given there, as do those beyond the context."""
+        """Answer prompts; those of `lost` fail for the reason given there, as do those beyond the context.
+
+        Raises
+        ------
+        UsageError
+            For no slots or too many, texts of less than one token, or labels that cannot be told apart.
+        """
         if not 1 <= batch_size <= MAX_SLOTS:
             raise UsageError(f"batch_size is {batch_size}; choose a whole number from 1 to {MAX_SLOTS}.")
         trie = None if labels is None else self.label_trie(labels)

@@ -115,7 +115,7 @@ def write_samples(
     Raises
     ------
     UsageError
-        For fewer than one sample.
+        For fewer than one sample, or samples of less than one token.
     InputError
         When no sample could be written, or no word of any is a gene.
     """
@@ -125,10 +125,11 @@ def write_samples(
     values = {**sample.said, "num_cells": str(sample.num_cells)}
     prompts = [fill_task(model, sample.task, name, values) for name in names]
     room = model.context - max(len(one) for one in model.encode(sorted(set(prompts))))
-    most = min(room, max_new_tokens or TOKENS_PER_GENE * model.num_genes * sample.num_cells)
+    wanted = TOKENS_PER_GENE * model.num_genes * sample.num_cells
+    most = min(max(1, room), wanted if max_new_tokens is None else max_new_tokens)
     chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
     found = model.answers(
-        names, prompts, sampling=chosen, max_new_tokens=max(1, most),
+        names, prompts, sampling=chosen, max_new_tokens=most,
         batch_size=batch_size, progress=progress,
     )  # fmt: skip
     if all(one.status != "ok" for one in found):

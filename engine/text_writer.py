@@ -14,7 +14,7 @@ from cellscribe.engine.backends.text import TextBackend, TextPlan
 from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.decode.scheduler import Scheduler, Text, TextRequest
 from cellscribe.engine.errors import RoomError
-from cellscribe.engine.types import Sampling
+from cellscribe.engine.types import Sampling, check_whole
 
 Ints = npt.NDArray[np.int64]
 OnText = Callable[[int, int], None]  # texts finished, tokens so far
@@ -38,6 +38,11 @@ class TextOptions:
     all_labels
         Whether all labels get their log-probability (``Text.label_logprobs``), and the best of them is written. Without
         it the best token is taken again and again, which asks the model fewer times and may end at another label.
+
+    Raises
+    ------
+    UsageError
+        For texts of less than one token.
     """
 
     sampling: Sampling
@@ -46,6 +51,9 @@ class TextOptions:
     eos_ids: frozenset[int]
     labels: LabelTrie | None = None
     all_labels: bool = False
+
+    def __post_init__(self) -> None:
+        check_whole("max_new_tokens", self.max_new_tokens)
 
     @property
     def most_steps(self) -> int:

@@ -135,6 +135,13 @@ class AttentionRecord:
     weights: npt.NDArray[np.float16]
 
 
+def check_whole(name: str, value: int) -> int:
+    """Return `value`, or raise UsageError when it is no whole number from 1 on."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{name} is {value!r}; choose a whole number, at least 1.")
+    return int(value)
+
+
 def check_max_new_tokens(value: int) -> int:
     """Return `value`, or raise UsageError when it is out of range."""
     if not MIN_NEW_TOKENS <= value <= MAX_NEW_TOKENS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -199,6 +200,21 @@ def test_cells_are_written(model: cs.SentenceModel, cells: AnnData, monkeypatch:
     cells.X = sp.csr_matrix(np.zeros((12, 40), np.float32))
     with pytest.raises(InputError, match="expresses a gene"):
         model.generate(like=cells)
+
+
+@pytest.mark.parametrize("count", [0, -5, 2.5])
+def test_texts_of_less_than_one_token_are_refused(model: cs.SentenceModel, cells: AnnData, count: Any) -> None:
+    given = {"genes": ["G1"], "fit": Inverse(-0.5, 1.5)}
+    for call in (
+        lambda: model.annotate(cells, max_new_tokens=count),
+        lambda: model.annotate(cells, LABELS, max_new_tokens=count),
+        lambda: model.ask(cells, "Why?", max_new_tokens=count),
+        lambda: model.ask(None, task="gene_set_name", fields={"genes": "CD3D"}, max_new_tokens=count),
+        lambda: model.generate("B cell", 2, max_new_tokens=count, **given),
+        lambda: model.generate(n=2, cells_per_sample=5, max_new_tokens=count, **given),
+    ):
+        with pytest.raises(UsageError, match=f"max_new_tokens is {count}; choose a whole number, at least 1"):
+            call()
 
 
 def test_what_a_family_lacks_says_what_to_use(model: cs.SentenceModel, cells: AnnData) -> None:
