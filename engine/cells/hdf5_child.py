@@ -22,8 +22,9 @@ from cellscribe.engine.cells.hdf5_guard import Guard
 from cellscribe.engine.cells.hdf5_matrix import MatrixReader, open_matrix, read_rows
 from cellscribe.engine.cells.hdf5_table import Table, packed
 from cellscribe.engine.cells.limits import ReadLimits
+from cellscribe.engine.cells.log10 import AGAIN, MARK, marked
 from cellscribe.engine.cells.parts import sample_rows
-from cellscribe.engine.cells.values import LOG10, LOG10_KEYS, ValueStats, layer_origin
+from cellscribe.engine.cells.values import ValueStats, layer_origin
 from cellscribe.engine.errors import InputError
 
 Message = tuple[dict[str, Any], list[wire.Array]]
@@ -54,7 +55,7 @@ class FileSession:
             "has_x": self.guard.has(self.file, "X"),
             "has_raw": self._raw() is not None,
             "obs_columns": columns,
-            "is_log10": self._is_log10(),
+            "log10": self._log10(),
         }
         return header, wire.pack_text(self.obs.names())
 
@@ -95,16 +96,15 @@ class FileSession:
         part = read_rows(reader, wanted)
         return {}, [part.indptr, part.indices, part.data]
 
-    def _is_log10(self) -> bool:
-        """Whether the file says that X is log10(1 + x); what cannot be read there says nothing."""
-        found: Any = self.file
+    def _log10(self) -> list[float] | None:
+        """What the file says of X as log10(1 + x); what cannot be read there says nothing."""
         try:
-            for key in LOG10_KEYS:
-                found = self.guard.member(found, key)
-            is_text = h5py.check_string_dtype(found.dtype) is not None and found.shape == ()
-            return bool(is_text and found.asstr()[()] == LOG10)
+            uns = self.guard.member(self.file, "uns")
+            group = self.guard.member(uns, MARK)
+            found = marked(lambda key: _scalar(self.guard.member(group, key)), self.guard.has(uns, AGAIN))
         except (InputError, AttributeError, ValueError):
-            return False
+            return None
+        return None if found is None else found.plain
 
     def _reader(self, origin: str) -> MatrixReader:
         if origin not in self.readers:
@@ -172,6 +172,13 @@ def answer(session: FileSession, answers: Answers, request: dict[str, Any]) -> N
         header, arrays = {"error": _sentence(session.name, error)}, []
     faulthandler.cancel_dump_traceback_later()
     answers.send({"id": number} | header, arrays)
+
+
+def _scalar(dataset: Any) -> Any:
+    """One number or text; None for anything else."""
+    if dataset.shape != ():
+        return None
+    return dataset.asstr()[()] if h5py.check_string_dtype(dataset.dtype) is not None else dataset[()]
 
 
 def _sentence(name: str, error: Exception) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from cellscribe.engine.cells import native_binning, wire
 from cellscribe.engine.cells.child import Child
 from cellscribe.engine.cells.limits import ReadLimits
+from cellscribe.engine.cells.log10 import Log10Mark
 from cellscribe.engine.cells.parts import Part, Rows, check_indices, check_pointers, is_run
 from cellscribe.engine.cells.tables import VarTable, series_of, var_table
 from cellscribe.engine.cells.values import ValueStats
@@ -39,7 +40,7 @@ class FileStore:
         self.layers: tuple[str, ...] = tuple(header["layers"])
         self.has_x, self.has_raw = bool(header["has_x"]), bool(header["has_raw"])
         self.obs_columns: tuple[str, ...] = tuple(header["obs_columns"])
-        self.is_log10 = bool(header["is_log10"])
+        self.log10_mark = None if header["log10"] is None else Log10Mark.of(*header["log10"])
 
     def shape(self, origin: str) -> tuple[int, int]:
         """Return cells and genes of a matrix."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from anndata import AnnData
 
 from cellscribe.engine.cells import native_binning
 from cellscribe.engine.cells.limits import ReadLimits
+from cellscribe.engine.cells.log10 import mark_of
 from cellscribe.engine.cells.parts import (
     Part,
     Rows,
@@ -25,7 +26,7 @@ from cellscribe.engine.cells.parts import (
     sample_rows,
 )
 from cellscribe.engine.cells.tables import VarTable, var_table
-from cellscribe.engine.cells.values import LOG10, LOG10_KEYS, ValueStats, layer_origin
+from cellscribe.engine.cells.values import ValueStats, layer_origin
 from cellscribe.engine.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -46,7 +47,7 @@ class MemoryStore:
         self.has_x, self.has_raw = adata.X is not None, adata.raw is not None
         self.obs_columns: tuple[str, ...] = tuple(str(key) for key in adata.obs.columns)
         self.obs_names = _texts(adata.obs_names, "obs")
-        self.is_log10 = _is_log10(self._adata.uns)
+        self.log10_mark = mark_of(self._adata.uns)
 
     def shape(self, origin: str) -> tuple[int, int]:
         """Return cells and genes of a matrix."""
@@ -143,13 +144,6 @@ class Backed:
         is_run = len(unique) > 0 and unique[-1] - unique[0] + 1 == len(unique)
         block = self._matrix[int(unique[0]) : int(unique[-1]) + 1] if is_run else self._matrix[unique]
         return block[inverse]
-
-
-def _is_log10(uns: Any) -> bool:
-    """Whether X is log10(1 + x), as the object says."""
-    _, name, entry = LOG10_KEYS
-    said = uns.get(name)
-    return isinstance(said, Mapping) and str(said.get(entry)) == LOG10
 
 
 def _span(matrix: Any, start: int, stop: int) -> tuple[Array, Array, Array]:

@@ -26,7 +26,6 @@ from cellscribe.engine.cells.values import ValueChoice, ValueKind, choose_values
 from cellscribe.engine.errors import InputError
 
 _DEFAULT_LIMITS = ReadLimits()
-_LOG10_NOTE = " They are log10(1 + x), as cellscribe wrote them, and are read as ln(1 + x)."
 _LN10 = np.float32(np.log(10.0))
 
 
@@ -106,7 +105,8 @@ class CellSource:
     value_kind, value_origin, value_note
         "counts" or "lognorm"; where they come from ("X", "layers['counts']", "raw.X"); a sentence about it.
     is_log10
-        Whether they are stored as log10(1 + x), as cells made of sentences are; blocks give ln(1 + x).
+        Whether they are stored as log10(1 + x), as cells made of sentences are; blocks give ln(1 + x). What such cells
+        say of themselves counts only while their values bear it out.
     value_dtype
         Type of the numbers as they are stored; blocks give them in float32.
     notes
@@ -123,8 +123,9 @@ class CellSource:
         chosen = choose_values(store, layer, values)
         self.value_kind: ValueKind = chosen.kind
         self.value_origin = chosen.origin
-        self.is_log10 = store.is_log10 and chosen.origin == "X" and chosen.kind == "lognorm"
-        self.value_note = chosen.note + (_LOG10_NOTE if self.is_log10 else "")
+        mark = store.log10_mark if chosen.origin == "X" and chosen.kind == "lognorm" else None
+        self.is_log10 = mark is not None and not mark.doubt(chosen.maximum)
+        self.value_note = chosen.note + ("" if mark is None else mark.note(chosen.maximum))
         self.value_dtype: np.dtype[Any] = store.dtype(chosen.origin)
         self._var: VarTable = store.var(chosen.origin == "raw.X")
         self.var_names: npt.NDArray[Any] = np.array(self._var.names, dtype=object)

@@ -14,7 +14,6 @@ ValueKind = Literal["counts", "lognorm"]
 ValueChoice = Literal["auto", "counts", "lognorm"]
 MAX_LOGGED = 20.0  # ln(1 + x) of 20 would be 485 million counts
 COUNT_LAYERS = ("counts", "raw_counts", "count", "raw", "umi", "umis", "umi_counts")
-LOG10, LOG10_KEYS = "log10(1 + x)", ("uns", "cellscribe_inverse", "values")  # of X, and where a file says so
 LOG_LAYERS = ("logcounts", "lognorm", "log1p", "log_normalized", "lognormalized", "log1p_norm", "normalized", "data")
 
 
@@ -76,12 +75,13 @@ class MatrixStore(Protocol):
 
 @dataclass(frozen=True)
 class Values:
-    """The chosen matrix: its `origin` ("X", "layers['counts']", "raw.X"), its kind, and a sentence for the user."""
+    """The chosen matrix: `origin` ("X", "layers['counts']", "raw.X"), kind, a sentence for the user, largest value."""
 
     origin: str
     kind: ValueKind
     note: str
     warnings: tuple[str, ...] = field(default=())
+    maximum: float = 0.0
 
 
 def layer_origin(name: str) -> str:
@@ -139,7 +139,7 @@ def _chosen(origin: str, stats: ValueStats, kind: str, seen: dict[str, ValueStat
     passed = [f"{name} holds {_describe(other)}" for name, other in seen.items() if name != origin]
     aside = f" ({'; '.join(passed)})" if passed and layer is None else ""
     note = f"Values: {words} from {origin}, {how}, largest {stats.maximum:g}{aside}."
-    return Values(origin, "counts" if kind == "counts" else "lognorm", note)
+    return Values(origin, "counts" if kind == "counts" else "lognorm", note, maximum=stats.maximum)
 
 
 def _describe(stats: ValueStats) -> str:
@@ -175,7 +175,7 @@ def _forced(store: MatrixStore, origins: list[str], seen: dict[str, ValueStats],
         return Values(origin, "counts", note, (note,))
     if values == "lognorm" and stats.maximum < MAX_LOGGED:
         note = f"Values: {origin} is taken as log-normalised, as asked, although it holds whole numbers only."
-        return Values(origin, "lognorm", note, (note,))
+        return Values(origin, "lognorm", note, (note,), stats.maximum)
     if values == "lognorm":
         raise InputError(f"{where} reaches {stats.maximum:g}, so it is not log-normalised; ask for counts instead.")
     raise InputError(

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from cellscribe.engine.cells import open_cells
+from cellscribe.engine.cells.log10 import Log10Mark
 from cellscribe.engine.instruct.compared_cells import read_compared
 from cellscribe.engine.sentences import Inverse, SentenceGenes
 from cellscribe.engine.sentences.read import cells_of
@@ -58,6 +59,38 @@ def test_a_comparison_needs_no_base_and_takes_the_right_one(written: AnnData) ->
     with open_cells(counts, values="counts") as source:
         right = read_compared(source, genes, "cell_type", 100).values.toarray()
     np.testing.assert_allclose(left[0], right, rtol=1e-4, atol=1e-5)
+
+
+def test_values_that_were_worked_on_are_not_what_the_file_says(written: AnnData, tmp_path: Path) -> None:
+    again = written.copy()
+    again.X = sp.csr_matrix(np.log1p(np.power(10.0, written.X.toarray()) - 1))
+    for said in (None, {"base": None}):
+        if said is not None:
+            again.uns["log1p"] = said  # as scanpy leaves it
+        for cells in in_memory_and_on_disk(again, tmp_path):
+            with open_cells(cells) as source:
+                assert not source.is_log10
+                words = "uns['log1p'] says that X was logged since" if "log1p" in again.uns else "is none of the line"
+                assert words in source.value_note
+                assert "so they are read as ln(1 + x)" in source.value_note
+                found = sp.vstack([one.matrix for one in source.blocks()]).toarray()
+        np.testing.assert_allclose(found, again.X.toarray(), rtol=1e-6)
+
+
+def test_parts_of_the_cells_and_of_the_genes_are_still_read_so(written: AnnData) -> None:
+    for part in (written[3:5].copy(), written[:, 5:9].copy(), written[:, ::-1].copy()):
+        with open_cells(part) as source:
+            assert source.is_log10
+
+
+def test_a_line_says_which_values_it_gives() -> None:
+    falling, flat = Log10Mark(-0.5, 1.9), Log10Mark(0.0, 1.5)
+    assert not any(falling.doubt(np.float32(1.9 - 0.5 * np.log10(1 + rank))) for rank in range(300))
+    assert falling.doubt(1.95)
+    assert falling.doubt(1.85)
+    assert falling.doubt(1e9)
+    assert not flat.doubt(1.5)
+    assert flat.doubt(1.4)
 
 
 def test_what_says_nothing_changes_nothing(written: AnnData, tmp_path: Path) -> None:
