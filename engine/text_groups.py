@@ -131,7 +131,7 @@ def ask_cells(
     Raises
     ------
     UsageError
-        When the question is empty, or names another value in braces.
+        When the question is empty, names another value in braces, or holds a token that is no text to the model.
     """
     if not question.strip():
         raise UsageError("the question is empty; write one.")
@@ -139,11 +139,13 @@ def ask_cells(
         is_whole = "cell_sentence" in fields_of(question)
     except ValueError as error:
         raise UsageError(f"the question has odd braces ({error}); write {{{{ for one.") from error
+    prompts = model.prompts
+    prompts.check("the question", question)
     prompt = (
         question if is_whole else "Genes of one {organism} cell, most expressed first: {cell_sentence}\n" + question
     )
     names, sentences = model.sentences(source, rows)
-    texts = [model.prompts.of_cell(prompt, one, values) for one in sentences]
+    texts = [prompts.of_cell(prompt, one, values) for one in sentences]
     empty = {i: NO_GENE for i, one in enumerate(sentences) if not one}
     return model.answers(
         names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,

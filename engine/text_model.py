@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -112,20 +113,38 @@ class TextModel:
     @property
     def prompts(self) -> Prompts:
         """What fills prompts."""
-        return Prompts(self.settings.organism, self.num_genes)
+        return Prompts(self.settings.organism, self.num_genes, tuple(self._reserved.values()))
+
+    @cached_property
+    def _reserved(self) -> dict[int, str]:
+        """Tokens of a meaning of their own, and how they are written."""
+        known = self.bundle.tokenizer.get_added_tokens_decoder()
+        ends = set(self._input.eos_token_ids)
+        return {i: one.content for i, one in known.items() if one.special or i in ends}
 
     def label_trie(self, labels: Sequence[str]) -> LabelTrie:
-        """Return labels as the model writes them after a prompt; UsageError where they cannot be told apart."""
+        """Return labels as the model writes them after a prompt.
+
+        Raises
+        ------
+        UsageError
+            Where they cannot be told apart, or one holds a token that ends a text or has another meaning of its own.
+        """
         named = [one.strip() for one in labels]
         if problem := twice(named):
             raise UsageError(problem)
         ids = [self.bundle.tokenizer.encode(f" {one}", add_special_tokens=False).ids for one in named]
+        signs = self._reserved.keys() | set(self._input.eos_token_ids)
+        bad = next((one for one, mine in zip(named, ids, strict=True) if not signs.isdisjoint(mine)), None)
+        if bad is not None:
+            raise UsageError(f"the label {bad!r} holds a token that is no text to the model but a sign; rename it.")
         return LabelTrie(named, ids, self._input.eos_token_ids[0])
 
     def sentences(self, source: CellSource, rows: Rows | None = None) -> tuple[tuple[str, ...], list[str]]:
         """Return names and sentences of cells; an empty sentence where a cell expresses nothing."""
         wanted = np.arange(source.n_cells) if rows is None else rows
         genes, names, texts = SentenceGenes.of_cells(source), list[str](), list[str]()
+        self.prompts.check(f"a gene name of {source.name}", " ".join(genes.words))
         for block in source.blocks(wanted, _BLOCK):
             mine = source.obs_names[block.rows]
             keys = stream_keys(self.settings.seed, cell_keys(mine), TIES)
@@ -241,8 +260,9 @@ class TextModel:
         self, task: str, names: Sequence[str], sentences: Sequence[str], values: Mapping[str, str] | None = None
     ) -> list[str]:
         """Fill the prompts of a task about single cells."""
+        prompts = self.prompts
         return [
-            self.prompts.of_cell(self.prompt_of(task, name), sentence, values)
+            prompts.of_cell(self.prompt_of(task, name), sentence, values)
             for name, sentence in zip(names, sentences, strict=True)
         ]
 

@@ -52,7 +52,7 @@ class Log10Mark:
         exponent = (value - self.intercept) / self.slope
         if exponent > 12:
             return False
-        rank = 10.0**exponent - 1.0
+        rank: float = 10.0**exponent - 1.0
         return rank > -_TOLERANCE and abs(rank - round(rank)) <= _TOLERANCE * (1.0 + rank)
 
 

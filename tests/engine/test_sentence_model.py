@@ -217,6 +217,29 @@ def test_texts_of_less_than_one_token_are_refused(model: cs.SentenceModel, cells
             call()
 
 
+def test_signs_of_the_tokenizer_are_no_texts(model: cs.SentenceModel, cells: AnnData) -> None:
+    end, given = "<|endoftext|>", {"genes": ["G1"], "fit": Inverse(-0.5, 1.5)}
+    for labels in (["x", f"x{end}"], ["<|padding|>", "x"], ["x", f"{end} y"]):
+        for scores in (False, True):
+            with pytest.raises(UsageError, match="holds a token that is no text to the model but a sign; rename it"):
+                model.annotate(cells, labels, scores=scores)
+    for call, said in (
+        (lambda: model.ask(cells, f"Why?{end}"), "the question"),
+        (lambda: model.ask(cells, "{tissue}", fields={"tissue": end}), "the value of tissue"),
+        (lambda: model.generate(f"B{end} cell", 2, **given), "the value of cell_type"),
+        (lambda: model.generate(n=2, cells_per_sample=5, abstract=f"{end}We", **given), "the value of abstract"),
+    ):
+        with pytest.raises(UsageError, match=f"{said} holds <.endoftext.>, which is no text to the model"):
+            call()
+    upper = model.text.bundle.tokenizer
+    upper.add_special_tokens(["<X>"])
+    named = cells.copy()
+    named.var_names = ["a<x>", *cells.var_names[1:]]
+    model.text.__dict__.pop("_reserved", None)
+    with pytest.raises(UsageError, match="a gene name of the AnnData object holds <X>"):
+        model.annotate(named, LABELS)
+
+
 def test_what_a_family_lacks_says_what_to_use(model: cs.SentenceModel, cells: AnnData) -> None:
     other = cs.load("demo", backend="onnxruntime-cpu")
     for name in ("describe", "stream"):
