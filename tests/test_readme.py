@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -27,3 +28,16 @@ def test_the_two_commands_are_make_targets() -> None:
     for command in ("demo", "test"):
         assert re.search(rf"^make {command}\b", page, re.MULTILINE)
         assert re.search(rf"^{command}:", makefile, re.MULTILINE)
+
+
+def test_rates_of_sentences_are_those_of_their_result() -> None:
+    page = PAGES[0].read_text(encoding="utf-8")
+    measured = json.loads((ROOT / "benchmarks/results/sentences.json").read_text(encoding="utf-8"))["cells_per_second"]
+    for way in (
+        "rank and join, compiled",
+        "c2s transform with its fit, in memory",
+        "clean and invert, sentences without faults",
+        "clean and invert, a gene twice in each",
+    ):
+        for figure in measured[way].values():
+            assert f"{figure:,}" in page, (way, figure)
