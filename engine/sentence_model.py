@@ -9,28 +9,23 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
-from anndata import AnnData
 
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import BundleError, UsageError
-from cellscribe.engine.family_model import FamilyModel, check_threads, kept
+from cellscribe.engine.family_model import check_threads, kept
 from cellscribe.engine.labelling.finish import FinishOptions, finish_of
 from cellscribe.engine.labels import Labels, labels_of
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.output.fields import check_key
 from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.questions import Question, answers_frame, ask
-from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.words import check_choice, check_reading, words_and_line
+from cellscribe.engine.sentence_writer import SentenceWriter
 from cellscribe.engine.text_annotate import annotate_cells
 from cellscribe.engine.text_embed import embed_cells
-from cellscribe.engine.text_groups import write_cells
 from cellscribe.engine.text_model import TextModel
-from cellscribe.engine.text_samples import sample_of, write_samples
 from cellscribe.engine.text_types import TextSettings
-from cellscribe.engine.types import Sampling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +33,7 @@ if TYPE_CHECKING:
 GivenLabels: TypeAlias = str | Path | Sequence[str] | Mapping[str, str | None] | Labels
 
 
-class SentenceModel(FamilyModel):
+class SentenceModel(SentenceWriter):
     """One bundle of the family c2s on one device.
 
     Cells are the path of an .h5ad file, an AnnData object, or a source that :func:`cellscribe.engine.cells.open_cells`
@@ -83,20 +78,16 @@ class SentenceModel(FamilyModel):
         if isinstance(template, str) and template != "draw":
             raise UsageError(f"template is {template!r}; give the number of a prompt, from 0 on, or 'draw'.")
         settings = TextSettings(organism, genes_per_cell, None if isinstance(template, str) else template, seed)
-        self.text = TextModel(
-            bundle,
-            threads,
-            backend,
-            None if templates is None else Path(templates),
-            settings,
-            None if plans is None else Path(plans),
+        super().__init__(
+            TextModel(
+                bundle,
+                threads,
+                backend,
+                None if templates is None else Path(templates),
+                settings,
+                None if plans is None else Path(plans),
+            )
         )
-        super().__init__(self.text)
-
-    @property
-    def notice(self) -> str:
-        """What should be known about the last answers, as fewer slots than asked for; empty when there is nothing."""
-        return self.text.notice
 
     def annotate(
         self,
@@ -198,65 +189,6 @@ class SentenceModel(FamilyModel):
                 batch_size=batch_size,
             )  # fmt: skip
         return answers_frame(found)
-
-    def generate(
-        self,
-        cell_type: str | None = None,
-        n: int = 10,
-        *,
-        like: Cells | None = None,
-        genes: str | Path | Sequence[str] | None = None,
-        fit: str | Path | Inverse | None = None,
-        cells_per_sample: int | None = None,
-        tissue: str | None = None,
-        abstract: str | None = None,
-        temperature: float = 0.7,
-        top_p: float = 0.9,
-        max_new_tokens: int | None = None,
-        batch_size: int = 8,
-        layer: str | None = None,
-        values: ValueChoice = "auto",
-    ) -> AnnData:
-        """Write cells as sentences, and turn them into expression.
-
-        Parameters
-        ----------
-        cell_type, max_new_tokens, batch_size
-            As for :func:`cellscribe.engine.text_groups.write_cells`.
-        n
-            How many; of samples where `cells_per_sample` is given.
-        cells_per_sample, tissue, abstract
-            Let every answer be a sample of so many cells, as :class:`cellscribe.engine.text_samples.Sample`; obs says
-            which ``sample`` a cell is of.
-        like, genes, fit
-            What turns sentences into cells, as for :func:`cellscribe.engine.sentences.words.words_and_line`.
-        temperature, top_p
-            How tokens are drawn; temperature 0 writes the same cell every time.
-        layer, values
-            Of `like`, as for :meth:`annotate`.
-
-        Returns
-        -------
-        Cells with log10(1 + normalised counts) in X, and the sentence they were made of in obs.
-        """
-        check_choice(like is not None, genes is not None, fit is not None)
-        check_reading(like is not None, layer, values)
-        sample = sample_of(cells_per_sample, cell_type, tissue, abstract)
-        sampling = Sampling(top_p if temperature else 1.0, temperature, self.text.settings.seed)
-        if like is None:
-            words, line = words_and_line(None, genes, fit)
-        else:
-            with opened(like, layer, values) as source:
-                words, line = words_and_line(source)
-        if sample is not None:
-            return write_samples(
-                self.text, n, words, line, sample, sampling=sampling, max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
-            )[0]  # fmt: skip
-        return write_cells(
-            self.text, n, words, line, cell_type=cell_type, sampling=sampling, max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-        )[0]  # fmt: skip
 
     def embed(
         self,

@@ -1,4 +1,4 @@
-"""Tasks about groups of cells, and cells that are written: what is put into their prompts, and what comes back."""
+"""Tasks about groups of cells, and questions in own words: what is put into their prompts, and what comes back."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from anndata import AnnData
 
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
-from cellscribe.engine.sentences.genes import SentenceGenes
-from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.templates import fields_of
 from cellscribe.engine.text_model import NO_GENE, Progress, TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
-from cellscribe.engine.written_cells import cells_of_answers, failure_sentence, provenance
 
 Rows = npt.NDArray[np.int64]
 
 MIN_CELLS, MAX_CELLS = 5, 20  # of a group in one prompt
 _DRAW = 14  # stream of the draws that choose the cells of a group
-TOKENS_PER_GENE = 8
 NO_GENES = "no gene is expressed in any of its cells"
 
 
@@ -151,69 +146,3 @@ def ask_cells(
         names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
         progress=progress,
     )  # fmt: skip
-
-
-def write_cells(
-    model: TextModel,
-    count: int,
-    genes: SentenceGenes,
-    line: Inverse,
-    *,
-    cell_type: str | None = None,
-    sampling: Sampling | None = None,
-    max_new_tokens: int | None = None,
-    batch_size: int = 8,
-    progress: Progress | None = None,
-) -> tuple[AnnData, str]:
-    """Let the model write cells.
-
-    Parameters
-    ----------
-    count
-        How many.
-    genes
-        Words that count as genes, the columns of the result.
-    line
-        What turns ranks into expression.
-    cell_type
-        What kind of cell; None leaves it to the model.
-    sampling
-        None draws with top-p 0.9 at temperature 0.7, keyed by the cell's number.
-    max_new_tokens
-        Longest sentence in tokens; None leaves room for all genes.
-
-    Returns
-    -------
-    Cells with log10(1 + normalised counts) in X, the sentence in obs and what they depend on in
-    ``uns["cellscribe"]``, those that failed left out (the model's ``notice`` says why); and what was found in the
-    sentences, in words.
-
-    Raises
-    ------
-    UsageError
-        For fewer than one cell, or sentences of less than one token.
-    InputError
-        When no cell could be written, or no word of any sentence is a gene.
-    """
-    if count < 1:
-        raise UsageError(f"{count} cells are asked for; ask for at least 1.")
-    if cell_type is not None and not cell_type.strip():
-        raise UsageError("the cell type is empty; name one, or leave it out.")
-    task = "cell_generation" if cell_type is None else "conditional_cell_generation"
-    names = [f"generated_{i}" for i in range(count)]
-    values = {} if cell_type is None else {"cell_type": cell_type}
-    prompts = [fill_task(model, task, name, values) for name in names]
-    lengths = [len(one) for one in model.encode(sorted(set(prompts)))]
-    room = model.context - max((one for one in lengths if one < model.context), default=0)
-    wanted = TOKENS_PER_GENE * model.num_genes if max_new_tokens is None else max_new_tokens
-    most = min(room, wanted, model.context - 1)
-    chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
-    found = model.answers(
-        names, prompts, sampling=chosen, max_new_tokens=most, batch_size=batch_size, progress=progress
-    )
-    cells, said = cells_of_answers(found, genes, line)
-    model.notice = " ".join(one for one in (model.notice, failure_sentence(found)) if one)
-    if cell_type is not None:
-        cells.obs["cell_type"] = pd.Categorical([cell_type] * cells.n_obs)
-    cells.uns["cellscribe"] = provenance(model, task, cell_type, chosen, most, count - cells.n_obs)
-    return cells, said

@@ -204,8 +204,11 @@ class TextModel:
         max_new_tokens: int = 32,
         batch_size: int = 8,
         progress: Progress | None = None,
+        mend: str = LESS,
     ) -> tuple[Answer, ...]:
         """Answer prompts; those of `lost` fail for the reason given there, as do those beyond the context.
+
+        `mend` says what to do about the latter.
 
         Raises
         ------
@@ -226,7 +229,7 @@ class TextModel:
         for i, one in enumerate(tokens):
             if len(one) + options.longest > self.context:
                 sizes = f"its prompt of {len(one)} tokens and {options.longest} new ones"
-                failed.setdefault(i, f"{sizes} exceed the context of {self.context}; {LESS}")
+                failed.setdefault(i, f"{sizes} exceed the context of {self.context}; {mend}")
         kept = [i for i in range(len(names)) if i not in failed]
         found: dict[int, Answer] = {}
         report = None if progress is None else lambda done, count: progress(done + len(failed), len(names), count)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from anndata import AnnData
 
 from cellscribe.engine.errors import InputError
@@ -17,11 +19,28 @@ from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
 
+_LAST_WORD = re.compile(r"\s*\S+\Z")
 
-def cells_of_answers(found: Sequence[Answer], genes: SentenceGenes, line: Inverse) -> tuple[AnnData, str]:
-    """Return a cell for every answer that did not fail, and what was found in the sentences, in words.
 
-    A sentence that ended at the limit of its tokens loses its last word, which may be cut: CD7 of CD74 is a gene.
+def laid_out(
+    found: Sequence[Answer],
+    genes: SentenceGenes,
+    line: Inverse,
+    said: Mapping[str, str],
+    per_sample: int | None,
+    num_genes: int,
+) -> tuple[AnnData, str]:
+    """Make cells of answers that did not fail, and say what was found in their sentences.
+
+    Parameters
+    ----------
+    said
+        What was said of all cells, columns of obs.
+    per_sample
+        Cells of an answer, one a line, at most; None where an answer is a cell.
+    num_genes
+        Words of a sentence at most: what goes beyond them is cut off, and a sentence that ended at the limit of its
+        tokens loses its last word before, which may be cut itself: CD7 of CD74 is a gene.
 
     Raises
     ------
@@ -30,31 +49,49 @@ def cells_of_answers(found: Sequence[Answer], genes: SentenceGenes, line: Invers
     """
     good = [one for one in found if one.status == "ok"]
     if not good:
-        raise InputError(
-            f"none of {count(len(found), 'cell')} could be written ({_reasons(found)}); ask in fewer words, or for "
-            "fewer tokens."
-        )
-    cells, said = cells_of([one.name for one in good], [whole_words(one) for one in good], genes, line)
-    cells.obs["finish_reason"] = [one.finish_reason for one in good]
-    cut = sum(one.finish_reason == "length" for one in good)
-    if cut:
-        said += f", {cut:,} of {count(len(good), 'sentence')} ended at the limit of tokens and lost their last word"
-    return cells, said
+        noun = "cell" if per_sample is None else "sample"
+        raise InputError(f"none of {count(len(found), noun)} could be written ({_reasons(found)}).")
+    rows = [(one, place, text) for one in good for place, text in enumerate(_sentences(one, per_sample))]
+    names = [one.name if per_sample is None else f"{one.name}_cell_{place}" for one, place, _ in rows]
+    texts = [_first_words(text, num_genes) for _, _, text in rows]
+    cells, words = cells_of(names, texts, genes, line)
+    if per_sample is not None:
+        cells.obs["sample"] = pd.Categorical([one.name for one, _, _ in rows])
+    for name, value in said.items():
+        cells.obs[name] = pd.Categorical([value] * cells.n_obs)
+    cells.obs["finish_reason"] = [one.finish_reason for one, _, _ in rows]
+    num_cut = sum(len(text) < len(whole) for text, (_, _, whole) in zip(texts, rows, strict=True))
+    words += f", {count(num_cut, 'sentence')} cut to the {num_genes:,} genes that were asked for" if num_cut else ""
+    ended = sum(one.finish_reason == "length" for one in good)
+    if ended:
+        what = count(len(good), "sentence" if per_sample is None else "sample")
+        words += f", {ended:,} of {what} ended at the limit of tokens and lost their last word"
+    return cells, words
 
 
-def failure_sentence(found: Sequence[Answer]) -> str:
-    """Say how many cells could not be written, and why; empty when all could."""
+def shortfall(found: Sequence[Answer], cells: AnnData, per_sample: int | None) -> str:
+    """Say how many cells were asked for and not written, and why; empty when all were."""
     failed = sum(one.status != "ok" for one in found)
-    return f"{failed:,} of {count(len(found), 'cell')} could not be written: {_reasons(found)}." if failed else ""
+    noun = "cell" if per_sample is None else "sample"
+    said = [f"{failed:,} of {count(len(found), noun)} could not be written: {_reasons(found)}."] if failed else []
+    if per_sample is not None and cells.n_obs < per_sample * len(found):
+        sizes = cells.obs["sample"].value_counts().reindex([one.name for one in found if one.status == "ok"])
+        short = int((sizes.fillna(0) < per_sample).sum())
+        said.append(
+            f"{cells.n_obs:,} of {per_sample * len(found):,} cells were written"
+            + (f"; in {count(short, 'sample')} the model ended before its {per_sample} cells" if short else "")
+            + "."
+        )
+    return " ".join(said)
 
 
 def whole_words(one: Answer) -> str:
     """Return the text of an answer, without its last word where the limit of tokens may have cut it."""
-    return one.text if one.finish_reason != "length" else one.text.rpartition(" ")[0]
+    return one.text if one.finish_reason != "length" else _LAST_WORD.sub("", one.text)
 
 
 def provenance(
-    model: TextModel, task: str, cell_type: str | None, sampling: Sampling, max_new_tokens: int, num_failed: int
+    model: TextModel, task: str, sampling: Sampling, max_new_tokens: int, num_failed: int
 ) -> dict[str, object]:
     """Return what written cells depend on, as ``uns["cellscribe"]`` keeps it."""
     return plain(
@@ -62,12 +99,23 @@ def provenance(
             None,
             sampling=sampling.label(),
             task=task,
-            cell_type=cell_type,
             max_new_tokens=max_new_tokens,
             num_failed=num_failed,
             values="log10(1 + x)",
         )
     )
+
+
+def _sentences(one: Answer, per_sample: int | None) -> list[str]:
+    """Split an answer into cells."""
+    text = whole_words(one)
+    if per_sample is None:
+        return [text]
+    return [line.strip() for line in text.splitlines() if line.strip()][:per_sample]
+
+
+def _first_words(text: str, num_genes: int) -> str:
+    return " ".join(text.split(" ")[:num_genes])
 
 
 def _reasons(found: Sequence[Answer]) -> str:

@@ -25,13 +25,13 @@ from cellscribe.engine.labelling.majority import names_in
 from cellscribe.engine.output.comparison_report import write_comparison_report
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.h5ad import write_new
-from cellscribe.engine.output.text import printable
+from cellscribe.engine.output.text import clipped, printable
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.words import check_choice, check_reading, words_and_line
-from cellscribe.engine.text_groups import write_cells
+from cellscribe.engine.text_cells import write_cells, write_samples
 from cellscribe.engine.text_model import TextModel
-from cellscribe.engine.text_samples import num_written, sample_of, write_samples
+from cellscribe.engine.text_samples import sample_of
 from cellscribe.engine.text_types import TextSettings
 from cellscribe.engine.types import Sampling
 
@@ -112,9 +112,10 @@ def _by_sentences(job: GenerateJob, bundle: Bundle) -> int:
     words, line = job.words_and_line()
     model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     sampling = job.sampling(0.7)
-    asked = f"{job.count:,} of {job.cell_type or 'any kind'}, {model.num_genes} genes each"
+    kind = clipped(printable(job.cell_type or "any kind"))
+    asked = f"{job.count:,} of {kind}, {model.num_genes} genes each at most"
     if sample is not None:
-        asked = f"{job.count:,} samples of {sample.num_cells} cells, {model.num_genes} genes each"
+        asked = f"{job.count:,} samples of {sample.num_cells} cells, {model.num_genes} genes each at most"
     facts = [
         ("device", model.device),
         ("bundle", f"{model.bundle.name} ({model.bundle.manifest.family}, {model.bundle.manifest.precision})"),
@@ -143,8 +144,7 @@ def _by_sentences(job: GenerateJob, bundle: Bundle) -> int:
             )
     write_new(cells, job.output)
     _show(job, model.notice, f"{said}; {rates(cells.n_obs, 0, time.perf_counter() - started)}", [job.output])
-    is_short = cells.uns["cellscribe"]["num_failed"] if sample is None else num_written(cells) < job.count
-    return SOME_FAILED if is_short else 0
+    return SOME_FAILED if cells.n_obs < cells.uns["cellscribe"]["num_asked"] else 0
 
 
 def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:

@@ -14,6 +14,11 @@ def printable(text: object) -> str:
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
+def clipped(text: str, most: int = 60) -> str:
+    """Return `text`, of a long one its beginning."""
+    return text if len(text) <= most else f"{text[: most - 4].rstrip()} ..."
+
+
 def without_label(label: str, text: object) -> str:
     """Return `text` without a leading "Label: ", for places that show the label themselves."""
     whole = str(text)

@@ -61,10 +61,15 @@ def checked_names(source: CellSource, organism: str) -> KnownNames | None:
     InputError
         When none of many names is known.
     """
+    return checked_words(SentenceGenes.of_cells(source), organism, source.name)
+
+
+def checked_words(genes: SentenceGenes, organism: str, where: str) -> KnownNames | None:
+    """Do the same with words, of which `where` says where they come from."""
     if organism.strip().casefold() not in ORGANISMS:
         return None
-    found = known_names(SentenceGenes.of_cells(source))
-    found.check(source.name)
+    found = known_names(genes)
+    found.check(where)
     return found
 
 

@@ -23,7 +23,7 @@ from cellscribe.engine.cells import open_cells
 from cellscribe.engine.packaged import named_bundle, packaged_cells
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.text_groups import write_cells
+from cellscribe.engine.text_cells import write_cells
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.types import Sampling
 from cellscribe.engine.versions import versions

@@ -17,7 +17,7 @@ from cellscribe.engine.cells import open_cells
 from cellscribe.engine.packaged import named_bundle, packaged_bundle, packaged_cells, packaged_name
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.text_groups import write_cells
+from cellscribe.engine.text_cells import write_cells
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.verify_text import verify_text_bundle
@@ -95,8 +95,11 @@ def test_cells_that_could_not_be_written(cellscribe: Call, tmp_path: Path, monke
     arguments = ("generate", "--bundle", "demo-c2s", "-q", "-n", 3, "--like", packaged_cells(), "-o", out)
     told = cellscribe(*arguments, "--cell-type", "x y " * 600)
     assert told.exit_code == 3
-    assert "exceed the context of 512" in " ".join(told.stderr.split())
+    assert "exceed the context of 512; shorten the cell type" in " ".join(told.stderr.split())
     assert not out.exists()
+    told = cellscribe("generate", "--bundle", "demo-c2s", *arguments[4:], "--cell-type", "x y " * 600)
+    assert "x y x y ..., 100 genes each at most" in " ".join(told.stderr.split())
+    assert len(told.stderr) < 1000
 
     def answers(_: TextModel, names: list[str], *__: object, **___: object) -> tuple[Answer, ...]:
         lost = Answer(names[0], "", (), float("nan"), "failed", "failed: the model's output is not finite")
@@ -140,9 +143,13 @@ def test_samples_of_several_cells(cellscribe: Call, tmp_path: Path) -> None:
     out = tmp_path / "samples.h5ad"
     given = ("generate", "--bundle", "demo-c2s", "--like", packaged_cells(), "-n", 2, "--max-new-tokens", 12, "-o", out)
     done = cellscribe(*given, "--cells-per-sample", 5, "--cell-type", "CD19+ B cell", "--genes-per-cell", 5)
-    assert done.exit_code == 0, done.output
-    assert "of 10 cells in 2 samples" in " ".join(done.stderr.split())
-    assert set(ad.read_h5ad(out).obs["sample"]) == {"sample_0", "sample_1"}
+    assert done.exit_code == 4, done.output
+    said = " ".join(done.stderr.split())
+    assert "2 of 10 cells were written; in 2 samples the model ended before its 5 cells." in said
+    written = ad.read_h5ad(out)
+    assert set(written.obs["sample"]) == {"sample_0", "sample_1"}
+    assert written.obs["cell_sentence"].str.split().str.len().max() <= 5
+    assert [written.uns["cellscribe"][name] for name in ("num_asked", "num_written", "num_failed")] == [10, 2, 0]
     for more, said in ((("--tissue", "blood"), "add --cells-per-sample"), (("--cells-per-sample", 4), "from 5 to 20")):
         done = cellscribe(*given, *more)
         assert done.exit_code == 2

@@ -14,7 +14,8 @@ from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.sentences import Inverse, SentenceGenes
-from cellscribe.engine.text_groups import about_groups, ask_cells, groups_of, write_cells
+from cellscribe.engine.text_cells import write_cells
+from cellscribe.engine.text_groups import about_groups, ask_cells, groups_of
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer, TextSettings
 from cellscribe.engine.types import Sampling

@@ -9,8 +9,9 @@ import pytest
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.sentences import Inverse, SentenceGenes
+from cellscribe.engine.text_cells import write_samples
 from cellscribe.engine.text_model import TextModel
-from cellscribe.engine.text_samples import Sample, num_written, sample_of, write_samples
+from cellscribe.engine.text_samples import Sample, sample_of
 from cellscribe.engine.text_types import Answer, TextSettings
 
 GENES, LINE = SentenceGenes.of(["CD3D", "CD74", "CD7", "LYZ"]), Inverse(-0.5, 1.5)
@@ -47,9 +48,13 @@ def test_every_line_is_a_cell_of_its_sample(model: TextModel, monkeypatch: pytes
     assert cells.obs_names[:3].tolist() == ["sample_0_cell_0", "sample_0_cell_1", "sample_1_cell_0"]
     assert cells.obs["cell_sentence"].tolist()[-1] == "CD3D"  # CD7 may be the beginning of CD74
     assert set(cells.obs["tissue"]) == {"liver"}
-    assert num_written(cells) == 3
-    for words in ("9 of 20 cells in 4 samples", "1 samples failed, first sample_3", "1 samples ran out of tokens"):
-        assert words in said
+    assert "1 of 3 samples ended at the limit of tokens and lost their last word" in said
+    assert model.notice == (
+        "1 of 4 samples could not be written: too long. "
+        "9 of 20 cells were written; in 2 samples the model ended before its 5 cells."
+    )
+    kept = cells.uns["cellscribe"]
+    assert [kept[name] for name in ("num_asked", "num_written", "num_failed", "cells_per_sample")] == [20, 9, 1, 5]
     texts, given = asked[0]
     assert all("Write 5 human cells of liver, each as 6 genes" in text for text in texts)
     assert given["max_new_tokens"] == 8 * 6 * 5

@@ -14,6 +14,7 @@ from cellscribe.engine.errors import InputError
 from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.sentences import SentenceGenes
 from cellscribe.engine.sentences.known import KnownNames, gene_report, known_names
+from cellscribe.engine.text_model import TextModel
 
 
 @pytest.fixture
@@ -62,6 +63,19 @@ def test_cells_without_a_known_gene_are_refused(cells: AnnData, model: cs.Senten
         examine(tmp_path / "cells.h5ad", "demo-c2s", backend="onnxruntime-cpu", threads=1)
     with open_cells(cells) as source:
         assert gene_report(source, "zebrafish") == {}
+
+
+def test_no_cell_is_written_of_genes_that_are_unknown(
+    cells: AnnData, model: cs.SentenceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers(*_: object, **__: object) -> None:
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(TextModel, "answers", answers)
+    cells.var_names = [f"XYZ_{i}" for i in range(cells.n_vars)]
+    for more in ({}, {"cells_per_sample": 5}):
+        with pytest.raises(InputError, match=r"gene names of --like or --genes \(like, genes\) is a known symbol"):
+            model.generate(like=cells, n=2, **more)
 
 
 def test_hardly_any_known_gene_is_said(cells: AnnData, model: cs.SentenceModel) -> None:
