@@ -87,7 +87,7 @@ def ask(
         For an unknown task, one about groups without them or about cells with them, no cells where it takes some, a
         value that the prompt lacks, or one that it has no place for.
     InputError
-        For an unknown column, a group with fewer cells than a prompt takes, or genes of which none is known.
+        For an unknown column, groups that all have fewer cells than a prompt takes, or genes of which none is known.
     """
     about: About = "cell" if question.task is None else _checked_kind(model, question)
     _check_fields(model, question, about)

@@ -23,6 +23,7 @@ Rows = npt.NDArray[np.int64]
 MIN_CELLS, MAX_CELLS = 5, 20  # of a group in one prompt
 _DRAW = 14  # stream of the draws that choose the cells of a group
 NO_GENES = "no gene is expressed in any of its cells"
+_FEW = f"it has {{:,}} cells and a prompt takes at least {MIN_CELLS}"
 
 
 @dataclass(frozen=True)
@@ -34,32 +35,34 @@ class Group:
 
 
 def groups_of(source: CellSource, column: str, num_cells: int, seed: int = 0) -> tuple[Group, ...]:
-    """Return up to `num_cells` cells, drawn by name, of every value of an obs column.
+    """Return up to `num_cells` cells, drawn by name, of every value of an obs column, in the order of the first cells.
+
+    A group of fewer cells than a prompt takes comes with those that it has; :func:`about_groups` lets it fail.
 
     Raises
     ------
     UsageError
         For a number of cells that no prompt takes.
     InputError
-        When the column is missing, or a group has fewer cells than a prompt takes.
+        When the column is missing, or every group has fewer cells than a prompt takes.
     """
     if not MIN_CELLS <= num_cells <= MAX_CELLS:
         raise UsageError(f"{num_cells} cells of a group are asked for; choose from {MIN_CELLS} to {MAX_CELLS}.")
     values = source.obs_column(column).astype(object)
-    names = values[values.notna()].map(str)
-    drawn = uniforms(stream_keys(seed, cell_keys(source.obs_names), _DRAW), np.zeros(source.n_cells, np.int64))
-    found = []
-    for name in pd.unique(names):
-        rows = np.flatnonzero((values.map(str) == name).to_numpy() & values.notna().to_numpy())
-        if len(rows) < MIN_CELLS:
-            raise InputError(
-                f"the group {name!r} of {column} has {len(rows)} cells and a prompt takes at least {MIN_CELLS}; "
-                "leave such groups out, or choose a coarser column."
-            )
-        found.append(Group(str(name), np.sort(rows[np.argsort(drawn[rows], kind="stable")[:num_cells]])))
-    if not found:
+    named = np.flatnonzero(values.notna().to_numpy())
+    places, names = pd.factorize(values.iloc[named].map(str))
+    if not len(names):
         raise InputError(f"the obs column {column} of {source.name} names no group; choose another column.")
-    return tuple(found)
+    sizes = np.bincount(places, minlength=len(names))
+    if sizes.max() < MIN_CELLS:
+        raise InputError(
+            f"the group {names[0]!r} of {column} has {sizes[0]} cells and a prompt takes at least {MIN_CELLS}, which "
+            "none of the groups has; choose a coarser column."
+        )
+    drawn = uniforms(stream_keys(seed, cell_keys(source.obs_names), _DRAW), np.zeros(source.n_cells, np.int64))
+    order = named[np.lexsort((named, drawn[named], places))]  # group by group, those drawn first before the others
+    parts = np.split(order, np.cumsum(sizes)[:-1])
+    return tuple(Group(str(name), np.sort(rows[:num_cells])) for name, rows in zip(names, parts, strict=True))
 
 
 def about_groups(
@@ -78,20 +81,22 @@ def about_groups(
     """Answer a task about every group; see :meth:`TextModel.about_cells`.
 
     Cells that express nothing are left out of the prompt, and of the cells that it counts; a group of nothing else
-    fails. Answers name the cells of their prompt, in its order.
+    fails, and so does one of fewer cells than a prompt takes. Answers name the cells of their prompt, in its order.
     """
-    prompts, empty, members = [], {}, []
+    lost = {i: _FEW.format(len(group.rows)) for i, group in enumerate(groups) if len(group.rows) < MIN_CELLS}
+    rows = np.unique(np.concatenate([np.empty(0, np.int64), *(group.rows for group in groups)]))
+    names, texts = model.sentences(source, rows)
+    prompts, members, filling = [], [], model.prompts
     for i, group in enumerate(groups):
-        kept = [(name, one) for name, one in zip(*model.sentences(source, group.rows), strict=True) if one]
-        members.append(tuple(name for name, _ in kept))
-        sentences = [one for _, one in kept]
-        prompts.append(model.prompts.of_group(model.prompt_of(task, group.name), sentences, values))
+        kept = [place for place in np.searchsorted(rows, group.rows).tolist() if texts[place] and i not in lost]
+        members.append(tuple(names[place] for place in kept))
+        sentences = [texts[place] for place in kept]
+        prompts.append(filling.of_group(model.prompt_of(task, group.name), sentences, values))
         if not sentences:
-            empty[i] = NO_GENES
-    names = [group.name for group in groups]
+            lost.setdefault(i, NO_GENES)
     found = model.answers(
-        names, prompts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
-        progress=progress,
+        [group.name for group in groups], prompts, lost, labels=labels, sampling=sampling,
+        max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
     )  # fmt: skip
     return tuple(replace(one, cells=mine) for one, mine in zip(found, members, strict=True))
 

@@ -90,6 +90,31 @@ def test_cells_that_express_nothing_are_not_counted(bundle: Bundle, monkeypatch:
     assert sum(line.startswith("G") for line in asked[1].splitlines()) == 5
 
 
+def test_a_small_group_fails_alone(bundle: Bundle) -> None:
+    given = cells(30)
+    given.obs["donor"] = ["small", "many"] * 3 + ["many"] * 24
+    with open_cells(given) as source:
+        groups = groups_of(source, "donor", 5)
+        found = about_groups(model(bundle), source, groups, "tissue_prediction", labels=("blood", "liver"))
+    assert [(one.name, one.status) for one in found] == [
+        ("small", "failed: it has 3 cells and a prompt takes at least 5"),
+        ("many", "ok"),
+    ]
+    assert [len(one.cells) for one in found] == [0, 5]
+
+
+def test_cells_of_all_groups_are_read_at_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = model(bundle), list[np.ndarray]()
+    sentences = whole.sentences
+    monkeypatch.setattr(whole, "sentences", lambda source, rows: asked.append(rows) or sentences(source, rows))
+    with open_cells(cells()) as source:
+        groups = groups_of(source, "donor", 6)
+        found = about_groups(whole, source, groups, "tissue_prediction", labels=("blood", "liver"))
+        for one, group in zip(found, groups, strict=True):
+            assert one.cells == tuple(source.obs_names[group.rows])
+    assert [len(rows) for rows in asked] == [12]
+
+
 def test_a_question_in_own_words(bundle: Bundle) -> None:
     with open_cells(cells()) as source:
         rows = np.arange(4)
