@@ -35,11 +35,11 @@ def transform(
         str, typer.Option("--formats", metavar="A,B", help="Which of text, parquet and arrow to write.")
     ] = "text,parquet,arrow",
     columns: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "--columns", metavar="A,B", help="Columns of obs to keep in parquet and arrow.", show_default=False
         ),
-    ] = "",
+    ] = None,
     min_genes: Annotated[int, typer.Option("--min-genes", min=0, help="Leave out cells that express fewer genes.")] = 0,
     min_cells: Annotated[int, typer.Option("--min-cells", min=0, help="Leave out genes that fewer cells express.")] = 0,
     fit_cells: Annotated[
@@ -57,9 +57,8 @@ def transform(
     from cellscribe.engine.sentences.transform import TransformOptions
 
     chosen = TransformOptions(num_genes, seed, min_genes, min_cells, fit_cells)
-    job = TransformJob(
-        cells, output, chosen, options.listed(formats), options.listed(columns), layer, input_.value, limit, plot, quiet
-    )
+    kept = tuple(dict.fromkeys(options.listed(",".join(columns or ()))))
+    job = TransformJob(cells, output, chosen, options.listed(formats), kept, layer, input_.value, limit, plot, quiet)
     return transform_file(job)
 
 

@@ -17,7 +17,7 @@ from cellscribe.cli.progress import progress_bar
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.folder import check_target, staging
-from cellscribe.engine.sentences.files import FIT, check_formats, write_sentences
+from cellscribe.engine.sentences.files import FIT, TEXT, check_formats, num_spaced, write_sentences
 from cellscribe.engine.sentences.fit import RankFit
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.read import inverted, read_genes
@@ -27,6 +27,10 @@ _PLOT = "fit.png"
 _NO_PLOT = (
     f"note: {_PLOT} is not drawn, as matplotlib is not installed; install it with: pip install 'cellscribe[bench]', or "
     "give --no-plot."
+)
+_SPACED = (
+    f"note: the names of {{:,}} cells have tabs, line breaks or spaces beside each other, which {TEXT} writes as one "
+    "space; parquet and arrow keep them."
 )
 
 
@@ -67,8 +71,10 @@ def transform_file(job: TransformJob) -> int:
                 _draw(transform, fit, folder / _PLOT, job.cells.name)
         seconds = time.perf_counter() - started
     _say(job, transform, fit, count, seconds)
-    if job.is_drawn and not is_drawn:
-        error_console().print(_NO_PLOT, style="yellow", markup=False, soft_wrap=True)
+    spaced = num_spaced(transform) if "text" in job.formats else 0
+    for note in (_NO_PLOT if job.is_drawn and not is_drawn else "", _SPACED.format(spaced) if spaced else ""):
+        if note:
+            error_console().print(note, style="yellow", markup=False, soft_wrap=True)
     return 0
 
 

@@ -41,8 +41,8 @@ def write_sentences(
     folder
         An empty folder.
     formats
-        ``text`` (a cell and its sentence a line, tab between), ``parquet``, ``arrow`` (a folder that
-        ``datasets.load_from_disk`` of Hugging Face opens).
+        ``text`` (a cell and its sentence a line, tab between; white space in a name becomes one space), ``parquet``,
+        ``arrow`` (a folder that ``datasets.load_from_disk`` of Hugging Face opens).
     columns
         Columns of obs to put beside the sentences in parquet and arrow.
     """
@@ -74,8 +74,17 @@ def write_sentences(
     return count
 
 
+def num_spaced(transform: Transform) -> int:
+    """Return how many cells have another name in the format ``text``, whose lines and tabs part cells."""
+    return sum(_one_line(str(name)) != name for name in transform.source.obs_names[transform.census.rows])
+
+
+def _one_line(name: str) -> str:
+    return " ".join(name.split())
+
+
 def _lines(block: Sentences) -> Iterator[str]:
-    return (f"{' '.join(name.split())}\t{text}\n" for name, text in zip(block.names, block.texts, strict=True))
+    return (f"{_one_line(name)}\t{text}\n" for name, text in zip(block.names, block.texts, strict=True))
 
 
 def _type_of(column: pd.Series[Any]) -> pa.DataType:

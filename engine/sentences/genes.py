@@ -46,7 +46,7 @@ class SentenceGenes:
         given = tuple(map(str, names))
         words = tuple(map(str.upper, given))
         if " ".join(words).split() != [*words]:
-            broken = next(word for word in words if word.split() != [word])
+            broken = next(name for name, word in zip(given, words, strict=True) if word.split() != [word])
             raise InputError(
                 f"{where} has a gene named {broken!r}, which cannot be one word; rename it without spaces."
             )

@@ -103,7 +103,7 @@ def cells_of(
         line.of_cleaned(cleaned, genes, no_negatives=no_negatives), obs=obs, var=pd.DataFrame(index=list(genes.names))
     )
     cells.uns["cellscribe_inverse"] = {"slope": line.slope, "intercept": line.intercept, "values": "log10(1 + x)"}
-    said = f"{int(replaced.sum()):,} of {int(lengths.sum()):,} words are no genes"
+    said = f"{int(replaced.sum()):,} of {int(num_words.sum()):,} words are no genes"
     said += f", {int(repeats.sum()):,} repeats were merged" if repeats.any() else ""
     empty = int((num_genes == 0).sum())
     return cells, said + (f", {empty:,} sentences have none" if empty else "")

@@ -174,10 +174,14 @@ class Transform:
         )
         if not len(rows) and options.min_genes <= 1:
             raise InputError(f"no cell of {source.name} expresses a gene; give cells with counts.")
-        if not len(rows) or not len(columns):
+        if not len(rows):
             raise InputError(
-                f"no cell of {source.name} expresses {options.min_genes} genes that {options.min_cells} cells share; "
-                "choose a smaller --min-genes or --min-cells."
+                f"no cell of {source.name} expresses {options.min_genes:,} genes; choose a smaller --min-genes."
+            )
+        if not len(columns):
+            raise InputError(
+                f"no gene of {source.name} is expressed by {options.min_cells:,} of the {len(rows):,} cells that are "
+                "kept; choose a smaller --min-cells."
             )
         return Census(rows, columns, len(wanted) - len(rows))
 

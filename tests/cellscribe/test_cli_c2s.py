@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import Result
 
@@ -68,7 +69,8 @@ def test_the_same_key_gives_the_same_sentences(cellscribe: Call, cells_file: Pat
         (["--formats", "csv"], 2, "'csv' is no format"),
         (["--formats", ","], 2, "choose from text, parquet, arrow"),
         (["--columns", "nothing"], 3, "no obs column 'nothing'"),
-        (["--min-genes", "13"], 3, "choose a smaller --min-genes"),
+        (["--min-genes", "13"], 3, "expresses 13 genes; choose a smaller --min-genes."),
+        (["--min-cells", "6"], 3, "is expressed by 6 of the 5 cells that are kept; choose a smaller --min-cells."),
         (["--layer", "nothing"], 2, "no layer 'nothing'"),
     ],
 )
@@ -79,6 +81,29 @@ def test_what_cannot_be_done_leaves_nothing(
     assert told.exit_code == code
     assert said in " ".join(told.stderr.split())
     assert {one.name for one in tmp_path.iterdir()} == {"cells.h5ad"}
+
+
+def test_columns_are_named_together_or_one_by_one(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:
+    cells = ad.read_h5ad(cells_file)
+    cells.obs["a"], cells.obs["b"] = 1, 2
+    cells.write_h5ad(tmp_path / "more.h5ad")
+    for i, columns in enumerate((("--columns", "a", "--columns", "kind,b"), ("--columns", "a,kind,b"))):
+        told = cellscribe("c2s", "transform", tmp_path / "more.h5ad", "-o", tmp_path / f"{i}", "--no-plot", *columns)
+        assert told.exit_code == 0, told.stderr
+        assert list(pd.read_parquet(tmp_path / f"{i}" / "sentences.parquet"))[3:] == ["a", "kind", "b"]
+
+
+def test_names_that_a_line_cannot_hold_are_said(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:
+    cells = ad.read_h5ad(cells_file)
+    cells.obs_names = ["a\tb", *cells.obs_names[1:]]
+    cells.write_h5ad(tmp_path / "tabs.h5ad")
+    for formats, is_said in (("text,parquet", True), ("parquet", False)):
+        out = tmp_path / formats
+        told = cellscribe("c2s", "transform", tmp_path / "tabs.h5ad", "-o", out, "--no-plot", "--formats", formats)
+        assert told.exit_code == 0, told.stderr
+        assert ("the names of 1 cells have tabs" in " ".join(told.stderr.split())) == is_said
+        assert pd.read_parquet(out / "sentences.parquet")["cell_name"].iloc[0] == "a\tb"
+    assert (tmp_path / "text,parquet" / "sentences.tsv").read_text().startswith("a b\t")
 
 
 def test_what_is_there_is_not_written_over(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:

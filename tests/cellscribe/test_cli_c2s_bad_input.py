@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_cells(Path("silent.h5ad"), 0 * counts)
     write_cells(Path("negative.h5ad"), counts - 3.0)
     write_cells(Path("alike.h5ad"), counts, ["CD3D", "cd3d", *(f"G{i}" for i in range(10))])
-    write_cells(Path("spaces.h5ad"), counts, ["CD 3", *(f"G{i}" for i in range(11))])
+    write_cells(Path("spaces.h5ad"), counts, ["Cd 3", *(f"G{i}" for i in range(11))])
     write_cells(Path("none.h5ad"), counts[:0])
     write_cells(Path("long.h5ad"), np.ones((3, 900)))
     Path("noise.h5ad").write_bytes(b"noise")
@@ -71,7 +71,7 @@ LABEL, GENERATE, INVERSE = (
 CASES: list[tuple[str, int, str]] = [
     *((LABEL.format(name, "labels.txt"), 3, said) for name, said in (
         ("negative.h5ad", "values below zero"), ("alike.h5ad", "twice in upper case (CD3D and cd3d)"),
-        ("spaces.h5ad", "'CD 3', which cannot be one word"), ("none.h5ad", "has 0 cells"),
+        ("spaces.h5ad", "'Cd 3', which cannot be one word"), ("none.h5ad", "has 0 cells"),
         ("noise.h5ad", "not an HDF5 file"),
         ("nowhere.h5ad", "no file nowhere.h5ad"),
     )),

@@ -147,7 +147,7 @@ def test_written_cells_have_sentences_and_expression(bundle: Bundle, monkeypatch
     assert made.shape == (6, 7)
     assert made.obs["cell_type"].tolist() == ["B cell"] * 6
     assert made.obs["cell_sentence"].iloc[2] == "CD3D G2 nothing CD3D"
-    assert said == "6 of 18 words are no genes, 6 repeats were merged"
+    assert said == "6 of 24 words are no genes, 6 repeats were merged"
     line = 1.5 - 0.5 * np.log10(1 + np.arange(3))
     np.testing.assert_allclose(made.X[2].toarray()[0], [line[1], 0, 0, line[0], 0, 0, 0], atol=1e-6)  # merged between
     names, texts, given = asked[0]

@@ -109,7 +109,7 @@ def test_sentences_are_words_with_single_spaces(compiled: NativeSentences) -> No
     ("names", "said"),
     [
         (["Actb", "ACTB", "gapdh", "GAPDH", "x"], "Actb and ACTB, gapdh and GAPDH"),
-        (["a b"], "'A B'"),
+        (["a b"], "'a b'"),
         (["", "a"], "''"),
         (["a\tb"], "rename"),
     ],

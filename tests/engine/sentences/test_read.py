@@ -38,7 +38,7 @@ def test_cells_are_made_of_them(tmp_path: Path) -> None:
     wanted[[0, 1, 1, 1], [2, 0, 1, 2]] = 0
     np.testing.assert_allclose(cells.X.toarray(), wanted, atol=1e-6)
     assert cells.obs["num_repeats"].tolist() == [1, 0]
-    assert said == "3 of 5 words are no genes, 1 repeats were merged, 1 sentences have none"
+    assert said == "3 of 6 words are no genes, 1 repeats were merged, 1 sentences have none"
 
 
 def test_blank_lines_are_empty_cells(tmp_path: Path) -> None:
