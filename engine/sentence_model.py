@@ -26,6 +26,7 @@ from cellscribe.engine.text_annotate import annotate_cells
 from cellscribe.engine.text_embed import embed_cells
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import TextSettings
+from cellscribe.engine.types import Sampling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,6 +160,8 @@ class SentenceModel(SentenceWriter):
         fields: Mapping[str, str] | None = None,
         labels: Sequence[str] | None = None,
         limit: int | None = None,
+        temperature: float = 0.0,
+        top_p: float = 0.9,
         max_new_tokens: int = 64,
         batch_size: int = 8,
         layer: str | None = None,
@@ -174,6 +177,8 @@ class SentenceModel(SentenceWriter):
             As `text`, `task` and so on of :class:`cellscribe.engine.questions.Question`.
         labels, limit
             As for :func:`cellscribe.engine.questions.ask`.
+        temperature, top_p
+            How tokens are drawn; temperature 0 takes the most probable ones.
         max_new_tokens, batch_size, layer, values
             As for :meth:`annotate`.
 
@@ -182,11 +187,12 @@ class SentenceModel(SentenceWriter):
         One row per cell or group: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``; of groups
         also ``cells``, the names of those in the prompt, one a line as answers about each cell come.
         """
+        sampling = Sampling(top_p if temperature else 1.0, temperature, self.text.settings.seed)
         asked = Question(question, task, by, group_cells, dict(fields or {}))
         with nullcontext() if cells is None else opened(cells, layer, values) as source:
             found = ask(
-                self.text, source, asked, labels=labels, limit=limit, max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
+                self.text, source, asked, labels=labels, limit=limit, sampling=sampling,
+                max_new_tokens=max_new_tokens, batch_size=batch_size,
             )  # fmt: skip
         return answers_frame(found)
 

@@ -38,6 +38,19 @@ def ask(
     ] = None,
     group_cells: Annotated[int, typer.Option("--cells", help="Cells of a group in one prompt, 5 to 20.")] = 10,
     values: options.SetOption = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="LIST",
+            help="Answers are one of these: .txt or .tsv (a label a line), .json or .obo.",
+            show_default=False,
+        ),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of the words: 0 takes the most probable ones.")
+    ] = 0.0,
+    top_p: Annotated[float, typer.Option("--top-p", help="Nucleus size, with a temperature.")] = 0.9,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="OUT", help="Result: .csv, .jsonl or .parquet.")
     ] = None,
@@ -66,6 +79,7 @@ def ask(
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     job = AskJob(
         cells, bundle, question, task, by, group_cells, tuple(values or ()), output, settings, templates,
-        max_new_tokens, batch_size, layer, input_.value, limit, backend.value, threads, quiet, plans, template,
+        max_new_tokens, batch_size, layer, input_.value, limit, backend.value, threads, quiet, plans, template, labels,
+        temperature, top_p,
     )  # fmt: skip
     return ask_file(job)

@@ -20,14 +20,25 @@ from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct_model import InstructModel
+from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.text import printable
 from cellscribe.engine.questions import Question, answers_frame, ask
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer, TextSettings
+from cellscribe.engine.types import Sampling
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A question, what its answers must be one of (None: they are free), and how their tokens are chosen."""
+
+    question: Question
+    labels: tuple[str, ...] | None
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
@@ -54,26 +65,30 @@ class AskJob:
     is_quiet: bool = False
     plans: Path | None = None
     template: str | None = None
+    labels: Path | None = None
+    temperature: float = 0.0
+    top_p: float = 0.9
 
     @property
     def cells_path(self) -> Path | None:
         """The file of cells; None where ``-`` stands for none."""
         return None if str(self.cells) == "-" else self.cells
 
-    def check(self) -> Question:
-        """Return what is asked; UsageError or OutputError for what cannot work."""
+    def check(self) -> Wanted:
+        """Return what is asked, and how; UsageError, InputError or OutputError for what cannot work."""
         if not self.bundle:
             raise UsageError("no bundle is named; give --bundle DIR, one that reads sentences or follows instructions.")
         fields = pairs(self.pairs)
         question = Question(self.question, self.task, self.by, self.group_cells, fields)
         if self.output is not None:
             check_output(self.output, self.cells_path, _SUFFIXES)
-        return question
+        sampling = Sampling(self.top_p if self.temperature else 1.0, self.temperature, self.settings.seed)
+        return Wanted(question, None if self.labels is None else read_labels(self.labels).names, sampling)
 
 
 def ask_file(job: AskJob) -> int:
     """Ask about the cells of a file, write and show the answers, and return the exit code."""
-    question = job.check()
+    wanted = job.check()
     bundle = open_bundle(bundle_folder(job.bundle))
     model: TextModel | InstructModel
     if bundle.manifest.instruct is not None:
@@ -89,7 +104,7 @@ def ask_file(job: AskJob) -> int:
         values = [] if source is None else [("values", source.value_note)]
         notes([("device", model.device), ("bundle", model.bundle.name), *values], job.is_quiet)
         with progress_bar("asking", job.is_quiet) as bar:
-            answers = _answers(job, model, source, question, bar)
+            answers = _answers(job, model, source, wanted, bar)
         seconds = time.perf_counter() - started
     if job.output is not None:
         _write(answers, job.output)
@@ -113,18 +128,19 @@ def _opened(job: AskJob) -> AbstractContextManager[CellSource | None]:
 
 
 def _answers(
-    job: AskJob, model: TextModel | InstructModel, source: CellSource | None, question: Question, bar: Report | None
+    job: AskJob, model: TextModel | InstructModel, source: CellSource | None, wanted: Wanted, bar: Report | None
 ) -> tuple[Answer, ...]:
+    question = wanted.question
     if isinstance(model, InstructModel):
         assert source is not None
         asked = asked_of(question.text, question.task, question.fields, job.template, job.settings.seed)
         return model.about_cells(
-            source, asked, rows=np.arange(source.n_cells)[: job.limit], max_new_tokens=job.max_new_tokens,
-            batch_size=job.batch_size, progress=bar,
+            source, asked, rows=np.arange(source.n_cells)[: job.limit], labels=wanted.labels, sampling=wanted.sampling,
+            max_new_tokens=job.max_new_tokens, batch_size=job.batch_size, progress=bar,
         )  # fmt: skip
     return ask(
-        model, source, question, limit=job.limit, max_new_tokens=job.max_new_tokens, batch_size=job.batch_size,
-        progress=bar,
+        model, source, question, limit=job.limit, labels=wanted.labels, sampling=wanted.sampling,
+        max_new_tokens=job.max_new_tokens, batch_size=job.batch_size, progress=bar,
     )  # fmt: skip
 
 

@@ -31,6 +31,24 @@ def test_answers_go_to_the_terminal_or_a_file(cellscribe: Call, bundle: Path, ce
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
 
 
+def test_answers_from_a_list_and_answers_that_are_drawn(
+    cellscribe: Call, bundle: Path, cells_file: Path, tmp_path: Path
+) -> None:
+    given = ("ask", cells_file, "Is it dividing?", "--bundle", bundle, "--max-new-tokens", 4, "-q")
+    (tmp_path / "labels.txt").write_text("yes\nno\n")
+    told = cellscribe(*given, "--labels", tmp_path / "labels.txt")
+    assert told.exit_code == 0, told.stderr
+    assert {line.split("\t")[1] for line in told.stdout.splitlines()} <= {"yes", "no"}
+    greedy, drawn, again, other = (
+        cellscribe(*given, *more).stdout
+        for more in ((), *(("--temperature", 5, "--top-p", 1, "--seed", seed) for seed in (1, 1, 2)))
+    )
+    assert drawn == again
+    assert len({greedy, drawn, other}) == 3
+    assert "top_p is 2" in " ".join(cellscribe(*given, "--temperature", 1, "--top-p", 2).stderr.split())
+    assert cellscribe(*given, "--labels", tmp_path / "none.txt").exit_code == 3
+
+
 def test_a_task_in_place_of_a_question(cellscribe: Call, bundle: Path, cells_file: Path) -> None:
     told = cellscribe(
         "ask", cells_file, "--bundle", bundle, "--task", "cell_type_prediction", "--max-new-tokens", 2, "-q"

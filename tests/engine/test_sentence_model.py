@@ -141,6 +141,8 @@ def test_questions(model: cs.SentenceModel, cells: AnnData) -> None:
     found = model.ask(cells, "Is it dividing?", limit=2, max_new_tokens=3)
     assert list(found) == ["name", "answer", "logprob", "status"]
     assert found["name"].tolist() == ["c0", "c1"]
+    drawn = model.ask(cells, "Is it dividing?", limit=2, max_new_tokens=3, temperature=5.0, top_p=1.0)
+    assert drawn["logprob"].tolist() != found["logprob"].tolist()
     groups = model.ask(
         cells, task="tissue_prediction", by="half", group_cells=5, labels=["blood", "liver"], fields={}, batch_size=2
     )
