@@ -25,7 +25,13 @@ from cellscribe.engine.labels import twice
 from cellscribe.engine.provenance import settings_of
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
-from cellscribe.engine.sentences.templates import Template, packaged_templates, read_templates
+from cellscribe.engine.sentences.templates import (
+    Template,
+    digest,
+    own_tasks,
+    packaged_templates,
+    read_templates,
+)
 from cellscribe.engine.sentences.transform import TIES
 from cellscribe.engine.text_prompts import Prompts
 from cellscribe.engine.text_types import Answer, TextSettings
@@ -63,7 +69,8 @@ class TextModel:
     Attributes
     ----------
     notice
-        A sentence about the last answers that is no failure (fewer slots than asked for); empty when there is none.
+        What should be known about the last answers and is no failure (fewer slots than asked for, tasks of templates
+        that are none of ours); empty when there is nothing.
     """
 
     bundle: Bundle
@@ -82,7 +89,9 @@ class TextModel:
         self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
         self._backend = cast(TextBackend, self.backend_choice.backend)
         self._padding: OnnxRuntimeText | None = None
-        self._tasks = packaged_templates() | (read_templates(self.templates) if self.templates else {})
+        given = read_templates(self.templates) if self.templates else {}
+        self._tasks, self._remark = packaged_templates() | given, own_tasks(given)
+        self._templates_hash = "" if not self.templates else digest(given)
 
     @property
     def device(self) -> str:
@@ -238,7 +247,7 @@ class TextModel:
         for text in write_texts(self._backend, [tokens[i] for i in kept], keys, options, report, said.append):
             i = kept[text.request.index]
             found[i] = self._answer(names[i], text)
-        self.notice = said[0] if said else ""
+        self.notice = " ".join([*([self._remark] if self._remark else []), *said[:1]])
         return tuple(
             found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {failed[i]}")
             for i, name in enumerate(names)
@@ -276,6 +285,7 @@ class TextModel:
             "organism": self.settings.organism,
             "num_genes": self.num_genes,
             "template": "drawn" if self.settings.template is None else self.settings.template,
+            **({"templates_hash": self._templates_hash} if self._templates_hash else {}),
         }
         return settings_of(self.bundle, self.device, source, **{**own, **more})
 

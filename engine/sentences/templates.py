@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,18 +22,18 @@ FIELDS = (
     "abstract", "genes", "gene_set",
 )  # fmt: skip
 _NEEDED = {
-    "cell_type_prediction": "cell_sentence",
-    "conditional_cell_generation": "cell_type",
-    "cells_generation": "num_cells",
-    "tissue_cells_generation": "tissue",
-    "cell_type_cells_generation": "cell_type",
-    "tissue_prediction": "cell_sentences",
-    "cell_types_prediction": "cell_sentences",
-    "abstract_generation": "cell_sentences",
-    "abstract_cells_generation": "abstract",
-    "gene_set_name": "genes",
-    "gene_set_genes": "gene_set",
-}  # what a prompt must name, or all its answers are alike
+    "cell_type_prediction": ("cell_sentence",),
+    "conditional_cell_generation": ("cell_type",),
+    "cells_generation": ("num_cells",),
+    "tissue_cells_generation": ("tissue", "num_cells"),
+    "cell_type_cells_generation": ("cell_type", "num_cells"),
+    "tissue_prediction": ("cell_sentences",),
+    "cell_types_prediction": ("cell_sentences",),
+    "abstract_generation": ("cell_sentences",),
+    "abstract_cells_generation": ("abstract", "num_cells"),
+    "gene_set_name": ("genes",),
+    "gene_set_genes": ("gene_set",),
+}  # what a prompt must name, or it asks for the same whatever is wanted
 _OF_CELLS = frozenset({"cell_sentence", "cell_sentences"})
 _DRAW = 13  # stream of the draws that choose a prompt
 
@@ -78,13 +80,15 @@ def fill(prompt: str, values: Mapping[str, Any]) -> str:
     Raises
     ------
     UsageError
-        When the prompt wants a value that is not given.
+        When the prompt wants a value that is not given, or one with a format.
     """
     text = ""
-    for literal, name, _, _ in string.Formatter().parse(prompt):
+    for literal, name, form, conversion in string.Formatter().parse(prompt):
         text += literal
         if name is None:
             continue
+        if form or conversion:
+            raise UsageError(f"the prompt gives {{{name}}} a format, which is not taken; write the name alone.")
         if name not in values:
             raise UsageError(f"the prompt needs a value for {{{name}}}; give it, or choose another prompt.")
         text += str(values[name])
@@ -129,6 +133,24 @@ def read_templates(path: Path) -> dict[str, Template]:
     return found
 
 
+def digest(templates: Mapping[str, Template]) -> str:
+    """Return 16 hex digits that change with the prompts of tasks, and not with how their file is laid out."""
+    said = [(one.task, one.prompts, one.answer) for _, one in sorted(templates.items())]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def own_tasks(templates: Iterable[str]) -> str:
+    """Say which tasks of a file are none of ours, a user's own or misspelt; empty when there are none."""
+    ours = packaged_templates()
+    own = [f"{one!r}{_near(one, ours)}" for one in templates if one not in ours]
+    return f"The templates have tasks of their own, used only where they are named: {', '.join(own)}." if own else ""
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1, 0.8)
+    return f" (is {near[0]!r} meant?)" if near else ""
+
+
 def _parsed(raw: Any, where: str) -> dict[str, Template]:
     if not isinstance(raw, dict) or not raw:
         raise InputError(f"{where} holds no tasks; give a task's name with its prompts and its answer.")
@@ -150,9 +172,11 @@ def _template(task: str, raw: Any, where: str) -> Template:
         unknown = next((name for name in names if name not in FIELDS), None)
         if unknown is not None:
             raise InputError(f"{where}: the task {task} names {{{unknown}}}; known are {', '.join(FIELDS)}.")
-    needed = _NEEDED.get(task)
-    if needed is not None and not all(needed in fields_of(text) for text in prompts):
-        raise InputError(f"{where}: a prompt of the task {task} lacks {{{needed}}}; name it, or all answers are alike.")
+    for needed in _NEEDED.get(task, ()):
+        if not all(needed in fields_of(text) for text in prompts):
+            raise InputError(
+                f"{where}: a prompt of the task {task} lacks {{{needed}}}; name it, or it asks for the same each time."
+            )
     if len({frozenset(_OF_CELLS & set(fields_of(text))) for text in prompts}) > 1:
         raise InputError(
             f"{where}: some prompts of the task {task} are about other cells than the rest; name "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.errors import BackendError, BundleError, UsageError
 from cellscribe.engine.packaged import packaged_bundle
+from cellscribe.engine.sentences.templates import digest, read_templates
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import TextSettings
 
@@ -86,3 +88,19 @@ def test_what_cannot_be_asked(bundle: Bundle) -> None:
         model(bundle, "cuda")
     with pytest.raises(BundleError, match="reads no sentences"):
         TextModel(open_bundle(packaged_bundle()))
+
+
+def test_templates_of_a_user_are_kept_and_misspelt_tasks_said(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "templates.json"
+    one = {"prompts": ["{cell_sentence} ->"], "answer": "{cell_type}"}
+    path.write_text(json.dumps({"cell_type_prediction": one, "cell_type_predictions": one}))
+    plain, given = (
+        TextModel(bundle, 2, "onnxruntime-cpu", templates, TextSettings(num_genes=15)) for templates in (None, path)
+    )
+    assert "templates_hash" not in plain.settings_of(None)
+    assert given.settings_of(None)["templates_hash"] == digest(read_templates(path))
+    with open_cells(cells(2)) as source:
+        for model_of in (plain, given):
+            model_of.about_cells(source, labels=LABELS)
+    assert not plain.notice
+    assert "'cell_type_predictions' (is 'cell_type_prediction' meant?)" in given.notice

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from cellscribe.engine.errors import InputError, UsageError
-from cellscribe.engine.sentences.templates import FIELDS, fields_of, fill, packaged_templates, read_templates
+from cellscribe.engine.sentences.templates import (
+    FIELDS,
+    digest,
+    fields_of,
+    fill,
+    own_tasks,
+    packaged_templates,
+    read_templates,
+)
 
 TASKS = {
     "cell_type_prediction", "cell_generation", "conditional_cell_generation", "cells_generation",
@@ -33,6 +41,9 @@ def test_a_prompt_is_filled() -> None:
     assert fill("a {organism} with {cell_sentence}, {organism}", values) == "a mouse with A B, mouse"
     with pytest.raises(UsageError, match=r"\{tissue\}"):
         fill("{tissue}", {})
+    for formatted in ("{organism:>9}", "{organism!r}"):
+        with pytest.raises(UsageError, match=r"gives \{organism\} a format, which is not taken"):
+            fill(formatted, values)
 
 
 def test_braces_in_values_are_left_alone() -> None:
@@ -69,6 +80,14 @@ def test_prompts_are_chosen_by_number_or_drawn_by_key() -> None:
         (json.dumps({"gene_set_name": {"prompts": ["{{genes}}"], "answer": "x"}}), r"lacks \{genes\}"),
         (json.dumps({"tissue_prediction": {"prompts": ["{cell_sentence}"], "answer": "x"}}), r"lacks \{cell_sentences"),
         (json.dumps({"a": {"prompts": ["{cell_sentence}", "{genes}"], "answer": "x"}}), "about other cells"),
+        *(
+            (json.dumps({task: {"prompts": [f"{{{said}}}"], "answer": "x"}}), rf"{task} lacks \{{num_cells\}}")
+            for task, said in (
+                ("tissue_cells_generation", "tissue"),
+                ("cell_type_cells_generation", "cell_type"),
+                ("abstract_cells_generation", "abstract"),
+            )
+        ),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
@@ -92,3 +111,22 @@ def test_a_file_of_the_user(tmp_path: Path) -> None:
     path = tmp_path / "templates.json"
     path.write_text(json.dumps({"cell_type_prediction": {"prompts": ["{cell_sentence} ->"], "answer": "{cell_type}"}}))
     assert read_templates(path)["cell_type_prediction"].prompts == ("{cell_sentence} ->",)
+
+
+def test_tasks_that_are_none_of_ours_are_named() -> None:
+    assert not own_tasks(TASKS)
+    assert own_tasks(["gene_set_name", "cell_type_predictoin", "mine"]) == (
+        "The templates have tasks of their own, used only where they are named: 'cell_type_predictoin' (is "
+        "'cell_type_prediction' meant?), 'mine'."
+    )
+
+
+def test_a_digest_tells_prompts_apart_and_not_files(tmp_path: Path) -> None:
+    found = []
+    for i, (prompt, indent) in enumerate((("{genes}?", None), ("{genes}?", 2), ("{genes}!", None))):
+        (tmp_path / f"{i}").write_text(
+            json.dumps({"gene_set_name": {"prompts": [prompt], "answer": "x"}}, indent=indent)
+        )
+        found.append(digest(read_templates(tmp_path / f"{i}")))
+    assert found[0] == found[1] != found[2]
+    assert len(found[0]) == 16
