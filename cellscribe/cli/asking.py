@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.text import printable
 from cellscribe.engine.questions import Question, answers_frame, ask
+from cellscribe.engine.sentences.known import gene_report
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer, TextSettings
 from cellscribe.engine.types import Sampling
@@ -101,8 +103,7 @@ def ask_file(job: AskJob) -> int:
         model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     with _opened(job) as source:
         started = time.perf_counter()
-        values = [] if source is None else [("values", source.value_note)]
-        notes([("device", model.device), ("bundle", model.bundle.name), *values], job.is_quiet)
+        notes([("device", model.device), ("bundle", model.bundle.name), *_facts(model, source)], job.is_quiet)
         with progress_bar("asking", job.is_quiet) as bar:
             answers = _answers(job, model, source, wanted, bar)
         seconds = time.perf_counter() - started
@@ -120,6 +121,16 @@ def ask_file(job: AskJob) -> int:
         line = f"note: {len(failed):,} of {len(answers):,} failed, first {failed[0].name}: {failed[0].status}"
         error_console().print(line, style="yellow", markup=False, soft_wrap=True)
     return SOME_FAILED if failed else 0
+
+
+def _facts(model: TextModel | InstructModel, source: CellSource | None) -> Iterator[tuple[str, str]]:
+    """Say what is known of the cells: values, and how many genes of sentences have names that are known."""
+    if source is None:
+        return
+    yield "values", source.value_note
+    said = gene_report(source, model.settings.organism).get("sentence") if isinstance(model, TextModel) else None
+    if said:
+        yield "genes", str(said)
 
 
 def _opened(job: AskJob) -> AbstractContextManager[CellSource | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,14 @@ class SentenceGenes:
     def of_cells(cls, source: CellSource) -> SentenceGenes:
         """Take the words of a source: its names, or its symbols where the names are Ensembl ids.
 
-        A gene with an id and no symbol keeps its id. Errors as :meth:`of`.
+        A gene with an id and no symbol keeps its id. They are made once a source. Errors as :meth:`of`.
         """
+        if source not in _MADE:
+            _MADE[source] = cls._of_cells(source)
+        return _MADE[source]
+
+    @classmethod
+    def _of_cells(cls, source: CellSource) -> SentenceGenes:
         names: Sequence[str] = tuple(map(str, source.var_names))
         if source.var_symbols is not None and 2 * sum(ENSEMBL.fullmatch(name) is not None for name in names) > len(
             names
@@ -99,6 +106,9 @@ class SentenceGenes:
         text = " ".join((*self.words, "")).encode()
         starts = np.flatnonzero(np.frombuffer(b" " + text, np.uint8) == ord(" "))
         return text + b" " * native.NAME_SLACK, starts.astype(np.int64)
+
+
+_MADE: WeakKeyDictionary[CellSource, SentenceGenes] = WeakKeyDictionary()
 
 
 def _doubles(names: Sequence[str], words: Sequence[str], where: str) -> str:

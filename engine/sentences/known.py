@@ -11,7 +11,7 @@ from cellscribe.engine.errors import InputError
 from cellscribe.engine.sentences.genes import SentenceGenes
 
 ORGANISMS = ("human", "mouse")  # whose symbols, in upper case, the packaged table has
-WARN_BELOW = 0.2  # symbols of other releases, pseudogenes and the like are rightly unknown
+WARN_BELOW = 0.5  # clones, pseudogenes and symbols of other releases are rightly unknown, but never most names
 REFUSE_FROM = 100  # names; fewer of them may be a panel with names of its own
 
 
@@ -25,7 +25,7 @@ class KnownNames:
 
     @property
     def warning(self) -> str:
-        """A sentence when hardly any name is known, else empty."""
+        """A sentence when fewer than half of the names are known, else empty."""
         if self.known >= WARN_BELOW * self.total:
             return ""
         return (
@@ -46,6 +46,7 @@ class KnownNames:
             )
 
 
+@lru_cache(maxsize=4)
 def known_names(genes: SentenceGenes) -> KnownNames:
     """Count the words that are symbols of human genes, in upper case; most symbols of mouse are, too."""
     symbols = _symbols()

@@ -21,6 +21,7 @@ def test_answers_go_to_the_terminal_or_a_file(cellscribe: Call, bundle: Path, ce
     told = cellscribe("ask", cells_file, "Is it dividing?", *given)
     assert told.exit_code == 0, told.stderr
     assert [line.split("\t")[0] for line in told.stdout.splitlines()] == ["cell-0", "cell-1"]
+    assert "0 of 12 names are known gene symbols (unknown: GENE0)" in " ".join(told.stderr.split())
     for name in ("a.csv", "a.jsonl", "a.parquet"):
         told = cellscribe("ask", cells_file, "Is it dividing?", *given, "-o", tmp_path / name)
         assert told.exit_code == 0, told.stderr

@@ -36,6 +36,19 @@ def test_symbols_of_man_and_mouse_old_ones_too() -> None:
     assert KnownNames(1, 9, "X").warning.startswith("Only 1 of 9 names are known gene symbols (unknown: X), so answers")
 
 
+def test_less_than_half_is_said() -> None:
+    assert not KnownNames(50, 100, "X").warning
+    assert KnownNames(49, 100, "X").warning.startswith("Only 49 of 100 names are known gene symbols")
+
+
+def test_words_are_made_and_counted_once_a_source(cells: AnnData) -> None:
+    with open_cells(cells) as source, open_cells(cells) as other:
+        words = SentenceGenes.of_cells(source)
+        assert SentenceGenes.of_cells(source) is words
+        assert SentenceGenes.of_cells(other) == words
+        assert known_names(words) is known_names(words)
+
+
 def test_few_names_are_let_pass() -> None:
     KnownNames(0, 40, "G0").check("the file")
     with pytest.raises(InputError, match=r"9,621 gene names of the file is a known symbol \(unknown: XYZ"):
