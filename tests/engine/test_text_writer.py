@@ -138,6 +138,21 @@ def test_the_edges_of_pieces_and_a_window_across_them(gemma: tuple[Path, Any], n
         np.testing.assert_allclose(vectors[i], wanted.hidden_states[-1][0].mean(0).numpy(), atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", [CpuText, pytest.param(OnnxRuntimeText, marks=pytest.mark.slow)])
+def test_the_size_of_pieces_plays_no_part_in_a_prompt_of_8000_tokens(
+    gemma: tuple[Path, Any], native_library: None, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    backend, prompt, found = kind(open_bundle(gemma[0]), 2), prompts_of(8000)[0], []
+    module = native_text if kind is CpuText else onnxruntime_text
+    for piece in (module.PIECE, 613):
+        monkeypatch.setattr(module, "PIECE", piece)
+        slots = backend.open_text_slots(TextPlan(1, len(prompt), 1, Sampling()))
+        slots.admit([Prompted(0, 0, prompt)]).wait()
+        found.append(slots.logits(1)[0].copy())
+    assert found[0].std() > 0.1
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+
+
 @pytest.mark.slow
 def test_a_prompt_of_8000_tokens(gemma: tuple[Path, Any], native_library: None) -> None:
     bundle, prompts = open_bundle(gemma[0]), prompts_of(8000, 60)
