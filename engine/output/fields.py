@@ -67,7 +67,7 @@ def fields_of(run: Run, n_cells: int, key_added: str = KEY) -> Fields:
     ``_grounding``; of annotated cells ``<key>_label``, ``_score`` and ``_status`` instead, with ``_runner_up``,
     ``_margin`` and ``_cell_ontology_term_id`` where they are known, and ``_majority_voting``, ``_majority_share`` and
     ``_over_clustering`` where clusters voted, and
-    ``_answer`` where labels were found in words. obsm: ``X_<key>`` (NaN where not run),
+    ``_answer`` ("" for none) where labels were found in words. obsm: ``X_<key>`` (NaN where not run),
     ``<key>_top_genes`` (columns of var, or of raw.var where raw was read: ``uns[<key>]["top_genes_of"]``; -1 for none),
     ``<key>_top_gene_weights`` (0 for none), ``<key>_label_scores`` [n_cells, L] where all labels were scored, in the
     order of ``uns[<key>]["labels"]``. uns: ``<key>`` with settings and gene report, or ``<key>_embedding`` of a run
@@ -135,7 +135,8 @@ def _label_obs(
     if found.labels is not None and found.labels.has_terms:
         obs[f"{key}_cell_ontology_term_id"] = pd.Categorical(spread(found.term_ids))
     if found.answers:
-        obs[f"{key}_answer"] = spread(found.answers)
+        said = [found.answers[place] if place >= 0 else "" for place in result_of]
+        obs[f"{key}_answer"] = np.array(said, dtype=object)  # texts alone, as AnnData writes no None among them
     if found.votes is not None:
         obs[f"{key}_majority_voting"] = pd.Categorical(spread(found.votes.chosen))
         obs[f"{key}_majority_share"] = _spread(found.votes.share[:, None], result_of)[:, 0]
