@@ -51,7 +51,7 @@ def compare(
     ] = 2000,
     no_map: Annotated[bool, typer.Option("--no-map", help="Leave out the UMAPs and their figures.")] = False,
     same_types: Annotated[
-        bool, typer.Option("--same-types", help="Leave real cells of types out that no generated cell has.")
+        bool, typer.Option("--same-types", help="Leave types that no generated cell has out of mixing and MMD.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draw and of the maps.")] = 0,
     layer: Annotated[

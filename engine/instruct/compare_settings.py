@@ -32,7 +32,9 @@ class CompareSettings:
     seed
         Of that draw and of the maps.
     same_types
-        Leave real cells of types out that no generated cell has.
+        Leave real cells of types that no generated cell has out of mixing, reach and MMD, and of what is expected.
+        They still elect types in pKNN, and marker genes tell types from theirs, too. Of more than `max_cells` real
+        cells at least a quarter of those drawn are of the generated types, where there are as many.
     log_base, log_base_real
         Base of the logarithm of log-normalised cells, which is taken back; None looks at their totals.
 
@@ -53,6 +55,11 @@ class CompareSettings:
     same_types: bool = False
     log_base: float | None = None
     log_base_real: float | None = None
+
+    @property
+    def min_cells(self) -> int:
+        """Cells of each set that are needed."""
+        return max(MIN_CELLS, min(self.neighbours) + 1)
 
     def __post_init__(self) -> None:
         least = {"bandwidth_neighbours": 1, "components": 1, "map_neighbours": 2, "max_cells": MIN_CELLS}

@@ -83,7 +83,7 @@ def shared_genes(generated: CellSource, real: CellSource) -> tuple[str, ...]:
 
 def read_compared(
     source: CellSource, genes: Sequence[str], label: str, most: int, seed: int = 0, log_base: float | None = None,
-    only: Collection[str] | None = None,
+    alike: Collection[str] | None = None,
 ) -> ComparedCells:  # fmt: skip
     """Read the cells of one side.
 
@@ -98,8 +98,8 @@ def read_compared(
     log_base
         Base of the logarithm of a log-normalised source, which is taken back; None looks for the one that gives all
         cells one total, and takes e where none does.
-    only
-        Types to keep; None keeps all.
+    alike
+        Types of which at least a quarter of the drawn cells are, where there are as many; None draws among all alike.
 
     Raises
     ------
@@ -110,16 +110,8 @@ def read_compared(
     typed = np.flatnonzero(types != "")
     if not len(typed):
         raise InputError(f"no cell of {source.name} has a type in the obs column {label!r}; name another column.")
-    num_untyped, num_other = source.n_cells - len(typed), 0
-    if only is not None:
-        kept = typed[np.isin(types[typed].astype(str), sorted(only))]
-        typed, num_other = kept, len(typed) - len(kept)
-        if not len(typed):
-            raise InputError(
-                f"no cell of {source.name} is {', '.join(sorted(only))} in the obs column {label!r}; write types alike "
-                "in both files, or name another column."
-            )
-    rows = typed if len(typed) <= most else typed[drawn(source.obs_names[typed], most, seed)]
+    is_alike = np.isin(types[typed].astype(str), sorted(alike or ()))
+    rows = typed if len(typed) <= most else typed[_drawn_of_both(source.obs_names[typed], is_alike, most, seed)]
     base = 1.0 if source.value_kind == "counts" else _given_base(source, log_base) or log_base_of(source)
     gather = _gather(gene_names(source), genes)
     parts = [_normalised(linear(block.matrix, base) @ gather) for block in source.blocks(rows)]
@@ -127,15 +119,14 @@ def read_compared(
     values = sp.csr_matrix(sp.vstack(parts, format="csr"))[by_name]
     rows = rows[by_name]
     said = () if base == 1.0 else (f"The logarithm of {source.name} is taken back as one to base {base:.4g}.",)
-    others = (f"Of other types, and left out: {num_other:,} cells of {source.name}.",) if num_other else ()
     return ComparedCells(
         source.name,
         tuple(map(str, source.obs_names[rows])),
         tuple(map(str, types[rows])),
         values,
         source.n_cells,
-        num_untyped,
-        (source.value_note, *said, *others),
+        source.n_cells - len(typed),
+        (source.value_note, *said),
     )
 
 
@@ -144,6 +135,17 @@ def drawn(names: npt.ArrayLike, most: int, seed: int = 0) -> Ints:
     keys = stream_keys(seed, cell_keys(names), _DRAW)
     order = np.argsort(draws(keys, np.zeros(len(keys), np.uint64)), kind="stable")
     return np.sort(order[:most])
+
+
+def _drawn_of_both(names: npt.NDArray[np.object_], is_first: npt.NDArray[np.bool_], most: int, seed: int) -> Ints:
+    """Return as :func:`drawn`, at least a quarter of those places where `is_first`, as far as there are as many."""
+    found, fewest = drawn(names, most, seed), min(most // 4, int(is_first.sum()))
+    if is_first[found].sum() >= fewest:
+        return found
+    first, others = np.flatnonzero(is_first), np.flatnonzero(~is_first)
+    return np.sort(
+        np.concatenate((first[drawn(names[first], fewest, seed)], others[drawn(names[others], most - fewest, seed)]))
+    )
 
 
 def _gather(columns: Sequence[str], genes: Sequence[str]) -> sp.csr_matrix:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.errors import InputError
-from cellscribe.engine.instruct.compare_settings import MIN_CELLS, CompareSettings
+from cellscribe.engine.instruct.compare_settings import CompareSettings
 from cellscribe.engine.instruct.compared_cells import ComparedCells, read_compared, shared_genes
 from cellscribe.engine.instruct.components import (
     LACKING,
@@ -130,8 +130,8 @@ def compare_cells(
         genes = shared_genes(ours, theirs)
         most, seed = wanted.max_cells, wanted.seed
         made = read_compared(ours, genes, label, most, seed, wanted.log_base)
-        only = set(made.types) if wanted.same_types else None
-        known = read_compared(theirs, genes, label_real or label, most, seed, wanted.log_base_real, only)
+        alike = set(made.types) if wanted.same_types else None
+        known = read_compared(theirs, genes, label_real or label, most, seed, wanted.log_base_real, alike)
     sizes = _sizes(made, known, wanted)
     types, codes = np.unique(np.array(made.types + known.types), return_inverse=True)
     own, other = codes[: made.num_cells], codes[made.num_cells :]
@@ -140,9 +140,11 @@ def compare_cells(
             f"no type of {made.source} ({_some(made.types)}) is one of {known.source} ({_some(known.types)}); "
             "write them alike, or name other columns of obs."
         )
+    is_alike = np.isin(other, own) if wanted.same_types else np.ones(known.num_cells, bool)
+    _check_number(int(is_alike.sum()), f"have a type that cells of {made.source} have", known, wanted)
 
     def figures(places: Places) -> Likeness:
-        return likeness(*places, (own, other), len(types), sizes, wanted.gammas, wanted.bandwidth_neighbours)
+        return likeness(*places, (own, other), len(types), sizes, wanted.gammas, wanted.bandwidth_neighbours, is_alike)
 
     low, has_map = components(made.values, known.values, wanted.components), wanted.has_map and has_umap()
     places = joint_map(low, wanted.map_neighbours, wanted.seed) if has_map else None
@@ -159,7 +161,11 @@ def compare_cells(
         places,
         marker_dots(made, known, genes, markers, markers_from),
         wanted,
-        (*_notes(made, known, wanted, sizes), *([LACKING] if wanted.has_map and not has_map else [])),
+        (
+            *_notes(made, known, wanted, sizes),
+            *_others(known, is_alike),
+            *([LACKING] if wanted.has_map and not has_map else []),
+        ),
     )
 
 
@@ -170,16 +176,27 @@ def _published(generated: ComparedCells, real: ComparedCells, wanted: CompareSet
 
 def _sizes(generated: ComparedCells, real: ComparedCells, wanted: CompareSettings) -> tuple[int, ...]:
     """Return the numbers of neighbours to use, or raise InputError where a set has too few cells."""
-    needed = max(MIN_CELLS, min(wanted.neighbours) + 1)
     for cells in (generated, real):
-        if cells.num_cells < needed:
-            raise InputError(
-                f"{cells.num_cells} of the cells of {cells.source} have a type and {needed} are needed to compare "
-                "neighbours; give more."
-            )
+        _check_number(cells.num_cells, "have a type", cells, wanted)
         if cells.num_empty == cells.num_cells:
             raise InputError(f"no cell of {cells.source} expresses any of the shared genes; give other cells.")
     return sizes_that_fit(wanted.neighbours, min(generated.num_cells, real.num_cells))
+
+
+def _check_number(number: int, which: str, cells: ComparedCells, wanted: CompareSettings) -> None:
+    if number < wanted.min_cells:
+        raise InputError(
+            f"{number} of the cells of {cells.source} {which} and {wanted.min_cells} are needed to compare "
+            "neighbours; give more."
+        )
+
+
+def _others(real: ComparedCells, is_alike: npt.NDArray[np.bool_]) -> list[str]:
+    """Say what real cells of other types are for, where there are any."""
+    if is_alike.all():
+        return []
+    told = count(int((~is_alike).sum()), "cell")
+    return [f"Of other types, for pKNN and marker genes but not for mixing, reach and MMD: {told} of {real.source}."]
 
 
 def _notes(generated: ComparedCells, real: ComparedCells, wanted: CompareSettings, sizes: tuple[int, ...]) -> list[str]:

@@ -14,6 +14,7 @@ from cellscribe.engine.instruct.neighbours import closest, like_themselves, mixi
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 SHARES = ("sknn", "sknn_real", "pknn", "pknn_real", "mixing", "mixing_real")
 
@@ -44,7 +45,8 @@ class Likeness:
     sknn
         Share of a generated cell's nearest generated cells that are of its type, meaned over cells.
     sknn_real
-        The same of real cells among real ones: what to expect.
+        The same of real cells among real ones: what to expect, as all that is of real cells here, of those that are
+        `alike` (:func:`likeness`).
     pknn
         Share of generated cells whose nearest real cells elect the type that was asked for; those of types that no real
         cell has are left out.
@@ -90,6 +92,7 @@ def likeness(
     neighbours: Sequence[int],
     gammas: Sequence[float] | None = None,
     bandwidth_neighbours: int = 25,
+    alike: Flags | None = None,
 ) -> Likeness:
     """Compare two sets of points.
 
@@ -103,14 +106,20 @@ def likeness(
         Numbers of neighbours [K], smaller than M and N.
     gammas, bandwidth_neighbours
         Kernels of the discrepancy; chosen by :func:`gammas_of` from the real cells for None.
+    alike
+        Real cells that generated ones are to be like, bool [N]; the others are only among those that elect types and
+        that are neighbours of real cells. None takes all.
     """
     ours, theirs = types
-    most = max(neighbours)
-    among_ours = closest(generated, generated, most, are_same=True)
+    most, wanted = max(neighbours), np.ones(len(real), bool) if alike is None else alike
+    near, of = real[wanted], theirs[wanted]
+    among_ours, among_near = (closest(one, one, most, are_same=True) for one in (generated, near))
     among_theirs = closest(real, real, most, are_same=True)
-    to_real, to_generated = closest(real, generated, most), closest(generated, real, most)
-    m, n, known = len(generated), len(real), np.isin(ours, theirs)
-    kernels = tuple(gammas) if gammas else gammas_of(real, bandwidth_neighbours)
+    to_real, to_near, to_generated = (
+        closest(real, generated, most), closest(near, generated, most), closest(generated, near, most)
+    )  # fmt: skip
+    m, n, known = len(generated), len(near), np.isin(ours, theirs)
+    kernels = tuple(gammas) if gammas else gammas_of(near, bandwidth_neighbours)
 
     def shares(figures: Sequence[npt.NDArray[Any]], of: Ints) -> Shares:
         values = np.stack(figures).astype(np.float64)
@@ -121,12 +130,12 @@ def likeness(
     return Likeness(
         tuple(neighbours),
         shares([like_themselves(among_ours, ours, k) for k in neighbours], ours),
-        shares([like_themselves(among_theirs, theirs, k) for k in neighbours], theirs),
+        shares([like_themselves(among_theirs, theirs, k)[wanted] for k in neighbours], of),
         shares([voted_right(to_real, theirs, ours, k)[known] for k in neighbours], ours[known]),
-        shares([voted_right(among_theirs, theirs, theirs, k) for k in neighbours], theirs),
-        shares([mixing(among_ours, to_real, m, n, k) for k in neighbours], ours),
-        shares([mixing(among_theirs, to_generated, n, m, k) for k in neighbours], theirs),
-        discrepancy(generated, real, kernels),
+        shares([voted_right(among_theirs, theirs, theirs, k)[wanted] for k in neighbours], of),
+        shares([mixing(among_ours, to_near, m, n, k) for k in neighbours], ours),
+        shares([mixing(among_near, to_generated, n, m, k) for k in neighbours], of),
+        discrepancy(generated, near, kernels),
         tuple(_of_type(generated[ours == one], real[theirs == one], kernels) for one in range(num_types)),
         kernels,
     )

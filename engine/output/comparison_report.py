@@ -99,11 +99,14 @@ def _as_published(line: tuple[str, str, str, str]) -> tuple[str, str, str, str]:
 
 
 def _summary(found: Comparison) -> list[tuple[str, str]]:
+    """Return the figures that stand first, without those that one type alone makes 1."""
     one = found.components
     k = one.neighbours[0]
+    pknn = (_percent(one.pknn.whole[0]), f"pKNN of {k} neighbours, of real cells {_percent(one.pknn_real.whole[0])}")
+    sknn = (_percent(one.sknn.whole[0]), f"sKNN, of real cells {_percent(one.sknn_real.whole[0])}")
     return [
-        (_percent(one.pknn.whole[0]), f"pKNN of {k} neighbours, of real cells {_percent(one.pknn_real.whole[0])}"),
-        (_percent(one.sknn.whole[0]), f"sKNN, of real cells {_percent(one.sknn_real.whole[0])}"),
+        *([pknn] if (found.num_real > 0).sum() > 1 else []),
+        *([sknn] if (found.num_generated > 0).sum() > 1 else []),
         (decimal(float(one.mixing.whole[0])), "mixing, 1 if alike"),
         (f"{one.mmd.mmd:.3f}", f"MMD, {one.mmd.chance:.3f} if alike"),
     ]

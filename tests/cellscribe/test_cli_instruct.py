@@ -89,7 +89,7 @@ def test_real_cells_are_never_written_over(
     assert cells_file.read_bytes() == before
 
 
-def test_a_report_compares_with_real_cells_of_the_type(
+def test_a_report_compares_with_real_cells_of_all_types(
     cellscribe: Call, instruct_bundle: Path, golden: GoldenInstructCell, tmp_path: Path
 ) -> None:
     real = ad.concat([golden.cells()] * 5, index_unique="-")
@@ -102,8 +102,9 @@ def test_a_report_compares_with_real_cells_of_the_type(
     )  # fmt: skip
     assert told.exit_code == 0, told.stderr
     page = " ".join((tmp_path / "r.html").read_text().split())
-    assert "Of other types, and left out: 10 cells of real.h5ad" in page
-    assert "B Cell" not in page
+    assert "Of other types, for pKNN and marker genes but not for mixing, reach and MMD: 10 cells of real.h5ad" in page
+    assert "pKNN of 5 neighbours" in page
+    assert "sKNN, of real cells" not in page  # of one type it is always 100 %
 
 
 def test_a_bundle_is_inspected_and_verified(cellscribe: Call, instruct_bundle: Path, tmp_path: Path) -> None:

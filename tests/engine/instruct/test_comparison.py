@@ -232,3 +232,30 @@ def test_what_is_odd_is_said() -> None:
         assert words in said
     assert found.generated.num_cells == 22
     assert (found.components.pknn.whole == 1).all()
+
+
+def test_other_types_elect_and_have_markers_but_do_not_mix() -> None:
+    generated, real = made(), made(1)
+    asked, settings = generated[generated.obs["cell_type"] == "A"].copy(), replace(NO_MAP, same_types=True)
+    found = compare_cells(asked, real, settings=settings)
+    assert found.num_real.tolist() == [12, 12]
+    assert found.components.pknn.whole[0] == 1.0
+    assert all(int(gene[1:]) < 20 for gene in found.dots.genes)  # what tells A from B
+    assert any("12 cells of" in note and "not for mixing" in note for note in found.notes)
+    alone = compare_cells(asked, real[real.obs["cell_type"] == "A"].copy(), settings=settings)
+    assert found.components.mixing.whole[0] == pytest.approx(alone.components.mixing.whole[0], abs=0.35)
+    wrong = generated[generated.obs["cell_type"] == "B"].copy()
+    wrong.obs["cell_type"] = "A"
+    wrong = compare_cells(wrong, real, settings=settings)
+    assert wrong.components.pknn.whole[0] == 0.0
+    assert wrong.components.mixing.whole[0] < 0.2
+    assert wrong.components.mmd.mmd > 1.5 * found.components.mmd.mmd
+    with pytest.raises(InputError, match=r"3 of the cells of .* have a type that cells of .* have and 6 are needed"):
+        compare_cells(asked, real[[0, 2, 4, *range(1, 24, 2)]].copy(), settings=settings)
+
+
+def test_a_quarter_of_the_drawn_are_of_the_types_asked_for() -> None:
+    asked, real = made()[::2].copy(), made(1, num_cells=80)
+    real.obs["cell_type"] = ["A" if i < 12 else f"other {i % 2}" for i in range(80)]
+    settings = replace(NO_MAP, same_types=True, max_cells=24)
+    assert compare_cells(asked, real, settings=settings).num_real.tolist()[0] >= 6

@@ -83,6 +83,22 @@ def test_types_of_one_side_have_dashes(found: Comparison) -> None:
     assert "other 0 1 0.0\N{NARROW NO-BREAK SPACE}% – – –" in page.text
 
 
+def test_figures_that_cannot_vary_are_no_headlines(found: Comparison) -> None:
+    def heads(one: Comparison) -> str:
+        return " ".join(label for _, label in module._summary(one))
+
+    assert "pKNN" in heads(found)
+    assert "sKNN" in heads(found)
+    made = _cells(0)
+    settings = CompareSettings(neighbours=(5,), has_map=False, same_types=True)
+    asked = made[made.obs["cell_type"] == "B cell"].copy()
+    assert "sKNN" not in heads(compare_cells(asked, _cells(1), settings=settings))
+    assert "pKNN" in heads(compare_cells(asked, _cells(1), settings=settings))
+    real = _cells(1)
+    real.obs["cell_type"] = "B cell"
+    assert "pKNN" not in heads(compare_cells(made, real, settings=settings))
+
+
 def test_the_page_stands_alone(found: Comparison, tmp_path: Path) -> None:
     write_comparison_report(found, tmp_path / "out.html")
     html = (tmp_path / "out.html").read_text(encoding="utf-8")
