@@ -15,6 +15,7 @@ from cellscribe.engine.errors import BundleError, UsageError
 from cellscribe.engine.family_model import FamilyModel, check_threads, kept
 from cellscribe.engine.instruct.annotate import annotate_cells
 from cellscribe.engine.instruct.asking import AskSettings
+from cellscribe.engine.instruct.fields import without_clash
 from cellscribe.engine.instruct.templates import ANNOTATION
 from cellscribe.engine.instruct.writing import CellOrder, write_cells
 from cellscribe.engine.instruct_model import InstructModel
@@ -220,7 +221,7 @@ class DialogueModel(FamilyModel):
         -------
         Cells with counts in X.
         """
-        wanted = {**({} if cell_type is None else {"cell_type": cell_type}), **(fields or {})}
+        wanted = without_clash({"cell_type": cell_type}, fields or {})
         sampling = Sampling(top_p if temperature else 1.0, temperature, self._seed)
         number, draws = self._template_for(instruction)
         order = CellOrder(

@@ -17,6 +17,7 @@ from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.compare_settings import CompareSettings
 from cellscribe.engine.instruct.comparison import compare_cells
+from cellscribe.engine.instruct.fields import without_clash
 from cellscribe.engine.instruct.templates import GENERATION
 from cellscribe.engine.instruct.writing import CellOrder
 from cellscribe.engine.instruct.writing import write_cells as write_by_instruction
@@ -201,8 +202,7 @@ def _order(job: GenerateJob, bundle: Bundle) -> CellOrder:
     )  # fmt: skip
     if (more.report is None) != (more.truth is None):
         raise UsageError("--report compares with the cells of --truth; give both, or none.")
-    named = {"cell_type": job.cell_type, "tissue": more.tissue}
-    fields = {**{name: text for name, text in named.items() if text is not None}, **pairs(more.pairs)}
+    fields = without_clash({"cell_type": job.cell_type, "tissue": more.tissue}, pairs(more.pairs))
     number, draws = template_of(job.template)
     return CellOrder(
         job.count, fields, more.instruction, number, draws, job.sampling(0.0), job.settings.seed, more.means,

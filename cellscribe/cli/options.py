@@ -132,13 +132,17 @@ def template_number(text: str | None) -> int | None:
 
 
 def pairs(given: list[str] | tuple[str, ...] | None) -> dict[str, str]:
-    """Return what ``--set`` says; UsageError for what is no name=text."""
+    """Return what ``--set`` says; UsageError for what is no name=text, or a name with two texts."""
     from cellscribe.engine.errors import UsageError
 
     bad = next((one for one in given or () if "=" not in one), None)
     if bad is not None:
         raise UsageError(f"--set is {bad!r}; write it as name=text.")
-    return dict(one.split("=", 1) for one in given or ())
+    found: dict[str, str] = {}
+    for name, text in (one.split("=", 1) for one in given or ()):
+        if found.setdefault(name, text) != text:
+            raise UsageError(f"--set gives {name} as {found[name]!r} and as {text!r}; give it once.")
+    return found
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct.fields import check_fields, check_used
 from cellscribe.engine.instruct.prompts import CELL, CellToken, framed
-from cellscribe.engine.instruct.templates import ANNOTATION, FIELDS, Instructions, own_instruction
+from cellscribe.engine.instruct.templates import ANNOTATION, Instructions, own_instruction
 
 FROM_OBS = ("species", "tissue", "sequencing_method", "drug")  # fields that obs may hold, a value for every cell
 
 _UNKNOWN = ("", "nan", "None", "NaT", "<NA>")
-_ENDS = ("</s>", "<pad>", "<unk>")  # tokens of T5 that a value must not smuggle in
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,14 @@ def instructions_for(
     Raises
     ------
     UsageError
-        For an empty instruction, a value that none of the task's can do without, a field that is not known or that an
-        instruction of one's own does not name, or a value that would be read as a cell.
+        For an empty instruction, a value that none of the task's can do without, a field that is not known or that no
+        instruction names which is chosen for a cell, or a value that is empty or would be read as a cell.
     """
     check_fields(asked.fields, cell)
     if asked.instruction is not None:
         if not asked.instruction.strip():
             raise UsageError("the instruction is empty; write one.")
         task = own_instruction(asked.instruction if CELL in asked.instruction else f"{CELL} {asked.instruction}")
-        unused = next((name for name in asked.fields if name not in task.fields), None)
-        if unused is not None:
-            raise UsageError(
-                f"the instruction does not name {{{unused}}}, for which a value is given; write it where it belongs, "
-                "or leave it out."
-            )
     known = {**({} if labels is None else {"choices": ", ".join(labels)}), **asked.fields}
     columns = {
         name: source.obs_column(name).astype(str).to_numpy()[rows]
@@ -99,21 +93,14 @@ def instructions_for(
         if name in source.obs_columns and name not in known
     }
     drawn, found = asked.seed if asked.draws else None, []
+    kinds = set[frozenset[str]]()
     for i, row in enumerate(rows.tolist()):
         own = {name: str(column[i]) for name, column in columns.items() if column[i] not in _UNKNOWN}
         check_fields(own, cell, f"obs of {source.obs_names[row]}")
-        text = task.choose(asked.number, {**own, **known}, str(source.obs_names[row]), drawn)
-        found.append(framed(text, cell))
+        values = {**own, **known}
+        found.append(framed(task.pick(asked.number, values, str(source.obs_names[row]), drawn).text, cell))
+        kinds.add(frozenset(values))
+    if kinds:
+        named = {name for one in kinds for name in task.named(asked.number, one, asked.draws)}
+        check_used(asked.fields, named, task, frozenset.union(*kinds))
     return found
-
-
-def check_fields(fields: Mapping[str, str], cell: CellToken, where: str = "the fields") -> None:
-    """Raise UsageError for a field that is not known, or a value that a prompt would read as a cell or its end."""
-    for name, value in fields.items():
-        if name not in FIELDS:
-            raise UsageError(f"the field {name!r} is not known; choose from {', '.join(FIELDS[1:])}.")
-        odd = next(
-            (one for one in (CELL, cell.start, cell.placeholder, cell.end, *_ENDS) if one and one in value), None
-        )
-        if odd is not None:
-            raise UsageError(f"{name} in {where} is {value[:60]!r}, where {odd} has a meaning of its own; rename it.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,8 +19,17 @@ ANNOTATION, SENSITIVITY, GENERATION = "cell_type_annotation", "drug_sensitivity_
 TASKS = (ANNOTATION, SENSITIVITY, GENERATION)
 FIELDS = ("cell", "species", "tissue", "sequencing_method", "drug", "cell_type", "choices")
 CELL = "cell"
+OWN = "of your own"  # the task of an instruction in a user's own words
 _UPSTREAM = {"input": CELL}  # names of InstructCell's own template files that differ from ours
 _DRAW = 15  # stream of the draws that choose an instruction
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An instruction with its values in place, the cell still ``{cell}``, and the names of its fields."""
+
+    text: str
+    fields: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,11 @@ class Instructions:
     task: str
     prompts: tuple[str, ...]
 
-    @property
-    def fields(self) -> frozenset[str]:
-        """Names that any of them wants a value for."""
-        return frozenset(name for text in self.prompts for name in fields_of(text))
-
     def choose(self, number: int | None, known: Mapping[str, str], key: str = "", seed: int | None = None) -> str:
+        """Return the text of :meth:`pick`."""
+        return self.pick(number, known, key, seed).text
+
+    def pick(self, number: int | None, known: Mapping[str, str], key: str = "", seed: int | None = None) -> Chosen:
         """Return one and fill it: of that `number`; or drawn by seed and key; or the first that lacks nothing.
 
         Parameters
@@ -52,25 +60,34 @@ class Instructions:
         UsageError
             When there is none of that number, or each of them lacks a value.
         """
-        values = {**known, CELL: "{cell}"}
+        fitting = self.candidates(number, known, seed is not None)
+        if seed is not None and len(fitting) > 1:
+            drawn = uniforms(stream_keys(seed, cell_keys([key]), _DRAW), np.zeros(1, np.int64))
+            fitting = fitting[int(drawn[0] * len(fitting)) :]
+        return Chosen(fill(fitting[0], {**known, CELL: f"{{{CELL}}}"}), frozenset(fields_of(fitting[0])))
+
+    def candidates(self, number: int | None, known: Collection[str], draws: bool) -> tuple[str, ...]:
+        """Return what :meth:`pick` chooses from, with the same errors: one, or where one is drawn all that fit."""
         if number is not None:
             if not 0 <= number < len(self.prompts):
                 raise UsageError(
                     f"the task {self.task} has instructions 0 to {len(self.prompts) - 1} and {number} was asked for; "
                     "choose one of them."
                 )
-            return fill(self.prompts[number], values)
-        fitting = [one for one in self.prompts if set(fields_of(one)) <= values.keys()]
+            return (self.prompts[number],)
+        values = {*known, CELL}
+        fitting = tuple(one for one in self.prompts if values.issuperset(fields_of(one)))
         if not fitting:
-            lacking = sorted(set(fields_of(self.prompts[-1])) - values.keys())
+            lacking = sorted(set(fields_of(self.prompts[-1])) - values)
             raise UsageError(
                 f"the task {self.task} needs a value for {' and '.join(f'{{{one}}}' for one in lacking)}; give it with "
                 "--set NAME=TEXT (fields), or as a column of obs."
             )
-        if seed is None:
-            return fill(fitting[0], values)
-        drawn = uniforms(stream_keys(seed, cell_keys([key]), _DRAW), np.zeros(1, np.int64))
-        return fill(fitting[int(drawn[0] * len(fitting))], values)
+        return fitting if draws else fitting[:1]
+
+    def named(self, number: int | None, known: Collection[str], draws: bool) -> frozenset[str]:
+        """Return the names of the fields of :meth:`candidates`."""
+        return frozenset(name for one in self.candidates(number, known, draws) for name in fields_of(one))
 
 
 def own_instruction(text: str) -> Instructions:
@@ -86,13 +103,13 @@ def own_instruction(text: str) -> Instructions:
     try:
         names = fields_of(text)
     except ValueError:
-        return Instructions("of your own", (_literal(text),))
+        return Instructions(OWN, (_literal(text),))
     unknown = next((name for name in names if name not in FIELDS), None)
     if unknown is not None and unknown.isidentifier():
         raise UsageError(
             f"the instruction names {{{unknown}}}; known are {', '.join(FIELDS)} (write {{{{ and }}}} for braces)."
         )
-    return Instructions("of your own", (text if unknown is None else _literal(text),))
+    return Instructions(OWN, (text if unknown is None else _literal(text),))
 
 
 def _literal(text: str) -> str:

@@ -15,10 +15,10 @@ from cellscribe.engine.backends.instruct import require_profiles
 from cellscribe.engine.bundle.load import DISPERSION
 from cellscribe.engine.decode.scheduler import Text
 from cellscribe.engine.errors import BackendError, UsageError
-from cellscribe.engine.instruct.asking import check_fields
+from cellscribe.engine.instruct.fields import check_fields, check_used
 from cellscribe.engine.instruct.prompts import framed
 from cellscribe.engine.instruct.sampling import draw_counts, draw_latents, expected_counts
-from cellscribe.engine.instruct.templates import GENERATION, own_instruction
+from cellscribe.engine.instruct.templates import GENERATION, Chosen, own_instruction
 from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
@@ -38,10 +38,10 @@ class CellOrder:
     count
         How many.
     fields
-        Values for the instruction: ``cell_type``, ``tissue``, ``species``, ``sequencing_method``. They also become
-        columns of obs.
+        Values for the instruction, which must name them: ``cell_type``, ``tissue``, ``species``,
+        ``sequencing_method``. They also become columns of obs, empty for a cell whose drawn instruction does not.
     instruction
-        In a user's own words, in place of our templates.
+        In a user's own words, with fields in braces, in place of our templates.
     number, draws
         Which instruction of the templates; or one drawn for every cell.
     sampling
@@ -69,9 +69,6 @@ class CellOrder:
             raise UsageError(f"{self.count} cells are asked for; ask for at least 1.")
         if self.instruction is not None and (self.number is not None or self.draws):
             raise UsageError("an instruction of your own is no template; leave --template (template) out, or it.")
-        empty = next((name for name, text in self.fields.items() if not text.strip()), None)
-        if empty is not None:
-            raise UsageError(f"the value of {empty} is empty; name one, or leave it out.")
 
 
 def write_cells(model: InstructModel, order: CellOrder, progress: Progress | None = None) -> tuple[AnnData, str]:
@@ -85,7 +82,7 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     Raises
     ------
     UsageError
-        For an instruction that names a cell or lacks a value.
+        For an instruction that names a cell or lacks a value, or a value that it does not name.
     BackendError
         When the model answers without a cell each time.
     BundleError
@@ -93,7 +90,8 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     """
     require_profiles(model.bundle, model.shapes.profile)
     names = [f"generated_{i}" for i in range(order.count)]
-    texts = _instructions(model, order, names)
+    asking = _instructions(model, order, names)
+    texts = [framed(one.text, model.prompts.cell) for one in asking]
     # The words that are chosen greedily depend on the instruction alone: each is answered once.
     is_once = order.sampling.is_greedy
     asked = list(dict.fromkeys(texts)) if is_once else texts
@@ -116,7 +114,8 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
         raise BackendError(f"the model answered without a cell ({_said(answers)}); ask for a cell in other words.")
     chosen = np.stack([conditions[places[i]] for i in good])
     counts = _profiles(model, [names[i] for i in good], chosen, order, progress)
-    cells = _laid_out(model, order, [names[i] for i in good], [answers[places[i]] for i in good], counts)
+    kept = [(names[i], asking[i], answers[places[i]]) for i in good]
+    cells = _laid_out(model, order, kept, counts)
     failed = sum(answers[place].status != "ok" for place in places)
     silent = order.count - len(good) - failed
     said = f"{len(good):,} cells of {len(model.genes):,} genes, {counts.nnz / max(1, len(good)):,.0f} expressed in each"
@@ -124,14 +123,14 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     return cells, said + (f"; {failed:,} failed, first: {_why(answers)}" if failed else "")
 
 
-def _instructions(model: InstructModel, order: CellOrder, names: Sequence[str]) -> list[str]:
-    cell = model.prompts.cell
-    check_fields(order.fields, cell)
+def _instructions(model: InstructModel, order: CellOrder, names: Sequence[str]) -> list[Chosen]:
+    check_fields(order.fields, model.prompts.cell)
     own = None if order.instruction is None else own_instruction(order.instruction)
     task, drawn = own or model.task(GENERATION), order.seed if order.draws else None
+    check_used(order.fields, task.named(order.number, order.fields, order.draws), task, order.fields)
     if drawn is None:
-        return [framed(task.choose(order.number, order.fields), cell)] * len(names)
-    return [framed(task.choose(order.number, order.fields, name, drawn), cell) for name in names]
+        return [task.pick(order.number, order.fields)] * len(names)
+    return [task.pick(order.number, order.fields, name, drawn) for name in names]
 
 
 def _profiles(
@@ -151,12 +150,12 @@ def _profiles(
 
 
 def _laid_out(
-    model: InstructModel, order: CellOrder, names: Sequence[str], answers: Sequence[Answer], counts: sp.csr_matrix
+    model: InstructModel, order: CellOrder, kept: Sequence[tuple[str, Chosen, Answer]], counts: sp.csr_matrix
 ) -> AnnData:
-    obs = pd.DataFrame(index=pd.Index(names))
+    obs = pd.DataFrame(index=pd.Index([name for name, _, _ in kept]))
     for name, text in order.fields.items():
-        obs[name] = pd.Categorical([text] * len(names))
-    obs["answer"] = [one.text for one in answers]
+        obs[name] = pd.Categorical([text if name in asked.fields else None for _, asked, _ in kept])
+    obs["answer"] = [one.text for _, _, one in kept]
     cells = AnnData(X=counts, obs=obs, var=pd.DataFrame(index=pd.Index(model.genes)))
     template = "drawn" if order.draws else "the first that fits" if order.number is None else order.number
     settings = model.settings_of(

@@ -66,6 +66,7 @@ def test_cells_are_labelled(
 
 def test_cells_are_written(cellscribe: Call, instruct_bundle: Path, golden: GoldenInstructCell, tmp_path: Path) -> None:
     out, instruction = tmp_path / "made.h5ad", golden.case("cpcg").instructions[0]
+    instruction = instruction.replace("T Cell", "{cell_type}").replace("liver", "{tissue}")
     told = cellscribe(
         "generate", "--bundle", instruct_bundle, "--cell-type", "T Cell", "--tissue", "liver", "--instruction",
         instruction, "-n", "12", "-o", out,
@@ -95,9 +96,10 @@ def test_a_report_compares_with_real_cells_of_all_types(
     real = ad.concat([golden.cells()] * 5, index_unique="-")
     real.obs["cell_type"] = ["T Cell"] * 10 + ["B Cell"] * 10
     real.write_h5ad(tmp_path / "real.h5ad")
+    instruction = golden.case("cpcg").instructions[0].replace("T Cell", "{cell_type}")
     told = cellscribe(
         "generate", "--bundle", instruct_bundle, "--cell-type", "T Cell", "-n", "8", "--instruction",
-        golden.case("cpcg").instructions[0], "-o", tmp_path / "made.h5ad", "--report", tmp_path / "r.html", "--truth",
+        instruction, "-o", tmp_path / "made.h5ad", "--report", tmp_path / "r.html", "--truth",
         tmp_path / "real.h5ad",
     )  # fmt: skip
     assert told.exit_code == 0, told.stderr
@@ -180,6 +182,14 @@ def test_the_doctor_looks_at_it(cellscribe: Call, instruct_bundle: Path, cells_f
             "nothing",
         ),
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--set", "age=3"), "the field 'age' is not known"),
+        (
+            ("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--cell-type", "T", "--set", "cell_type=B"),
+            "cell_type is given as 'T' and as 'B'; give it once",
+        ),
+        (
+            ("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--set", "drug=A", "--set", "drug=B"),
+            "--set gives drug as 'A' and as 'B'",
+        ),
         (
             ("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--set", "tissue=liver"),
             r"does not name \{tissue\}, for which a value is given",

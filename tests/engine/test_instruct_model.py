@@ -167,7 +167,7 @@ def test_instructions_come_from_obs_and_templates(instruct_bundle: Path, golden:
 
 
 def test_cells_are_written(model: DialogueModel, golden: GoldenInstructCell) -> None:
-    instruction = asking(golden, "cpcg")[0]
+    instruction = asking(golden, "cpcg")[0].replace("T Cell", "{cell_type}")
     cells = model.generate(instruction=instruction, n=40, fields={"cell_type": "T Cell"})
     assert cells.shape == (40, 500)
     assert cells.var_names.tolist() == golden.genes
