@@ -113,7 +113,7 @@ class MatchModel(FamilyModel):
         chosen, how = with_definitions(given, definitions), ZeroShot(alpha, rerank)
         finished = finish_of(**finish)
         with opened(cells, layer, values) as source:
-            finished.check(source)
+            finished.check(source, has_vectors=True)
             run = self.ranks.annotate_cells(source, chosen, how=how, threshold=threshold, template=template)
             run = kept(finished.voted(run, source), cells, key_added, copy)
             finished.write(run, source)

@@ -115,7 +115,7 @@ def annotate_file(job: AnnotateJob) -> int:
     bundle = open_bundle(bundle_folder(job.bundle))
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, (), job.limit)
-        finish_labels.check(source)
+        finish_labels.check(source, has_vectors=bundle.manifest.ranks is not None)
         annotate = _way_of(bundle)(job, bundle, source, rows, labels)
         started = time.perf_counter()
         with progress_bar("annotating", job.is_quiet) as bar:

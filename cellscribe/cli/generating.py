@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,19 +13,16 @@ from cellscribe.cli.guard import SOME_FAILED
 from cellscribe.cli.instructing import refuse_sentences, template_of
 from cellscribe.cli.options import bundle_folder, pairs
 from cellscribe.cli.progress import progress_bar, rates
+from cellscribe.cli.truth_report import TruthReport
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import UsageError
-from cellscribe.engine.instruct.compare_settings import CompareSettings
-from cellscribe.engine.instruct.comparison import compare_cells
 from cellscribe.engine.instruct.fields import without_clash
 from cellscribe.engine.instruct.templates import GENERATION
 from cellscribe.engine.instruct.writing import CellOrder
 from cellscribe.engine.instruct.writing import write_cells as write_by_instruction
 from cellscribe.engine.instruct_model import InstructModel
-from cellscribe.engine.labelling.majority import names_in
-from cellscribe.engine.output.comparison_report import write_comparison_report
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.h5ad import write_new
 from cellscribe.engine.output.text import clipped, printable
@@ -48,6 +47,15 @@ class Ordering:
     report: Path | None = None
     truth: Path | None = None
     truth_label: str = "cell_type"
+
+    @property
+    def truth_report(self) -> TruthReport | None:
+        """The page that is wanted; UsageError for a page without real cells, or the other way round."""
+        if (self.report is None) != (self.truth is None):
+            raise UsageError("--report compares with the cells of --truth; give both, or none.")
+        if self.report is None or self.truth is None:
+            return None
+        return TruthReport(self.report, self.truth, self.truth_label)
 
 
 @dataclass(frozen=True)
@@ -150,9 +158,12 @@ def _by_sentences(job: GenerateJob, bundle: Bundle) -> int:
 
 def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:
     """Write cells with a bundle that follows instructions."""
-    order, more = _order(job, bundle), job.ordering
-    _check_report(job, order)
+    order, report = _order(job, bundle), job.ordering.truth_report
+    if report is not None:
+        report.check(job.output, order.fields, job.count)
     model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, GENERATION)
+    if report is not None:
+        report.check_genes(model.genes, bundle.name)
     asked = ", ".join(order.fields.values()) or order.instruction or "any kind"
     facts = [
         ("device", model.device),
@@ -166,42 +177,30 @@ def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:
         cells, said = write_by_instruction(model, order, bar)
     said = f"{said}; {rates(cells.n_obs, 0, time.perf_counter() - started)}"
     write_new(cells, job.output)
-    if more.report is not None and more.truth is not None:
-        found = compare_cells(
-            job.output, more.truth, label_real=more.truth_label, settings=CompareSettings(same_types=True)
-        )
-        write_comparison_report(found, more.report)
-    _show(job, model.notice, said, [job.output, *([more.report] if more.report else [])])
+    if report is not None:
+        with _announced_if_it_fails(job.output):
+            report.write(job.output)
+    _show(job, model.notice, said, [job.output, *([report.page] if report else [])])
     return SOME_FAILED if cells.n_obs < job.count else 0
 
 
-def _check_report(job: GenerateJob, order: CellOrder) -> None:
-    """Make sure before any work that a report can be made, and that nothing real is written over."""
-    more = job.ordering
-    if more.report is None or more.truth is None:
-        return
-    check_output(job.output, more.truth, (".h5ad",))
-    check_output(more.report, more.truth, (".html",))
-    wanted = order.fields.get("cell_type")
-    if wanted is None:
-        raise UsageError("--report compares cells of one type with real ones; name it with --cell-type.")
-    with open_cells(more.truth) as source:
-        if wanted not in set(names_in(source.obs_column(more.truth_label))):
-            raise UsageError(
-                f"no cell of {more.truth} is {wanted!r} in the obs column {more.truth_label!r}; write the type "
-                "alike, or name another column with --truth-label."
-            )
+@contextmanager
+def _announced_if_it_fails(output: Path) -> Iterator[None]:
+    """Say that the cells are written even where what comes after them fails."""
+    try:
+        yield
+    except BaseException:
+        error_console().print(f"wrote {output}, without the report", markup=False, soft_wrap=True)
+        raise
 
 
 def _order(job: GenerateJob, bundle: Bundle) -> CellOrder:
-    """Put the options together; UsageError for those of other bundles, or for a report without real cells."""
+    """Put the options together; UsageError for those of other bundles."""
     more = job.ordering
     refuse_sentences(
         bundle, job.settings, ("--fit", job.fit), ("--genes", job.genes), ("--like", job.like),
         ("--cells-per-sample", job.cells_per_sample), ("--abstract", job.abstract),
     )  # fmt: skip
-    if (more.report is None) != (more.truth is None):
-        raise UsageError("--report compares with the cells of --truth; give both, or none.")
     fields = without_clash({"cell_type": job.cell_type, "tissue": more.tissue}, pairs(more.pairs))
     number, draws = template_of(job.template)
     return CellOrder(

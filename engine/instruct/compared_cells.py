@@ -70,13 +70,17 @@ def shared_genes(generated: CellSource, real: CellSource) -> tuple[str, ...]:
     InputError
         When there are fewer than :data:`MIN_GENES`.
     """
-    names = [set(gene_names(source)) for source in (generated, real)]
-    shared = tuple(sorted((names[0] & names[1]) - {""}))
+    return check_shared((generated.name, gene_names(generated)), (real.name, gene_names(real)))
+
+
+def check_shared(generated: tuple[str, Sequence[str]], real: tuple[str, Sequence[str]]) -> tuple[str, ...]:
+    """Do as :func:`shared_genes` for what sides are called and their genes."""
+    (name, ours), (other, theirs) = generated, real
+    shared = tuple(sorted((set(ours) & set(theirs)) - {""}))
     if len(shared) < MIN_GENES:
         raise InputError(
-            f"{generated.name} ({generated.n_genes:,} genes such as {gene_names(generated)[0]}) and {real.name} "
-            f"({real.n_genes:,} such as {gene_names(real)[0]}) share {len(shared)} names of genes and {MIN_GENES} are "
-            "needed; name them alike in both."
+            f"{name} ({len(ours):,} genes such as {ours[0]}) and {other} ({len(theirs):,} such as {theirs[0]}) share "
+            f"{len(shared)} names of genes and {MIN_GENES} are needed; name them alike in both."
         )
     return shared
 

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.labelling.expression import gene_names
-from cellscribe.engine.labelling.majority import AUTO, Voting, with_votes
+from cellscribe.engine.labelling.majority import AUTO, Voting, check_vectors, with_votes
 from cellscribe.engine.labelling.markers import places_of
 from cellscribe.engine.labelling.overcluster import check_clustering
 from cellscribe.engine.output.files import check_output
@@ -26,13 +26,17 @@ class Finish:
     report: Path | None = None
     shown: LabelReport = field(default_factory=LabelReport)
 
-    def check(self, source: CellSource) -> None:
-        """Raise InputError, UsageError or OutputError, before any cell is labelled, for what could not be done."""
+    def check(self, source: CellSource, *, has_vectors: bool = False) -> None:
+        """Raise InputError, UsageError or OutputError, before any cell is labelled, for what could not be done.
+
+        `has_vectors` says whether the labels will come with vectors of the cells.
+        """
         if self.report is not None:
             check_output(self.report, source.path, (".html",))
         if self.voting is not None and self.voting.by != AUTO:
             source.obs_column(self.voting.by)
         elif self.voting is not None:
+            check_vectors(has_vectors)
             check_clustering()
         if self.shown.truth is not None:
             source.obs_column(self.shown.truth)

@@ -59,17 +59,23 @@ def with_votes(run: Run, source: CellSource, voting: Voting) -> Run:
     """
     assert run.labels is not None
     if voting.by == AUTO:
-        if run.embeddings is None:
-            raise UsageError(
-                f"the majority vote {AUTO!r} clusters vectors, which this bundle's labels come without; name a column "
-                "of obs, such as leiden."
-            )
+        check_vectors(run.embeddings is not None)
+        assert run.embeddings is not None
         clusters = over_cluster(run.embeddings)
     else:
         clusters = names_in(source.obs_column(voting.by).iloc[run.rows])
     found = majority_vote(run.labels.chosen, clusters, voting.min_share)
     settings = {**run.settings, "majority_vote": voting.by, "min_share": voting.min_share}
     return replace(run, labels=replace(run.labels, votes=found), settings=settings)
+
+
+def check_vectors(has_vectors: bool) -> None:
+    """Raise UsageError where clusters are to be made of vectors that there are not."""
+    if not has_vectors:
+        raise UsageError(
+            f"the majority vote {AUTO!r} clusters vectors, which this bundle's labels come without; name a column "
+            "of obs, such as leiden."
+        )
 
 
 def names_in(column: pd.Series[Any]) -> tuple[str, ...]:
