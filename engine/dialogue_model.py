@@ -180,7 +180,7 @@ class DialogueModel(FamilyModel):
 
         Returns
         -------
-        One row per cell: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``.
+        One row per cell: :func:`cellscribe.engine.questions.answers_frame`.
         """
         if (question is None) == (task is None):
             raise UsageError("ask takes a question or --task (task); give one of them.")

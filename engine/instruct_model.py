@@ -25,6 +25,7 @@ from cellscribe.engine.instruct.templates import Instructions, packaged_instruct
 from cellscribe.engine.instruct.writer import Asked, write_answers
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.labels import twice
+from cellscribe.engine.output.run import count
 from cellscribe.engine.provenance import settings_of
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.text_writer import TextOptions
@@ -53,7 +54,8 @@ class InstructModel:
     Attributes
     ----------
     notice
-        A sentence about the last answers that is no failure (fewer slots than asked for); empty when there is none.
+        Sentences about the last answers that are no failures (fewer slots than asked for, answers that were cut off);
+        empty when there are none.
     """
 
     bundle: Bundle
@@ -241,7 +243,11 @@ class InstructModel:
             if not found:
                 raise
             lost |= {i: str(error).removesuffix(".") for i in range(len(names)) if i not in found and i not in lost}
-        self.notice = said[0] if said else ""
+        cut = sum(one.is_cut for one in found.values())
+        if cut:
+            limit = f"{options.max_new_tokens} tokens; allow more (--max-new-tokens, max_new_tokens)"
+            said.append(f"{cut:,} of {count(len(found), 'answer')} {'was' if cut == 1 else 'were'} cut off at {limit}.")
+        self.notice = " ".join(said)
         return tuple(
             found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {lost[i]}")
             for i, name in enumerate(names)

@@ -139,7 +139,8 @@ def _about_cells(
 
 
 def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
-    """Lay answers out: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``, one row each.
+    """Lay answers out, one row each: ``name``, ``answer``, ``logprob`` (summed over its tokens), ``finish_reason``
+    ("stop", "length" where the limit of tokens cut it off, "failed") and ``status``.
 
     Answers about groups have ``cells``, too: the names of those in the prompt, one a line in its order.
     """
@@ -148,6 +149,7 @@ def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
             "name": pd.Series([one.name for one in answers], dtype=object),
             "answer": pd.Series([one.text for one in answers], dtype=object),
             "logprob": np.array([one.logprob for one in answers], np.float64),
+            "finish_reason": pd.Series([one.finish_reason for one in answers], dtype=object),
             "status": pd.Series([one.status for one in answers], dtype=object),
         }
     )

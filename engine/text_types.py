@@ -12,6 +12,7 @@ import numpy.typing as npt
 class Answer:
     """What was written about one cell (or group, or without any): `text`, and the sum of its tokens' `logprob`.
 
+    `finish_reason` is "stop" where the model ended it, "length" where the limit of tokens cut it off, and "failed".
     `label_logprobs` float32 [L] holds those of all labels where they were asked for; `cells` are the names of a group's
     cells, in the order of the prompt.
     """
@@ -24,6 +25,16 @@ class Answer:
     status: str = "ok"
     label_logprobs: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     cells: tuple[str, ...] = ()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the limit of tokens cut the text off."""
+        return self.finish_reason == "length"
+
+    @property
+    def whole_words(self) -> str:
+        """The text without a last word that may have been cut."""
+        return self.text.rpartition(" ")[0] if self.is_cut else self.text
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,8 @@ from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Description
 
 NO_LABEL = "the answer names no label of the list, or several"
+EMPTY = "the answer is empty"
+CUT = "the answer was cut off by the limit of tokens; allow more (--max-new-tokens, max_new_tokens)"
 
 
 def annotate_cells(
@@ -37,7 +41,7 @@ def annotate_cells(
     probability of its tokens. With `all_scores` every label gets one, they sum to 1, and the best is taken. With
     `in_words` the model answers freely, as a chat model was trained to, and the label is what its answer names
     (:func:`cellscribe.engine.instruct.answers.label_in`); the answers are kept beside the labels, to be read where it
-    matters.
+    matters. An answer that the limit of tokens cut off is no label, and one at its end is not looked for.
 
     Raises
     ------
@@ -63,8 +67,8 @@ def annotate_cells(
         progress=progress,
     )
     described, chosen = tuple(map(_described, found)), tuple(one.text for one in found)
-    if labels is not None and in_words:
-        chosen = tuple(label_in(one.text, labels.names) for one in found)
+    if labels is None or in_words:
+        chosen = tuple(_label_of(one, labels if in_words else None) for one in found)
         described = tuple(
             one if name or not one.is_ok else _unlabelled(one) for one, name in zip(described, chosen, strict=True)
         )
@@ -85,11 +89,16 @@ def _described(one: Answer) -> Description:
     return Description(one.name, one.text, one.token_ids, mean, finish_reason=one.finish_reason, status=one.status)
 
 
+def _label_of(one: Answer, labels: Labels | None) -> str:
+    """Return the label that an answer is or names; one that may be cut off is none."""
+    if labels is not None:
+        return label_in(one.whole_words, labels.names)
+    return "" if one.is_cut else one.text
+
+
 def _unlabelled(one: Description) -> Description:
-    return Description(
-        one.cell_id, one.text, one.token_ids, one.mean_logprob, finish_reason=one.finish_reason,
-        status=f"failed: {NO_LABEL}",
-    )  # fmt: skip
+    why = CUT if one.finish_reason == "length" else NO_LABEL if one.text else EMPTY
+    return replace(one, status=f"failed: {why}")
 
 
 def _label_scores(found: tuple[Answer, ...], num_labels: int) -> npt.NDArray[np.float32]:

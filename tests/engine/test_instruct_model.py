@@ -112,7 +112,7 @@ def test_few_known_genes_are_said(model: DialogueModel, golden: GoldenInstructCe
     cells.var_names = [name if i < 200 else f"x{i}" for i, name in enumerate(cells.var_names)]
     model.ask(cells, asking(golden)[0], max_new_tokens=1)
     assert model.notice.startswith("Only 200 of the 500 genes the model reads")
-    model.ask(golden.cells(), asking(golden)[0], max_new_tokens=1)
+    model.ask(golden.cells(), asking(golden)[0])
     assert model.notice == ""
 
 
@@ -206,7 +206,7 @@ def test_words_may_be_drawn(model: DialogueModel, golden: GoldenInstructCell) ->
 
 def test_an_answer_without_a_cell_is_said(model: DialogueModel) -> None:
     with pytest.raises(BackendError, match=r"answered without a cell \(it said .*\); ask for a cell in other words"):
-        model.generate(instruction="What is a cell?", n=2, max_new_tokens=1)
+        model.generate(instruction="What is a cell?", n=2)
 
 
 def test_bad_input_is_one_sentence(model: DialogueModel, golden: GoldenInstructCell) -> None:

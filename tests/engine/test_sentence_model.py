@@ -139,7 +139,7 @@ def test_a_device_that_gives_up_leaves_what_is_finished(
 
 def test_questions(model: cs.SentenceModel, cells: AnnData) -> None:
     found = model.ask(cells, "Is it dividing?", limit=2, max_new_tokens=3)
-    assert list(found) == ["name", "answer", "logprob", "status"]
+    assert list(found) == ["name", "answer", "logprob", "finish_reason", "status"]
     assert found["name"].tolist() == ["c0", "c1"]
     drawn = model.ask(cells, "Is it dividing?", limit=2, max_new_tokens=3, temperature=5.0, top_p=1.0)
     assert drawn["logprob"].tolist() != found["logprob"].tolist()
