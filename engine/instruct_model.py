@@ -49,7 +49,8 @@ class InstructModel:
         What runs it, and a folder of TensorRT plans (:func:`cellscribe.engine.backends.choose.choose_backend`).
     templates
         A file of instructions (:func:`cellscribe.engine.instruct.templates.read_instructions`) in place of ours;
-        a list without task is for `template_task`, or for the task that its fields tell.
+        it must have some for `template_task` (None: for one of our tasks), and a list without task is for that one, or
+        for the task that its fields tell.
 
     Attributes
     ----------

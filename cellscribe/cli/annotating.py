@@ -154,7 +154,7 @@ def _following(job: AnnotateJob, bundle: Bundle, source: CellSource, rows: Rows,
     refuse_sentences(bundle, job.settings)
     given = job.following
     asked = asked_of(given.instruction, given.task, pairs(given.pairs), job.template, job.settings.seed)
-    model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, given.task)
+    model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, asked.task)
     notes(instruct_facts(model, source, len(rows), labels), job.is_quiet)
     return lambda bar: annotate_by_instruction(
         model,

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
-from cellscribe.engine.sentences.templates import fields_of, fill
+from cellscribe.engine.sentences.templates import check_tasks, checked_fields, fields_of, fill, read_json
 
 ANNOTATION, SENSITIVITY, GENERATION = "cell_type_annotation", "drug_sensitivity_prediction", "cell_generation"
 TASKS = (ANNOTATION, SENSITIVITY, GENERATION)
@@ -132,24 +132,27 @@ def read_instructions(path: Path, task: str | None = None) -> dict[str, Instruct
         ``{task: [text, ...]}`` with fields in braces as :data:`FIELDS`; or a list as InstructCell's own files hold,
         ``[{"instruction": text, ...}, ...]`` with ``{input}`` for the cell.
     task
-        What such a list is for; None looks at it: texts without a cell are for generation, those with ``{drug}`` for
-        drug sensitivity, others for cell types.
+        What is asked, which the file must have texts for, and what such a list is for. For None one of our tasks must
+        be there, and a list is looked at: texts without a cell are for generation, those with ``{drug}`` for drug
+        sensitivity, others for cell types.
 
     Raises
     ------
     InputError
-        When it cannot be read, or names a field that is not known.
+        When it cannot be read, has nothing for the task, or names a field that is not known.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; check the name.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no readable JSON ({error}); write the instructions again.") from error
+    raw = read_json(path)
     if isinstance(raw, list):
         texts = [one.get("instruction") if isinstance(one, dict) else one for one in raw]
         raw = {task or _task_of(texts): texts}
-    return _parsed(raw, str(path))
+    found = _parsed(raw, str(path))
+    if task is None:
+        check_tasks(path, found, TASKS)
+    elif task not in found:
+        raise InputError(
+            f"{path} has nothing for the task {task}, only for {', '.join(found)}; add it, or leave the file out."
+        )
+    return found
 
 
 def _task_of(texts: Sequence[Any]) -> str:
@@ -171,17 +174,9 @@ def _texts(task: str, raw: Any, where: str) -> Sequence[str]:
         raise InputError(f"{where}: the task {task} must be a list of texts.")
     found = []
     for text in raw:
-        try:
-            for theirs, ours in _UPSTREAM.items():
-                text = text.replace(f"{{{theirs}}}", f"{{{ours}}}")
-            names = fields_of(text)
-        except ValueError as error:
-            raise InputError(
-                f"{where}: a text of the task {task} has odd braces ({error}); write {{{{ for one."
-            ) from error
-        unknown = next((name for name in names if name not in FIELDS), None)
-        if unknown is not None:
-            raise InputError(f"{where}: the task {task} names {{{unknown}}}; known are {', '.join(FIELDS)}.")
+        for theirs, ours in _UPSTREAM.items():
+            text = text.replace(f"{{{theirs}}}", f"{{{ours}}}")
+        names = checked_fields(text, task, where, FIELDS)
         if (names.count(CELL) != 1) if task != GENERATION else (CELL in names):
             raise InputError(f"{where}: a text of the task {task} must name {{{CELL}}} once, and {GENERATION} never.")
         found.append(text)

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -121,16 +121,37 @@ def read_templates(path: Path) -> dict[str, Template]:
         When it cannot be read, names a field that is not known or lacks one that its task needs, or has no task of ours
         (:func:`packaged_templates`), others being a user's own.
     """
+    found = _parsed(read_json(path), str(path))
+    check_tasks(path, found, packaged_templates())
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """Return what a file of templates holds; InputError for one that cannot be read."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the name.") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no readable JSON ({error}); write the templates again.") from error
-    found, ours = _parsed(raw, str(path)), packaged_templates()
-    if not found.keys() & ours.keys():
+
+
+def check_tasks(path: Path, found: Collection[str], ours: Collection[str]) -> None:
+    """Raise InputError for a file that has none of our tasks, whose texts would never be asked."""
+    if not set(found) & set(ours):
         raise InputError(f"{path} has none of our tasks, only {', '.join(found)}; ours are {', '.join(ours)}.")
-    return found
+
+
+def checked_fields(text: str, task: str, where: str, known: Collection[str]) -> tuple[str, ...]:
+    """Return the names between the braces of a task's text; InputError for odd braces, or one that is not known."""
+    try:
+        names = fields_of(text)
+    except ValueError as error:
+        raise InputError(f"{where}: a text of the task {task} has odd braces ({error}); write {{{{ for one.") from error
+    unknown = next((name for name in names if name not in known), None)
+    if unknown is not None:
+        raise InputError(f"{where}: the task {task} names {{{unknown}}}; known are {', '.join(known)}.")
+    return names
 
 
 def digest(templates: Mapping[str, Template]) -> str:
@@ -163,15 +184,7 @@ def _template(task: str, raw: Any, where: str) -> Template:
     if not isinstance(prompts, list) or not prompts or not all(isinstance(one, str) for one in (*prompts, answer)):
         raise InputError(f'{where}: the task {task} must be {{"prompts": [text, ...], "answer": text}}.')
     for text in (*prompts, str(answer)):
-        try:
-            names = fields_of(text)
-        except ValueError as error:
-            raise InputError(
-                f"{where}: a text of the task {task} has odd braces ({error}); write {{{{ for one."
-            ) from error
-        unknown = next((name for name in names if name not in FIELDS), None)
-        if unknown is not None:
-            raise InputError(f"{where}: the task {task} names {{{unknown}}}; known are {', '.join(FIELDS)}.")
+        checked_fields(text, task, where, FIELDS)
     for needed in _NEEDED.get(task, ()):
         if not all(needed in fields_of(text) for text in prompts):
             raise InputError(

@@ -59,6 +59,7 @@ def test_files_of_both_layouts_are_read(tmp_path: Path) -> None:
         ('{"cell_type_annotation": ["What is it?"]}', "must name {cell} once"),
         ('{"cell_generation": ["Write {cell}."]}', "must name {cell} once, and cell_generation never"),
         ('[{"response": "x"}]', "must be a list of texts"),
+        ('{"nonsense": ["{cell}?"]}', "has none of our tasks, only nonsense; ours are cell_type_annotation"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path: Path, text: str, message: str) -> None:
@@ -67,3 +68,11 @@ def test_bad_files_are_one_sentence(tmp_path: Path, text: str, message: str) -> 
         read_instructions(tmp_path / "t.json")
     with pytest.raises(InputError, match="does not exist"):
         read_instructions(tmp_path / "none.json")
+
+
+def test_a_file_must_have_what_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"mine": ["Is {cell} large?"]}))
+    assert tuple(read_instructions(path, "mine")) == ("mine",)
+    with pytest.raises(InputError, match="has nothing for the task cell_generation, only for mine; add it"):
+        read_instructions(path, GENERATION)
