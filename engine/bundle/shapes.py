@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,9 +133,19 @@ class TowerShape:
 
 @dataclass(frozen=True)
 class ProfileShape:
-    """Sizes of profile.onnx, and the log library size that cells are drawn with: normal, of this mean and deviation."""
+    """Sizes of profile.onnx, and the log library size that cells are drawn with: normal, of this mean and deviation.
+
+    ValueError where these are no numbers, or the deviation is below 0.
+    """
 
     n_genes: int
     n_latent: int
     library_mean: float
     library_deviation: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.library_mean) and 0.0 <= self.library_deviation < math.inf):
+            raise ValueError(
+                f"library_mean {self.library_mean:g} and library_deviation {self.library_deviation:g} are no mean and "
+                "deviation of a normal distribution"
+            )

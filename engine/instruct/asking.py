@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
-from cellscribe.engine.instruct.fields import check_fields, check_used
+from cellscribe.engine.instruct.fields import check_fields, check_own, check_used
 from cellscribe.engine.instruct.prompts import CELL, CellToken, framed
 from cellscribe.engine.instruct.templates import ANNOTATION, Instructions, own_instruction
 
@@ -46,8 +46,7 @@ class AskSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.instruction is not None and (self.number is not None or self.draws):
-            raise UsageError("an instruction of your own is no template; leave --template (template) out, or it.")
+        check_own(self.instruction, self.number, self.draws)
 
     def provenance(self) -> dict[str, object]:
         """Return what a result depends on, for its settings."""

@@ -62,6 +62,16 @@ def check_used(given: Collection[str], named: Collection[str], task: Instruction
     )
 
 
+def check_own(instruction: object, number: int | None, draws: bool) -> None:
+    """Raise UsageError for an instruction in a user's own words that is no text, or that is to be a template, too."""
+    if instruction is None:
+        return
+    if not isinstance(instruction, str):
+        raise UsageError(f"the instruction is {instruction!r}, which is no text; write one.")
+    if number is not None or draws:
+        raise UsageError("an instruction of your own is no template; leave --template (template) out, or it.")
+
+
 def without_clash(options: Mapping[str, str | None], fields: Mapping[str, str]) -> dict[str, str]:
     """Put values from options of their own (None for none) and other fields together.
 

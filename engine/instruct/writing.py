@@ -15,7 +15,7 @@ from cellscribe.engine.backends.instruct import require_profiles
 from cellscribe.engine.bundle.load import DISPERSION
 from cellscribe.engine.decode.scheduler import Text
 from cellscribe.engine.errors import BackendError, UsageError
-from cellscribe.engine.instruct.fields import check_fields, check_used
+from cellscribe.engine.instruct.fields import check_fields, check_own, check_used
 from cellscribe.engine.instruct.prompts import framed
 from cellscribe.engine.instruct.sampling import draw_counts, draw_latents, expected_counts
 from cellscribe.engine.instruct.templates import GENERATION, Chosen, own_instruction
@@ -67,8 +67,7 @@ class CellOrder:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise UsageError(f"{self.count} cells are asked for; ask for at least 1.")
-        if self.instruction is not None and (self.number is not None or self.draws):
-            raise UsageError("an instruction of your own is no template; leave --template (template) out, or it.")
+        check_own(self.instruction, self.number, self.draws)
 
 
 def write_cells(model: InstructModel, order: CellOrder, progress: Progress | None = None) -> tuple[AnnData, str]:

@@ -46,7 +46,7 @@ def read_pickled_tensors(path: Path) -> Any:
     try:
         is_zip = zipfile.is_zipfile(path)  # files of torch before 1.6 are not, and cannot be mapped
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         first = str(error).split("\n")[0]
         raise CheckpointError(
             f"{path} is damaged or holds more than plain tensors ({first}); save its state_dict with torch.save."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scipy.sparse as sp
@@ -47,6 +48,13 @@ def test_values_that_nothing_names_are_refused(model: DialogueModel, golden: Gol
     second = DialogueModel(model.bundle, template=2)
     with pytest.raises(UsageError, match=r"does not name \{species\}, .* and choose another one"):
         second.ask(cells, task=ANNOTATION, fields={"tissue": "liver", "species": "human"})
+
+
+def test_questions_are_texts(model: DialogueModel, golden: GoldenInstructCell) -> None:
+    number: Any = 5
+    for wrong in (lambda: model.ask(golden.cells(), number), lambda: model.generate(instruction=number)):
+        with pytest.raises(UsageError, match="the instruction is 5, which is no text"):
+            wrong()
 
 
 def test_drawn_instructions_that_do_not_name_a_value_leave_it_out(model: DialogueModel) -> None:
