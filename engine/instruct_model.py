@@ -114,6 +114,7 @@ class InstructModel:
         *,
         rows: Rows | None = None,
         labels: Sequence[str] | None = None,
+        choices: Sequence[str] | None = None,
         all_labels: bool = False,
         sampling: Sampling | None = None,
         max_new_tokens: int = 64,
@@ -130,6 +131,8 @@ class InstructModel:
             Which cells, int64 [N]; None takes all.
         labels
             What answers must be one of; None leaves the model free.
+        choices
+            What ``{choices}`` of an instruction stands for; None takes the labels.
         all_labels
             Ask for the log-probability of every label, and answer with the best.
         batch_size
@@ -149,7 +152,7 @@ class InstructModel:
         if len(np.unique(rows)) < len(rows):
             raise UsageError("rows names a cell twice; name each once.")
         options = self._options(labels, all_labels, sampling, max_new_tokens, batch_size)
-        texts = self.instructions(source, rows, asked or AskSettings(), labels)
+        texts = self.instructions(source, rows, asked or AskSettings(), choices or labels)
         prompts = [self.prompts.encode(text, has_cell=True) for text in texts]
         lost: dict[int, str] = {}
         wanted = self._asked(source, rows, names, prompts, lost)
@@ -177,10 +180,10 @@ class InstructModel:
         return self._answers(names, asked, longest, options, {}, progress, on_text)
 
     def instructions(
-        self, source: CellSource, rows: Rows, asked: AskSettings, labels: Sequence[str] | None = None
+        self, source: CellSource, rows: Rows, asked: AskSettings, choices: Sequence[str] | None = None
     ) -> list[str]:
         """Return the framed instruction for every cell."""
-        return instructions_for(source, rows, asked, self.task(asked.task), self.prompts.cell, labels)
+        return instructions_for(source, rows, asked, self.task(asked.task), self.prompts.cell, choices)
 
     def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more or other entries."""

@@ -61,6 +61,7 @@ def annotate_cells(
         asked,
         rows=rows,
         labels=None if labels is None or in_words else labels.names,
+        choices=None if labels is None else labels.names,
         all_labels=all_scores,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,

@@ -61,7 +61,7 @@ def instructions_for(
     asked: AskSettings,
     task: Instructions,
     cell: CellToken,
-    labels: Sequence[str] | None = None,
+    choices: Sequence[str] | None = None,
 ) -> list[str]:
     """Return the framed instruction for every cell.
 
@@ -71,7 +71,7 @@ def instructions_for(
         Which cells, int64 [N].
     task
         Its instructions, where `asked` has none of its own.
-    labels
+    choices
         What ``{choices}`` stands for.
 
     Raises
@@ -85,7 +85,7 @@ def instructions_for(
         if not asked.instruction.strip():
             raise UsageError("the instruction is empty; write one.")
         task = own_instruction(asked.instruction if CELL in asked.instruction else f"{CELL} {asked.instruction}")
-    known = {**({} if labels is None else {"choices": ", ".join(labels)}), **asked.fields}
+    known = {**({} if choices is None else {"choices": ", ".join(choices)}), **asked.fields}
     columns = {
         name: source.obs_column(name).astype(str).to_numpy()[rows]
         for name in FROM_OBS

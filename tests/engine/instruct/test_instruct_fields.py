@@ -50,6 +50,14 @@ def test_values_that_nothing_names_are_refused(model: DialogueModel, golden: Gol
         second.ask(cells, task=ANNOTATION, fields={"tissue": "liver", "species": "human"})
 
 
+def test_labels_that_are_looked_for_in_words_are_choices(model: DialogueModel, golden: GoldenInstructCell) -> None:
+    cell = golden.cells()[[0]].copy()
+    asked: dict[str, Any] = {"instruction": "Which of {choices} is it?", "in_words": True}
+    found = model.annotate(cell, labels=golden.labels, **asked)
+    told = model.ask(cell, f"Which of {', '.join(golden.labels)} is it?")
+    assert found["answer"].tolist() == told["answer"].tolist()
+
+
 def test_questions_are_texts(model: DialogueModel, golden: GoldenInstructCell) -> None:
     number: Any = 5
     for wrong in (lambda: model.ask(golden.cells(), number), lambda: model.generate(instruction=number)):
