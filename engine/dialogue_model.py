@@ -222,7 +222,7 @@ class DialogueModel(FamilyModel):
         Cells with counts in X.
         """
         wanted = without_clash({"cell_type": cell_type}, fields or {})
-        sampling = Sampling(top_p if temperature else 1.0, temperature, self._seed)
+        sampling = Sampling.of(top_p, temperature, self._seed)
         number, draws = self._template_for(instruction)
         order = CellOrder(
             n, wanted, instruction, number, draws, sampling, self._seed, means, max_new_tokens, batch_size

@@ -184,10 +184,10 @@ class SentenceModel(SentenceWriter):
 
         Returns
         -------
-        One row per cell or group: ``name``, ``answer``, ``logprob`` (summed over its tokens) and ``status``; of groups
-        also ``cells``, the names of those in the prompt, one a line as answers about each cell come.
+        One row per cell or group, as :func:`cellscribe.engine.questions.answers_frame` lays them out; of groups also
+        ``cells``, the names of those in the prompt, one a line as answers about each cell come.
         """
-        sampling = Sampling(top_p if temperature else 1.0, temperature, self.text.settings.seed)
+        sampling = Sampling.of(top_p, temperature, self.text.settings.seed)
         asked = Question(question, task, by, group_cells, dict(fields or {}))
         with nullcontext() if cells is None else opened(cells, layer, values) as source:
             found = ask(
@@ -195,7 +195,6 @@ class SentenceModel(SentenceWriter):
                 max_new_tokens=max_new_tokens, batch_size=batch_size,
             )  # fmt: skip
         return answers_frame(found)
-
     def embed(
         self,
         cells: Cells,

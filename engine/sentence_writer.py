@@ -73,7 +73,7 @@ class SentenceWriter(FamilyModel):
         check_choice(like is not None, genes is not None, fit is not None)
         check_reading(like is not None, layer, values)
         sample = sample_of(cells_per_sample, cell_type, tissue, abstract)
-        sampling = Sampling(top_p if temperature else 1.0, temperature, self.text.settings.seed)
+        sampling = Sampling.of(top_p, temperature, self.text.settings.seed)
         if like is None:
             words, line = words_and_line(None, genes, fit)
         else:

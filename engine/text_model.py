@@ -84,7 +84,9 @@ class TextModel:
     def __post_init__(self) -> None:
         manifest = self.bundle.manifest
         if manifest.sentences is None or manifest.decoder is None:
-            raise BundleError(f"the bundle {self.bundle.name} reads no sentences; choose one of the family c2s.")
+            raise BundleError(
+                f"the bundle {self.bundle.name} reads no sentences; choose one of the family c2s or instructcell."
+            )
         self._input, self.context = manifest.sentences, manifest.decoder.max_positions
         self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
         self._backend = cast(TextBackend, self.backend_choice.backend)

@@ -51,6 +51,12 @@ class Sampling:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed is {self.seed}; choose a whole number from 0 to 2**63 - 1.")
 
+    @classmethod
+    def of(cls, top_p: float, temperature: float, seed: int) -> Sampling:
+        """Make one of a nucleus that counts where something is drawn, and is checked all the same."""
+        cls(top_p, temperature or 1.0, seed)
+        return cls(top_p if temperature else 1.0, temperature, seed)
+
     @property
     def is_greedy(self) -> bool:
         """Whether no random number is drawn."""

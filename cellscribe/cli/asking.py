@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import typer
 
 from cellscribe.cli.console import error_console, notes
 from cellscribe.cli.guard import SOME_FAILED
-from cellscribe.cli.instructing import asked_of, refuse_sentences
+from cellscribe.cli.instructing import asked_of, instruct_facts, refuse_sentences
 from cellscribe.cli.options import bundle_folder, pairs
 from cellscribe.cli.progress import Report, progress_bar
 from cellscribe.engine.bundle import open_bundle
@@ -24,6 +24,7 @@ from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.files import check_output
+from cellscribe.engine.output.run import count
 from cellscribe.engine.output.text import printable
 from cellscribe.engine.questions import Question, answers_frame, ask
 from cellscribe.engine.sentences.known import gene_report
@@ -103,7 +104,7 @@ def ask_file(job: AskJob) -> int:
         model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     with _opened(job) as source:
         started = time.perf_counter()
-        notes([("device", model.device), ("bundle", model.bundle.name), *_facts(model, source)], job.is_quiet)
+        notes(_facts(job, model, source), job.is_quiet)
         with progress_bar("asking", job.is_quiet) as bar:
             answers = _answers(job, model, source, wanted, bar)
         seconds = time.perf_counter() - started
@@ -113,7 +114,7 @@ def ask_file(job: AskJob) -> int:
         typer.echo(f"{printable(one.name)}\t{' '.join(printable(one.text or one.status).split())}")
     if not job.is_quiet:
         where = f", written to {job.output}" if job.output is not None else ""
-        error_console().print(f"{len(answers):,} answers in {seconds:.1f} s{where}", style="dim", soft_wrap=True)
+        error_console().print(f"{count(len(answers), 'answer')} in {seconds:.1f} s{where}", style="dim", soft_wrap=True)
     if model.notice:
         error_console().print(f"note: {printable(model.notice)}", style="yellow", markup=False, soft_wrap=True)
     failed = [one for one in answers if one.status != "ok"]
@@ -123,19 +124,21 @@ def ask_file(job: AskJob) -> int:
     return SOME_FAILED if failed else 0
 
 
-def _facts(model: TextModel | InstructModel, source: CellSource | None) -> Iterator[tuple[str, str]]:
-    """Say what is known of the cells: values, and how many genes of sentences have names that are known."""
-    if source is None:
-        return
-    yield "values", source.value_note
-    said = gene_report(source, model.settings.organism).get("sentence") if isinstance(model, TextModel) else None
-    if said:
-        yield "genes", str(said)
-
-
 def _opened(job: AskJob) -> AbstractContextManager[CellSource | None]:
     path = job.cells_path
     return nullcontext() if path is None else open_cells(path, layer=job.layer, values=job.values)
+
+
+def _facts(job: AskJob, model: TextModel | InstructModel, source: CellSource | None) -> Iterable[tuple[str, str]]:
+    """Say what is about to run: device, bundle, values, and how genes match or how many have names that are known."""
+    if isinstance(model, InstructModel) and source is not None:
+        return instruct_facts(model, source, min(source.n_cells, job.limit or source.n_cells))
+    said = [("device", model.device), ("bundle", model.bundle.name)]
+    if source is not None:
+        said.append(("values", source.value_note))
+        known = gene_report(source, model.settings.organism).get("sentence") if isinstance(model, TextModel) else None
+        said += [("genes", str(known))] if known else []
+    return said
 
 
 def _answers(

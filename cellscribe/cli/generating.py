@@ -89,7 +89,7 @@ class GenerateJob:
     def sampling(self, temperature: float) -> Sampling:
         """Return how tokens are chosen, at this temperature unless another one was asked for."""
         wanted = temperature if self.temperature is None else self.temperature
-        return Sampling(self.top_p if wanted else 1.0, wanted, self.settings.seed)
+        return Sampling.of(self.top_p, wanted, self.settings.seed)
 
     def words_and_line(self) -> tuple[SentenceGenes, Inverse]:
         """Return what counts as a gene, and what turns ranks into expression; UsageError when neither is given."""

@@ -37,8 +37,8 @@ def refuse_sentences(bundle: Bundle, settings: TextSettings, *others: tuple[str,
     """Raise UsageError for options of bundles that read sentences; `others` are names and values, None by default."""
     defaults = TextSettings()
     given = [name for name, value in others if value is not None]
-    if settings.organism != defaults.organism or settings.num_genes is not None:
-        given.append("--organism and --genes-per-cell")
+    given += ["--organism"] if settings.organism != defaults.organism else []
+    given += ["--genes-per-cell"] if settings.num_genes is not None else []
     if given:
         raise UsageError(
             f"{given[0]} is for bundles that read sentences, and {bundle.name} follows instructions; leave it out "

@@ -9,8 +9,6 @@ from cellscribe.engine.instruct.prompts import CellToken
 from cellscribe.engine.instruct.templates import CELL, FIELDS, OWN, Instructions
 from cellscribe.engine.sentences.templates import fields_of
 
-_ENDS = ("</s>", "<pad>", "<unk>")  # tokens of T5 that a value must not smuggle in
-
 
 def check_fields(fields: Mapping[str, str], cell: CellToken, where: str = "the fields") -> None:
     """Raise UsageError for a field that is not known, and a value that is no text, empty, or a cell or its end."""
@@ -21,10 +19,7 @@ def check_fields(fields: Mapping[str, str], cell: CellToken, where: str = "the f
             raise UsageError(f"the value of {name} is {value!r}, which is no text; give one, or leave it out.")
         if not value.strip():
             raise UsageError(f"the value of {name} is empty; name one, or leave it out.")
-        odd = next(
-            (one for one in (f"{{{CELL}}}", cell.start, cell.placeholder, cell.end, *_ENDS) if one and one in value),
-            None,
-        )
+        odd = f"{{{CELL}}}" if f"{{{CELL}}}" in value else cell.odd_in(value)
         if odd is not None:
             raise UsageError(f"{name} in {where} is {value[:60]!r}, where {odd} has a meaning of its own; rename it.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,19 +11,25 @@ from tokenizers import Tokenizer
 from cellscribe.engine.backends.instruct import NOWHERE, EncoderPrompt
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.spec import InstructInput
+from cellscribe.engine.output.run import count
 
 FRAME = "User:\n{instruction}\n\nAssistant:\n"  # what the checkpoints were trained to read
 CELL = "{cell}"  # stands for the cell in our templates and in a user's own words
+_NO_WORD = re.compile(r"</?\w+>")  # as "</s>" and "<extra_id_0>"
 MAX_TOKENS = 2048  # of a prompt: attention to itself grows with the square
 
 
 @dataclass(frozen=True)
 class CellToken:
-    """How a cell is written in a prompt: the texts of the tokens around it and of the one that stands for it."""
+    """How a cell is written in a prompt: the texts of the tokens around it and of the one that stands for it.
+
+    `odd` are the texts of all tokens that are no words, which neither instructions nor values may hold.
+    """
 
     start: str
     placeholder: str
     end: str
+    odd: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, spec: InstructInput) -> CellToken:
@@ -30,18 +37,27 @@ class CellToken:
         start, placeholder, end = (
             tokenizer.id_to_token(one) or "" for one in (spec.start_tag_id, spec.placeholder_id, spec.end_tag_id)
         )
-        return cls(start, placeholder, end)
+        added = (one.content for one in tokenizer.get_added_tokens_decoder().values())
+        odd = dict.fromkeys((start, placeholder, end, *(one for one in added if _NO_WORD.fullmatch(one))))
+        return cls(start, placeholder, end, tuple(one for one in odd if one))
 
     @property
     def text(self) -> str:
         """What takes the place of ``{cell}``."""
         return f"{self.start}{self.placeholder}{self.end}"
 
+    def odd_in(self, text: str) -> str | None:
+        """Return a token that is no word and that a text holds, or None."""
+        return next((one for one in self.odd if one in text), None)
+
 
 def framed(instruction: str, cell: CellToken) -> str:
-    """Put an instruction into the frame, its ``{cell}`` as tokens; UsageError for an empty one."""
+    """Put an instruction into the frame, its ``{cell}`` as tokens; UsageError for an empty one, or odd tokens in it."""
     if not instruction.strip():
         raise UsageError("the instruction is empty; write one.")
+    odd = cell.odd_in(instruction)
+    if odd is not None:
+        raise UsageError(f"the instruction holds {odd}, which has a meaning of its own; write {CELL} for the cell.")
     return FRAME.format(instruction=instruction.strip().replace(CELL, cell.text))
 
 
@@ -78,7 +94,8 @@ class PromptEncoder:
         places = np.flatnonzero(tokens == self._spec.placeholder_id)
         if len(places) != has_cell:
             raise UsageError(
-                f"the prompt names {len(places)} cells where {int(has_cell)} is given; write {CELL} once where the "
+                f"the prompt names {count(len(places), 'cell')} where {1 if has_cell else 'none'} is given; write "
+                f"{CELL} once where the "
                 "cell belongs, and nowhere where cells are to be written."
             )
         if len(tokens) > MAX_TOKENS:

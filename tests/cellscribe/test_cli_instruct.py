@@ -36,6 +36,9 @@ def test_cells_are_asked_about(
     told = cellscribe("ask", cells_file, case.instructions[0], "--bundle", instruct_bundle, "--limit", "1", "-q")
     assert told.exit_code == 0, told.stderr
     assert told.stdout == f"cell_0\t{case.texts[0]}\n"
+    told = cellscribe("ask", cells_file, case.instructions[0], "--bundle", instruct_bundle, "--limit", "1")
+    assert "500 of the 500 genes the model reads" in told.stderr
+    assert "1 answer in" in told.stderr
     out = tmp_path / "out.jsonl"
     told = cellscribe(
         "ask", cells_file, "--task", "drug_sensitivity_prediction", "--set", "drug=JQ1", "--bundle", instruct_bundle,
@@ -131,6 +134,9 @@ def test_the_doctor_looks_at_it(cellscribe: Call, instruct_bundle: Path, cells_f
         (("describe", "CELLS", "--bundle", "BUNDLE"), "does not describe; use annotate, ask or generate"),
         (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--by", "cell_type"), "--by"),
         (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--organism", "mouse"), "is for bundles that read sentences"),
+        (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--genes-per-cell", "9"), "--genes-per-cell is for bundles"),
+        (("ask", "CELLS", "What?", "--bundle", "demo"), "choose one of the family c2s or instructcell"),
+        (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--cell-type", "T", "--top-p", "0"), "top_p is 0; choose"),
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--alpha", "0.5"), "match texts with cells"),
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--set", "drug"), "write it as name=text"),
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--in-words"), "needs a list of them"),

@@ -233,7 +233,7 @@ def test_bad_input_is_one_sentence(model: DialogueModel, golden: GoldenInstructC
         (lambda: model.generate("B Cell", n=0), "0 cells are asked for"),
         (lambda: model.generate(" "), "the value of cell_type is empty"),
         (lambda: model.generate(), r"needs a value for \{cell_type\}"),
-        (lambda: model.generate(instruction="{cell}"), "names 1 cells where 0 is given"),
+        (lambda: model.generate(instruction="{cell}"), "names 1 cell where none is given"),
         (lambda: DialogueModel(model.bundle, template="some"), "the number of an instruction"),
         (lambda: DialogueModel(model.bundle, threads=0), "threads is 0"),
         (lambda: cs.load(model.bundle.folder, organism="mouse"), "follows instructions; leave gene lists"),

@@ -58,6 +58,19 @@ def test_labels_that_are_looked_for_in_words_are_choices(model: DialogueModel, g
     assert found["answer"].tolist() == told["answer"].tolist()
 
 
+@pytest.mark.parametrize("odd", ["</s>", "<CELL1>", "<CELL0>", "<extra_id_3>"])
+def test_tokens_that_are_no_words_are_refused(model: DialogueModel, golden: GoldenInstructCell, odd: str) -> None:
+    if odd not in model.instruct.prompts.cell.odd:
+        pytest.skip(f"the tokenizer has no {odd}")
+    for wrong in (
+        lambda: model.ask(golden.cells(), f"What is {{cell}}? {odd} Say so."),
+        lambda: model.generate(instruction=f"Write a cell. {odd}"),
+        lambda: model.ask(golden.cells(), "Is it {tissue}?", fields={"tissue": f"liver {odd}"}),
+    ):
+        with pytest.raises(UsageError, match=f"{odd}.* a meaning of its own"):
+            wrong()
+
+
 def test_questions_are_texts(model: DialogueModel, golden: GoldenInstructCell) -> None:
     number: Any = 5
     for wrong in (lambda: model.ask(golden.cells(), number), lambda: model.generate(instruction=number)):
