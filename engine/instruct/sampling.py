@@ -31,6 +31,12 @@ def draw_latents(names: Sequence[str], shape: ProfileShape, seed: int) -> tuple[
     return latents, libraries
 
 
+def are_finite(profiles: Profiles) -> npt.NDArray[np.bool_]:
+    """Say of which cells all rates and logits are numbers, bool [N]; of the others nothing can be drawn."""
+    found: npt.NDArray[np.bool_] = np.isfinite(profiles.rates).all(1) & np.isfinite(profiles.dropout).all(1)
+    return found
+
+
 def draw_counts(names: Sequence[str], profiles: Profiles, theta: Floats, seed: int) -> sp.csr_matrix:
     """Draw counts [N, G] from the zero-inflated negative binomial of every gene.
 
@@ -39,7 +45,7 @@ def draw_counts(names: Sequence[str], profiles: Profiles, theta: Floats, seed: i
     names
         Of the cells [N].
     profiles
-        Rates and logits of dropout.
+        Rates and logits of dropout, finite ones (:func:`are_finite`).
     theta
         Inverse dispersion of every gene [G].
     """

@@ -11,13 +11,13 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from cellscribe.engine.backends.instruct import require_profiles
+from cellscribe.engine.backends.instruct import Profiles, require_profiles
 from cellscribe.engine.bundle.load import DISPERSION
 from cellscribe.engine.decode.scheduler import Text
 from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.instruct.fields import check_fields, check_own, check_used
 from cellscribe.engine.instruct.prompts import framed
-from cellscribe.engine.instruct.sampling import draw_counts, draw_latents, expected_counts
+from cellscribe.engine.instruct.sampling import are_finite, draw_counts, draw_latents, expected_counts
 from cellscribe.engine.instruct.templates import GENERATION, Chosen, own_instruction
 from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.text_types import Answer
@@ -27,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 Progress = Callable[[int, int, int], None]  # cells done, cells in all, tokens so far
 
 _PROFILES = 64  # conditions that are decoded together
+_NOT_FINITE = "the model's rates are not finite"
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,17 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
             )
         raise BackendError(f"the model answered without a cell ({_said(answers)}); ask for a cell in other words.")
     chosen = np.stack([conditions[places[i]] for i in good])
-    counts = _profiles(model, [names[i] for i in good], chosen, order, progress)
-    kept = [(names[i], asking[i], answers[places[i]]) for i in good]
+    counts, is_finite = _profiles(model, [names[i] for i in good], chosen, order, progress)
+    kept = [(names[i], asking[i], answers[places[i]]) for i, is_kept in zip(good, is_finite, strict=True) if is_kept]
+    if not kept:
+        raise BackendError(f"no cell was written ({_NOT_FINITE}); try again, or another backend.")
     cells = _laid_out(model, order, kept, counts)
-    failed = sum(answers[place].status != "ok" for place in places)
-    silent = order.count - len(good) - failed
-    said = f"{len(good):,} cells of {len(model.genes):,} genes, {counts.nnz / max(1, len(good)):,.0f} expressed in each"
+    whys = [one.status for one in (answers[place] for place in places) if one.status != "ok"]
+    whys += [_NOT_FINITE] * (len(good) - len(kept))
+    silent = order.count - len(kept) - len(whys)
+    said = f"{len(kept):,} cells of {len(model.genes):,} genes, {counts.nnz / len(kept):,.0f} expressed in each"
     said += f"; {silent:,} answers had no cell" if silent else ""
-    return cells, said + (f"; {failed:,} failed, first: {_why(answers)}" if failed else "")
+    return cells, said + (f"; {len(whys):,} failed, first: {whys[0].removeprefix('failed: ')}" if whys else "")
 
 
 def _instructions(model: InstructModel, order: CellOrder, names: Sequence[str]) -> list[Chosen]:
@@ -139,18 +143,24 @@ def _instructions(model: InstructModel, order: CellOrder, names: Sequence[str]) 
 
 def _profiles(
     model: InstructModel, names: Sequence[str], conditions: Floats, order: CellOrder, progress: Progress | None
-) -> sp.csr_matrix:
+) -> tuple[sp.csr_matrix, npt.NDArray[np.bool_]]:
+    """Return the values of the cells whose profile is finite [n, G], and which they are [N]."""
     shape = require_profiles(model.bundle, model.shapes.profile)
     theta = model.bundle.tensors(DISPERSION)["theta"].astype(np.float32)
-    parts = []
+    parts, flags = [], []
     for start in range(0, len(names), _PROFILES):
         some = names[start : start + _PROFILES]
         latents, libraries = draw_latents(some, shape, order.seed)
         found = model.runtime.write_profiles(conditions[start : start + len(some)], latents, libraries)
-        parts.append(expected_counts(found) if order.means else draw_counts(some, found, theta, order.seed))
+        flags.append(are_finite(found))
+        some = [name for name, is_kept in zip(some, flags[-1], strict=True) if is_kept]
+        found = Profiles(found.rates[flags[-1]], found.dropout[flags[-1]])
+        if some:
+            parts.append(expected_counts(found) if order.means else draw_counts(some, found, theta, order.seed))
         if progress:
-            progress(start + len(some), len(names), 0)
-    return sp.csr_matrix(sp.vstack(parts))
+            progress(min(start + _PROFILES, len(names)), len(names), 0)
+    values = sp.vstack(parts) if parts else sp.csr_matrix((0, len(model.genes)))
+    return sp.csr_matrix(values), np.concatenate(flags)
 
 
 def _laid_out(
