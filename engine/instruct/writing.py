@@ -20,6 +20,7 @@ from cellscribe.engine.instruct.prompts import framed
 from cellscribe.engine.instruct.sampling import are_finite, draw_counts, draw_latents, expected_counts
 from cellscribe.engine.instruct.templates import GENERATION, Chosen, own_instruction
 from cellscribe.engine.instruct_model import InstructModel
+from cellscribe.engine.output.run import count
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
 
@@ -77,7 +78,8 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     Returns
     -------
     Cells with counts in X over the model's genes; obs has the order's fields and the model's ``answer``, uns
-    ``cellscribe`` what the result depends on. And what became of the cells, in words.
+    ``cellscribe`` what the result depends on. And what became of the cells, in words. Cells are called ``generated_0``
+    and so on, and keep their names where others could not be written: there are gaps then.
 
     Raises
     ------
@@ -125,9 +127,11 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     cells = _laid_out(model, order, kept, counts)
     whys = [one.status for one in (answers[place] for place in places) if one.status != "ok"]
     whys += [_NOT_FINITE] * (len(good) - len(kept))
-    silent = order.count - len(kept) - len(whys)
+    silent = [i for i, place in enumerate(places) if place not in conditions and answers[place].status == "ok"]
     said = f"{len(kept):,} cells of {len(model.genes):,} genes, {counts.nnz / len(kept):,.0f} expressed in each"
-    said += f"; {silent:,} answers had no cell" if silent else ""
+    if silent:
+        first = f"{asking[silent[0]].text!r} ({_said([answers[places[silent[0]]]])})"
+        said += f"; {count(len(silent), 'answer')} had no cell, first to {first}"
     return cells, said + (f"; {len(whys):,} failed, first: {whys[0].removeprefix('failed: ')}" if whys else "")
 
 

@@ -1,0 +1,30 @@
+"""Instructions that are answered without a cell are named, and the other cells keep their names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from instruct_bundles import GoldenInstructCell
+
+import cellscribe as cs
+from cellscribe.engine.instruct.templates import GENERATION
+from cellscribe.engine.instruct.writing import CellOrder, write_cells
+from cellscribe.engine.instruct_model import InstructModel
+
+
+@pytest.fixture
+def mixed(instruct_bundle: Path, shared: Path, tmp_path: Path) -> InstructModel:
+    """A model whose second instruction is answered without a cell."""
+    golden = GoldenInstructCell(shared).case("cpcg").instructions[0]
+    (tmp_path / "t.json").write_text(json.dumps({GENERATION: [golden, "What is a cell?"]}))
+    return InstructModel(cs.load(instruct_bundle).bundle, templates=tmp_path / "t.json")
+
+
+def test_the_instruction_without_a_cell_is_named(mixed: InstructModel) -> None:
+    cells, said = write_cells(mixed, CellOrder(12, draws=True))
+    assert 0 < cells.n_obs < 12
+    assert f"{12 - cells.n_obs} answer" in said
+    assert "had no cell, first to 'What is a cell?' (it said " in said
+    assert cells.obs_names.tolist() != [f"generated_{i}" for i in range(cells.n_obs)]  # gaps
