@@ -186,8 +186,9 @@ class InstructModel:
         return instructions_for(source, rows, asked, self.task(asked.task), self.prompts.cell, choices)
 
     def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
-        """Return what a result depends on, with more or other entries."""
-        return settings_of(self.bundle, self.device, source, **more)
+        """Return what a result depends on, with more or other entries; ``templates`` is the name of a user's file."""
+        file = {} if self.templates is None else {"templates": self.templates.name}
+        return settings_of(self.bundle, self.device, source, **file, **more)
 
     def _options(
         self,

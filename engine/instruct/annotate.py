@@ -80,7 +80,9 @@ def annotate_cells(
         said = tuple(one.text for one in found) if in_words else ()
         score = np.where([bool(one) for one in chosen], score, np.nan).astype(np.float32)
         labelled = Labelled(labels, chosen, score, answers=said)
-    settings = model.settings_of(source, **asked.provenance(), in_words=in_words, max_new_tokens=max_new_tokens)
+    settings = model.settings_of(
+        source, **asked.provenance(), in_words=in_words, scores=all_scores, max_new_tokens=max_new_tokens
+    )
     report = {"sentence": model.cells(source).sentence(), "num_found": model.cells(source).num_found}
     return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
 

@@ -78,8 +78,9 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     Returns
     -------
     Cells with counts in X over the model's genes; obs has the order's fields and the model's ``answer``, uns
-    ``cellscribe`` what the result depends on. And what became of the cells, in words. Cells are called ``generated_0``
-    and so on, and keep their names where others could not be written: there are gaps then.
+    ``cellscribe`` what the result depends on, with the whole ``prompt``, which is in obs where one is drawn. And what
+    became of the cells, in words. Cells are called ``generated_0`` and so on, and keep their names where others could
+    not be written: there are gaps then.
 
     Raises
     ------
@@ -174,11 +175,15 @@ def _laid_out(
     for name, text in order.fields.items():
         obs[name] = pd.Categorical([text if name in asked.fields else None for _, asked, _ in kept])
     obs["answer"] = [one.text for _, _, one in kept]
+    prompts = [framed(asked.text, model.prompts.cell) for _, asked, _ in kept]
+    if order.draws:
+        obs["prompt"] = pd.Categorical(prompts)
     cells = AnnData(X=counts, obs=obs, var=pd.DataFrame(index=pd.Index(model.genes)))
     template = "drawn" if order.draws else "the first that fits" if order.number is None else order.number
     settings = model.settings_of(
         None, sampling=order.sampling.label(), seed=order.seed, values="means" if order.means else "counts",
         fields=dict(order.fields), max_new_tokens=order.max_new_tokens,
+        **({} if order.draws else {"prompt": prompts[0]}),
         **({"template": template} if order.instruction is None else {"instruction": order.instruction}),
     )  # fmt: skip
     cells.uns["cellscribe"] = {name: str(value) for name, value in settings.items()}

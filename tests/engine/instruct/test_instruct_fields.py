@@ -54,6 +54,8 @@ def test_labels_that_are_looked_for_in_words_are_choices(model: DialogueModel, g
     cell = golden.cells()[[0]].copy()
     asked: dict[str, Any] = {"instruction": "Which of {choices} is it?", "in_words": True}
     found = model.annotate(cell, labels=golden.labels, **asked)
+    assert cell.uns["cellscribe"]["in_words"]
+    assert not cell.uns["cellscribe"]["scores"]
     told = model.ask(cell, f"Which of {', '.join(golden.labels)} is it?")
     assert found["answer"].tolist() == told["answer"].tolist()
 

@@ -28,3 +28,13 @@ def test_the_instruction_without_a_cell_is_named(mixed: InstructModel) -> None:
     assert f"{12 - cells.n_obs} answer" in said
     assert "had no cell, first to 'What is a cell?' (it said " in said
     assert cells.obs_names.tolist() != [f"generated_{i}" for i in range(cells.n_obs)]  # gaps
+
+
+def test_the_prompt_is_kept(mixed: InstructModel) -> None:
+    drawn, _ = write_cells(mixed, CellOrder(12, draws=True))
+    assert drawn.obs["prompt"].astype(str).str.startswith("User:\nWould you be able to share a gene profile").all()
+    assert "prompt" not in drawn.uns["cellscribe"]
+    one, _ = write_cells(mixed, CellOrder(2, number=0))
+    assert one.uns["cellscribe"]["prompt"] == drawn.obs["prompt"].iloc[0]
+    assert "prompt" not in one.obs
+    assert one.uns["cellscribe"]["templates"] == "t.json"
