@@ -38,13 +38,20 @@ def gene_columns(symbols: Sequence[str], genes: Sequence[str], *, ignores_case: 
     known = np.flatnonzero(found >= 0)
     if not len(known):
         raise InputError(
-            f"none of the {len(symbols):,} genes is one of the model's {len(genes):,}; give symbols such as {genes[0]}."
+            f"none of the {len(symbols):,} genes is one of the model's {len(genes):,}{_but_for_case(symbols, genes)}; "
+            f"give symbols such as {genes[0]}."
         )
     order = known if ignores_case else known[::-1]
     _, first = np.unique(found[order], return_index=True)
     kept = np.full(len(found), -1, np.int64)
     kept[order[first]] = found[order[first]]
     return kept
+
+
+def _but_for_case(symbols: Sequence[str], genes: Sequence[str]) -> str:
+    """Say how many would be where case counted nothing; empty where none would."""
+    number = len({one.upper() for one in symbols} & {one.upper() for one in genes})
+    return f" as they are written ({number:,} are in capitals, as of other species)" if number else ""
 
 
 def in_gene_order(matrix: sp.csr_matrix, place_of: Ints, num_genes: int) -> sp.csr_matrix:
