@@ -6,12 +6,15 @@ THIRD_PARTY.md).
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from cellscribe.engine.errors import InputError
 
@@ -30,7 +33,9 @@ def packaged_genes() -> tuple[str, ...]:
 
 
 def read_genes(path: Path) -> tuple[str, ...]:
-    """Read a list: .txt or .tsv (one a line), .json (a list), or .npy (an array of texts, as upstream keeps it).
+    """Read a list: .txt, .tsv or .csv (one a line, in its first column), .json (a list), or .npy (an array of texts).
+
+    The order is the checkpoint's, which nothing in a list tells: it is taken as given.
 
     Raises
     ------
@@ -53,11 +58,23 @@ def read_genes(path: Path) -> tuple[str, ...]:
 
 def _read(path: Path) -> list[str]:
     if path.suffix == ".npy":
-        return [str(one) for one in np.load(path, allow_pickle=False).ravel()]
+        return [str(one) for one in _array(path).ravel()]
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json":
         found = json.loads(text)
         if not isinstance(found, list):
             raise ValueError("it holds no list")
         return found
-    return [line.split("\t")[0].strip() for line in text.splitlines() if line.strip()]
+    rows = csv.reader(io.StringIO(text), delimiter="," if path.suffix == ".csv" else "\t")
+    return [row[0].strip() for row in rows if any(one.strip() for one in row)]
+
+
+def _array(path: Path) -> npt.NDArray[np.generic]:
+    """Load an array, or raise ValueError: those of objects are code, which is never run."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        if header(file)[2].hasobject:
+            raise ValueError("it holds objects, which may be code; save it with numpy.save(path, genes.astype(str))")
+    found: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
+    return found

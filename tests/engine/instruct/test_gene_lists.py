@@ -18,9 +18,10 @@ def test_packaged_genes_are_the_published_ones(shared: Path) -> None:
 def test_lists_of_all_kinds_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("CD19\nCD3E\n\n")
     (tmp_path / "a.tsv").write_text("CD19\tENSG1\nCD3E\tENSG2\n")
+    (tmp_path / "a.csv").write_text('CD19,0\n"CD3E",1\n')
     (tmp_path / "a.json").write_text('["CD19", "CD3E"]')
     np.save(tmp_path / "a.npy", np.array(["CD19", "CD3E"]))
-    for name in ("a.txt", "a.tsv", "a.json", "a.npy"):
+    for name in ("a.txt", "a.tsv", "a.csv", "a.json", "a.npy"):
         assert read_genes(tmp_path / name) == ("CD19", "CD3E")
 
 
@@ -30,7 +31,7 @@ def test_bad_lists_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "odd.json").write_text('{"CD19": 1}')
     for name, message in (
-        ("pickled.npy", "is no list of genes"),
+        ("pickled.npy", r"holds objects, which may be code; save it with numpy\.save"),
         ("twice.txt", "names the gene CD19 twice"),
         ("empty.txt", "is no list of genes"),
         ("odd.json", "is no list of genes"),
