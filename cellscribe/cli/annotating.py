@@ -17,6 +17,7 @@ from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.annotate import annotate_cells as annotate_by_instruction
+from cellscribe.engine.instruct.annotate import check_wishes
 from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.labelling.finish import Finish, finish_of
 from cellscribe.engine.labelling.markers import read_markers
@@ -113,6 +114,8 @@ def annotate_file(job: AnnotateJob) -> int:
     finish_labels = job.afterwards.finish()
     labels = None if job.labels is None else read_labels(job.labels)
     bundle = open_bundle(bundle_folder(job.bundle))
+    if bundle.manifest.instruct is not None:
+        check_wishes(labels is not None, job.all_scores, job.following.in_words)
     with open_cells(job.cells, layer=job.layer, values=job.values) as source:
         rows = rows_of(source, (), job.limit)
         finish_labels.check(source, has_vectors=bundle.manifest.ranks is not None)

@@ -49,11 +49,7 @@ def annotate_cells(
         When a list is needed and there is none, for scores of all labels of answers in words, and as
         :meth:`InstructModel.about_cells`.
     """
-    if labels is None and (all_scores or in_words):
-        what = "the scores of all labels need" if all_scores else "finding labels in answers needs"
-        raise UsageError(f"{what} a list of them; give --labels (labels).")
-    if all_scores and in_words:
-        raise UsageError("an answer in words has no score for every label; leave --scores or --in-words out.")
+    check_wishes(labels is not None, all_scores, in_words)
     rows = np.arange(source.n_cells) if rows is None else rows
     asked = asked or AskSettings()
     found = model.about_cells(
@@ -85,6 +81,15 @@ def annotate_cells(
     )
     report = {"sentence": model.cells(source).sentence(), "num_found": model.cells(source).num_found}
     return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
+
+
+def check_wishes(has_labels: bool, all_scores: bool, in_words: bool) -> None:
+    """Raise UsageError for scores or labels in words without a list of labels, or for both at the same time."""
+    if not has_labels and (all_scores or in_words):
+        what = "the scores of all labels need" if all_scores else "finding labels in answers needs"
+        raise UsageError(f"{what} a list of them; give --labels (labels).")
+    if all_scores and in_words:
+        raise UsageError("an answer in words has no score for every label; leave --scores or --in-words out.")
 
 
 def _described(one: Answer) -> Description:

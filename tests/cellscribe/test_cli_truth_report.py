@@ -78,6 +78,18 @@ def test_means_are_compared_and_what_fails_leaves_the_cells(
     assert f"wrote {tmp_path / 'made.h5ad'}, without the report" in told.stderr.replace("\n", "")
 
 
+def test_options_that_clash_are_refused_before_cells_are_read(
+    cellscribe: Call, instruct_bundle: Path, golden: GoldenInstructCell, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(golden.labels))
+    told = cellscribe(
+        "annotate", tmp_path / "none.h5ad", "--bundle", instruct_bundle, "-o", tmp_path / "x.csv", "--labels",
+        tmp_path / "labels.txt", "--scores", "--in-words",
+    )  # fmt: skip
+    assert told.exit_code == 2, told.stderr
+    assert "leave --scores or --in-words out" in " ".join(told.stderr.split())
+
+
 def test_clusters_of_vectors_are_refused_before_cells_are_labelled(
     cellscribe: Call, instruct_bundle: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
