@@ -99,14 +99,18 @@ class ProfileDecoder(nn.Module):
         self.log_theta = nn.Parameter(torch.zeros(n_genes))
 
     def forward(self, condition: Tensor, latent: Tensor, library: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map [B, d], [B, z] and [B, 1] to rates [B, G], logits of dropout [B, G] and the log library size [B, 1]."""
+        """Map [B, d], [B, z] and [B, 1] to rates [B, G], logits of dropout [B, G] and the log library size [B, 1].
+
+        Rates are float32 whatever the precision is.
+        """
         mapped = self.mapping(condition)
         size = self.library2(F.gelu(self.library1(torch.cat((library, mapped), -1))))
         x = torch.cat((latent, mapped), -1)
         for layer in self.hidden:
             x = layer(x)
             x = F.gelu(F.layer_norm(x, x.shape[-1:]))
-        return size.exp() * self.scale(x).softmax(-1), self.dropout(x), size
+        # In half precision e^11.09 would overflow, and shares below 6e-8 vanish.
+        return size.float().exp() * self.scale(x).float().softmax(-1), self.dropout(x), size
 
 
 def _without_cross(config: BertConfig) -> BertConfig:
