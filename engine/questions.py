@@ -142,8 +142,8 @@ def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
     """Lay answers out, one row each.
 
     Columns: ``name``, ``answer``, ``logprob`` (summed over its tokens), ``finish_reason`` ("stop", "length" where the
-    limit of tokens cut it off, "failed") and ``status``. Answers about groups have ``cells``, too: the names of those in
-    the prompt, one a line in its order.
+    limit of tokens cut it off, "failed") and ``status``. Answers about groups have ``cells``, too: the names of those
+    in the prompt, one a line in its order.
     """
     found = pd.DataFrame(
         {
