@@ -33,8 +33,7 @@ def draw_latents(names: Sequence[str], shape: ProfileShape, seed: int) -> tuple[
 
 def are_finite(profiles: Profiles) -> npt.NDArray[np.bool_]:
     """Say of which cells all rates and logits are numbers, bool [N]; of the others nothing can be drawn."""
-    found: npt.NDArray[np.bool_] = np.isfinite(profiles.rates).all(1) & np.isfinite(profiles.dropout).all(1)
-    return found
+    return np.asarray(np.isfinite(profiles.rates).all(1) & np.isfinite(profiles.dropout).all(1))
 
 
 def draw_counts(names: Sequence[str], profiles: Profiles, theta: Floats, seed: int) -> sp.csr_matrix:

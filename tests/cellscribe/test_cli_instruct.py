@@ -13,6 +13,9 @@ import pytest
 from instruct_bundles import GoldenInstructCell
 from typer.testing import Result
 
+from cellscribe.cli import truth_report
+from cellscribe.engine.instruct.compare_settings import CompareSettings
+
 Call = Callable[..., Result]
 
 
@@ -94,8 +97,13 @@ def test_real_cells_are_never_written_over(
 
 
 def test_a_report_compares_with_real_cells_of_all_types(
-    cellscribe: Call, instruct_bundle: Path, golden: GoldenInstructCell, tmp_path: Path
+    cellscribe: Call,
+    instruct_bundle: Path,
+    golden: GoldenInstructCell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(truth_report, "_SETTINGS", CompareSettings(same_types=True, has_map=False))
     real = ad.concat([golden.cells()] * 5, index_unique="-")
     real.obs["cell_type"] = ["T Cell"] * 10 + ["B Cell"] * 10
     real.write_h5ad(tmp_path / "real.h5ad")
