@@ -195,6 +195,7 @@ class SentenceModel(SentenceWriter):
                 max_new_tokens=max_new_tokens, batch_size=batch_size,
             )  # fmt: skip
         return answers_frame(found)
+
     def embed(
         self,
         cells: Cells,

@@ -50,7 +50,7 @@ class Quantized(NamedTuple):
     @property
     def block(self) -> int:
         """How many numbers share a scale."""
-        return self.packed.shape[-1] * 8 // self.bits
+        return int(self.packed.shape[-1]) * 8 // self.bits
 
     def fits(self, k: int, n: int) -> bool:
         """Whether this is a weight [k, n]."""

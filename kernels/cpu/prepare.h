@@ -155,7 +155,7 @@ class Products {
     int64_t most = (int64_t{1} << 19) / (w.kp * element);
     most = most < 32 ? 32 : most / 8 * 8;
     int64_t parts = (rows + most - 1) / most;
-    int64_t panels = w.panels(), group = panels_of_a_task(panels, element > 2 && rows > 2 ? 3 : element == 1 && rows > 2 ? 2 : 4);
+    int64_t panels = w.panels(), group = panels_of_a_task(panels, rows <= 2 ? 4 : element == 1 ? 2 : 3);
     int64_t groups = (panels + group - 1) / group;
     for (Array<float>& one : partial_)
       if (room_ < most) one = make_array<float>(kWideRoom + most * 64);

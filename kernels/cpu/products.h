@@ -4,10 +4,7 @@
 
 namespace CELLSCRIBE_ISA {
 
-#ifndef KC
-#define KC 512
-#endif
-constexpr int64_t kChunkK = KC;  // numbers of k that a float tile passes before its weights leave the caches
+constexpr int64_t kChunkK = 512;  // numbers of k that a float tile passes before its weights leave the caches
 constexpr int64_t kWideChunk = 128, kWideRoom = 4 * kWideChunk * kLanes;
 
 template <Kind kKind, int kRows, int kPanels>
@@ -43,16 +40,12 @@ constexpr bool fits() {
 }
 
 template <Kind kKind, int kPanels>
-inline void rows_of_panels(const Linear& w, Weights at, int64_t panel, const Rows& x, int64_t row0,
-                           int64_t row1, int64_t k0, int64_t k1, float* partial, const Finish& f,
-                           const uint8_t* next = nullptr) {
+inline void rows_of_panels(const Linear& w, const Weights& at, int64_t panel, const Rows& x, int64_t row0,
+                           int64_t row1, int64_t k0, int64_t k1, float* partial, const Finish& f) {
   constexpr bool kBytes = kKind == kInt8 || kKind == kInt4;
   constexpr int kMost = kBytes ? kByteRows : kFloatRows;
-  // The first rows wait for weights; while the others pass, what comes next is fetched.
-  int64_t later = (row1 - row0 - 1) / kMost, share = later ? (k1 - k0) * Linear::bytes_of_a_row(kKind) / later : 0;
   for (int64_t row = row0; row < row1;) {
-    int64_t left = row1 - row, take = left < kMost ? left : kMost, tile_number = (row - row0) / kMost;
-    if (next && tile_number) at.ahead = next + (tile_number - 1) * share, at.pace = share / (k1 - k0);
+    int64_t left = row1 - row, take = left < kMost ? left : kMost;
     float* mine = partial + (row - row0) * kPanels * kLanes;
     switch (take) {
 #define CELLSCRIBE_ROWS(R) \
@@ -104,8 +97,7 @@ inline void panels_at_once(const Linear& w, int64_t panel, const Rows& x, int64_
       }
     }
     Weights at{w.panel(panel) + k0 * Linear::bytes_of_a_row(kKind), w.panel_bytes()};
-    const uint8_t* next = k1 < w.kp ? w.panel(panel) + k1 * Linear::bytes_of_a_row(kKind) : w.panel(panel + kPanels);
-    rows_of_panels<kKind, kPanels>(w, at, panel, x, row0, row1, k0, k1, partial, f, next);
+    rows_of_panels<kKind, kPanels>(w, at, panel, x, row0, row1, k0, k1, partial, f);
   }
 }
 

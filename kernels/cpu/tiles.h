@@ -14,13 +14,10 @@ constexpr int float_panels(int rows) { return rows <= 2 ? 2 : 1; }
 constexpr int byte_panels(int) { return 1; }
 #endif
 
-// Panels of a weight from k0 on, `stride` bytes apart, and what is fetched while they are multiplied: `pace` bytes for
-// every k from `ahead` on, in each panel.
+// Panels of a weight from k0 on, `stride` bytes apart.
 struct Weights {
   const uint8_t* at;
   int64_t stride;
-  const uint8_t* ahead = nullptr;
-  int64_t pace = 0;
 };
 
 // --- products in floating point --------------------------------------------------------------------------------
@@ -39,8 +36,6 @@ inline void float_tile(const Weights& w, const Rows& x, int64_t row, int64_t k0,
   const float* a[kRows];
   CELLSCRIBE_UNROLL
   for (int p = 0; p < kPanels; ++p) b[p] = w.at + p * w.stride;
-  const uint8_t* ahead = w.ahead ? w.ahead : w.at + 1024;
-  const int64_t pace = w.ahead ? w.pace : kStep;
   CELLSCRIBE_UNROLL
   for (int r = 0; r < kRows; ++r) a[r] = static_cast<const float*>(x.data) + (row + r) * x.stride;
   CELLSCRIBE_UNROLL
@@ -52,10 +47,9 @@ inline void float_tile(const Weights& w, const Rows& x, int64_t row, int64_t k0,
     CELLSCRIBE_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       wk[p] = load_weights<kKind>(b[p]);
-      _mm_prefetch(reinterpret_cast<const char*>(ahead + p * w.stride), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(b[p] + 1024), _MM_HINT_T0);
       b[p] += kStep;
     }
-    ahead += pace;
     CELLSCRIBE_UNROLL
     for (int r = 0; r < kRows; ++r) {
       F ak = set1(a[r][k]);
