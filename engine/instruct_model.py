@@ -25,9 +25,8 @@ from cellscribe.engine.instruct.templates import Instructions, packaged_instruct
 from cellscribe.engine.instruct.writer import Asked, write_answers
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.labels import twice
-from cellscribe.engine.output.run import count
 from cellscribe.engine.provenance import settings_of
-from cellscribe.engine.text_types import Answer
+from cellscribe.engine.text_types import Answer, cut_note
 from cellscribe.engine.text_writer import TextOptions
 from cellscribe.engine.types import Sampling
 
@@ -248,10 +247,8 @@ class InstructModel:
             if not found:
                 raise
             lost |= {i: str(error).removesuffix(".") for i in range(len(names)) if i not in found and i not in lost}
-        cut = sum(one.is_cut for one in found.values())
-        if cut:
-            limit = f"{options.max_new_tokens} tokens; allow more (--max-new-tokens, max_new_tokens)"
-            said.append(f"{cut:,} of {count(len(found), 'answer')} {'was' if cut == 1 else 'were'} cut off at {limit}.")
+        note = cut_note(found.values(), options.max_new_tokens)
+        said += [note] if note else []
         self.notice = " ".join(said)
         return tuple(
             found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {lost[i]}")

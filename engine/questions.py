@@ -14,7 +14,7 @@ from cellscribe.engine.sentences.known import checked_names
 from cellscribe.engine.sentences.templates import About, fields_of
 from cellscribe.engine.text_groups import about_groups, ask_cells, fill_task, groups_of
 from cellscribe.engine.text_model import Progress, TextModel
-from cellscribe.engine.text_types import Answer
+from cellscribe.engine.text_types import Answer, cut_note
 from cellscribe.engine.types import Sampling
 
 _OF_CELLS = ("cell_sentence", "cell_sentences", "num_cells")  # what the cells themselves say, where there are any
@@ -93,10 +93,12 @@ def ask(
     _check_fields(model, question, about)
     if about == "nothing" and question.task is not None:
         prompt = fill_task(model, question.task, question.task, question.fields)
-        return model.answers(
+        found = model.answers(
             [question.task], [prompt], labels=labels, sampling=sampling, max_new_tokens=max_new_tokens,
             batch_size=batch_size, progress=progress,
         )  # fmt: skip
+        _note(model, "", model.notice, cut_note(found, max_new_tokens))
+        return found
     if source is None:
         raise UsageError("what is asked is about cells, and none are given; give CELLS.h5ad (cells).")
     genes = checked_names(source, model.settings.organism)
@@ -104,8 +106,12 @@ def ask(
         model, source, question, limit=limit, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens,
         batch_size=batch_size, progress=progress,
     )  # fmt: skip
-    model.notice = " ".join(one for one in (genes.warning if genes else "", model.notice) if one)
+    _note(model, genes.warning if genes else "", model.notice, cut_note(found, max_new_tokens))
     return found
+
+
+def _note(model: TextModel, *said: str) -> None:
+    model.notice = " ".join(one for one in said if one)
 
 
 def _about_cells(

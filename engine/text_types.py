@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from cellscribe.engine.output.run import count
+
+_LAST_WORD = re.compile(r"\s*\S+\Z")
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,17 @@ class Answer:
     @property
     def whole_words(self) -> str:
         """The text without a last word that may have been cut."""
-        return self.text.rpartition(" ")[0] if self.is_cut else self.text
+        return _LAST_WORD.sub("", self.text) if self.is_cut else self.text
+
+
+def cut_note(answers: Iterable[Answer], max_new_tokens: int) -> str:
+    """Say how many answers the limit of tokens cut off; empty where it cut none."""
+    found = list(answers)
+    cut = sum(one.is_cut for one in found)
+    if not cut:
+        return ""
+    limit = f"{count(max_new_tokens, 'token')}; allow more (--max-new-tokens, max_new_tokens)"
+    return f"{cut:,} of {count(len(found), 'answer')} {'was' if cut == 1 else 'were'} cut off at {limit}."
 
 
 @dataclass(frozen=True)

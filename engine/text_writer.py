@@ -13,7 +13,7 @@ from cellscribe.engine.backends.prompt_rows import by_size, common_prefix
 from cellscribe.engine.backends.text import TextBackend, TextPlan
 from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.decode.scheduler import Scheduler, Text, TextRequest
-from cellscribe.engine.errors import RoomError
+from cellscribe.engine.errors import RoomError, UsageError
 from cellscribe.engine.types import Sampling, check_whole
 
 Ints = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ class TextOptions:
     Raises
     ------
     UsageError
-        For texts of less than one token.
+        For texts of less than one token, or labels that are to be drawn.
     """
 
     sampling: Sampling
@@ -54,6 +54,8 @@ class TextOptions:
 
     def __post_init__(self) -> None:
         check_whole("max_new_tokens", self.max_new_tokens)
+        if self.labels is not None and not self.sampling.is_greedy:
+            raise UsageError("labels are not drawn: the likeliest is taken; leave the temperature out, or the labels.")
 
     @property
     def most_steps(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -18,8 +17,6 @@ from cellscribe.engine.sentences.read import cells_of
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
-
-_LAST_WORD = re.compile(r"\s*\S+\Z")
 
 
 def laid_out(
@@ -85,11 +82,6 @@ def shortfall(found: Sequence[Answer], cells: AnnData, per_sample: int | None) -
     return " ".join(said)
 
 
-def whole_words(one: Answer) -> str:
-    """Return the text of an answer, without its last word where the limit of tokens may have cut it."""
-    return one.text if one.finish_reason != "length" else _LAST_WORD.sub("", one.text)
-
-
 def provenance(
     model: TextModel, task: str, sampling: Sampling, max_new_tokens: int, num_failed: int
 ) -> dict[str, object]:
@@ -108,7 +100,7 @@ def provenance(
 
 def _sentences(one: Answer, per_sample: int | None) -> list[str]:
     """Split an answer into cells."""
-    text = whole_words(one)
+    text = one.whole_words
     if per_sample is None:
         return [text]
     return [line.strip() for line in text.splitlines() if line.strip()][:per_sample]

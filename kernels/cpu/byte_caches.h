@@ -26,7 +26,7 @@ class ByteCaches final : public Caches {
     uint16_t* scales = key_scales(layer, head) + panel * blocks * kLanes + lane;
     alignas(64) int8_t bytes[kBlock];
     for (int64_t block = 0; block < blocks; ++block) {
-      scales[block * kLanes] = half_of(round_bytes(key, block * kBlock, shape_.width, kBlock, bytes));
+      scales[block * kLanes] = round_key(key, block * kBlock, bytes);
       for (int i = 0; i < kBlock; i += 4) put_four(keys + block * 512 + i * kLanes, bytes + i);
     }
     uint8_t* values = values_of(layer, head) + position / kBlock * 512 + position % kBlock / 4 * 64 + position % 4;
@@ -136,18 +136,18 @@ class ByteCaches final : public Caches {
     std::fill(row + query.length, row + stop, 0.0f);
   }
 
-  // Rounds numbers at.. of a row of n, as many as `count`, to bytes and returns their scale.
-  static float round_bytes(const float* x, int64_t at, int64_t n, int64_t count, int8_t* bytes) {
-    F most = zero();
-    bool finite = true;
-    for (int64_t i = 0; i < count; i += kLanes) {
-      F some = load_row(x, at + i, n);
-      most = max(most, abs(some)), finite = finite && all_finite(some);
-    }
-    float top = largest(most);
-    F inverse = set1(finite && top > 0.0f ? 127.0f / top : 0.0f);
-    for (int64_t i = 0; i < count; i += kLanes) store_bytes(bytes + i, load_row(x, at + i, n) * inverse);
-    return finite ? top / 127.0f : NAN;
+  // Rounds 32 numbers of a key to bytes by the scale that is kept, and returns it.
+  uint16_t round_key(const float* key, int64_t at, int8_t* bytes) const {
+    F low = load_row(key, at, shape_.width), high = load_row(key, at + kLanes, shape_.width);
+    bool finite = all_finite(low) && all_finite(high);
+    alignas(64) float wide[kLanes] = {finite ? largest(max(abs(low), abs(high))) / 127.0f : NAN};
+    uint16_t halves[kLanes];
+    store_half(halves, load(wide));
+    store(wide, load_half(halves));
+    F inverse = set1(finite && wide[0] > 0.0f ? 1.0f / wide[0] : 0.0f), most = set1(127.0f), least = set1(-127.0f);
+    store_bytes(bytes, min(max(low * inverse, least), most));
+    store_bytes(bytes + kLanes, min(max(high * inverse, least), most));
+    return halves[0];
   }
 
   static uint8_t offset(int8_t byte) { return static_cast<uint8_t>(byte ^ -128); }
@@ -156,12 +156,6 @@ class ByteCaches final : public Caches {
     std::memcpy(&four, bytes, 4);
     four ^= 0x80808080u;
     std::memcpy(to, &four, 4);
-  }
-  static uint16_t half_of(float x) {
-    alignas(64) float wide[kLanes] = {x};
-    uint16_t halves[kLanes];
-    store_half(halves, load(wide));
-    return halves[0];
   }
 
   HeadShape shape_;

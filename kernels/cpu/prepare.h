@@ -79,7 +79,7 @@ class Prepared {
     for (int64_t i = kBlock; i < count; i += kLanes) total = total + store_bytes(out + i, some(i) * inverse);
     // What is not finite must not vanish: bytes cannot hold it, and a maximum may pass it over.
     scales_[at] = finite ? top / 127.0f : NAN;
-    starts_[at] = (w.kind == kInt8 ? -128 : -8) * sum(total);
+    starts_[at] = finite ? (w.kind == kInt8 ? -128 : -8) * sum(total) : 0;
   }
 
   Array<float> data_, scales_;

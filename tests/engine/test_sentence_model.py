@@ -141,6 +141,8 @@ def test_questions(model: cs.SentenceModel, cells: AnnData) -> None:
     found = model.ask(cells, "Is it dividing?", limit=2, max_new_tokens=3)
     assert list(found) == ["name", "answer", "logprob", "finish_reason", "status"]
     assert found["name"].tolist() == ["c0", "c1"]
+    assert model.text.notice.endswith("2 of 2 answers were cut off at 3 tokens; allow more (--max-new-tokens, "
+                                      "max_new_tokens).")  # fmt: skip
     drawn = model.ask(cells, "Is it dividing?", limit=2, max_new_tokens=3, temperature=5.0, top_p=1.0)
     assert drawn["logprob"].tolist() != found["logprob"].tolist()
     groups = model.ask(
@@ -161,6 +163,7 @@ def test_questions(model: cs.SentenceModel, cells: AnnData) -> None:
         ({"question": "{tissue}", "fields": {"num_cells": "x"}}, "what can be set: tissue"),
         ({"question": "Why?", "max_new_tokens": 1024}, "max_new_tokens is 1024, and the context"),
         ({"question": "Why?", "labels": ["x", "y " * 2000]}, "a label has .* tokens, and the context"),
+        ({"question": "Why?", "labels": ["x", "y"], "temperature": 1.0}, "labels are not drawn"),
     ):
         with pytest.raises(UsageError, match=said):
             model.ask(cells, **given)  # type: ignore[arg-type]

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from cellscribe.engine.backends.cpu import cpu_problem
+from cellscribe.engine.backends.cpu.backend import slot_bytes
 from cellscribe.engine.backends.cpu.text import CpuText
 from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
 from cellscribe.engine.backends.text import TextBackend, TextPlan
+from cellscribe.engine.backends.text_state import TextState
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.decode.scheduler import Scheduler, TextRequest
 from cellscribe.engine.measure_text import Prompts, follow, real_prompts
@@ -65,6 +67,15 @@ def test_the_native_library_computes_what_onnx_runtime_does(
     embeddings = [backend.embed_prompts(prompts) for backend in (theirs, ours)]
     room = 0.04 if in_bytes else 5e-3
     np.testing.assert_allclose(*embeddings, atol=room * float(embeddings[0].std()) + 5e-3 * most, rtol=0)
+
+
+@pytest.mark.usefixtures("native_library")
+@pytest.mark.parametrize("precision", ["fp16-stored", "int8"])
+def test_slots_take_the_room_that_is_asked_for(text_bundle: Path, quantized: Quantize, precision: str) -> None:
+    backend = CpuText(open_bundle(quantized(text_bundle, precision)), 2)
+    plan = TextPlan(3, longest_prompt=40, max_new_tokens=9, sampling=Sampling())
+    kind = backend.decoder.cache_kind
+    assert backend.open_text_slots(plan).bytes == 3 * slot_bytes(backend.shape, TextState(plan).capacity, kind)
 
 
 @pytest.mark.usefixtures("native_library")
