@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -142,20 +142,22 @@ class InstructModel:
         UsageError
             For an unknown task, a value that an instruction lacks, or labels that are alike.
         InputError
-            When none of the model's genes is there, or values cannot be read.
+            When none of the model's genes or a row is there, or values cannot be read.
         BackendError
             When the device fails before there is an answer.
         """
-        rows = np.arange(source.n_cells) if rows is None else rows
+        rows = source.checked_rows(rows)
         names = [str(source.obs_names[row]) for row in rows]
         if len(np.unique(rows)) < len(rows):
             raise UsageError("rows names a cell twice; name each once.")
         options = self._options(labels, all_labels, sampling, max_new_tokens, batch_size)
-        texts = self.instructions(source, rows, asked or AskSettings(), choices or labels)
-        prompts = [self.prompts.encode(text, has_cell=True) for text in texts]
         lost: dict[int, str] = {}
+        texts = self.instructions(source, rows, asked or AskSettings(), choices or labels, lost)
+        prompts = {
+            place: self.prompts.encode(text, has_cell=True) for place, text in enumerate(texts) if place not in lost
+        }
         wanted = self._asked(source, rows, names, prompts, lost)
-        longest = max((len(one.tokens) for one in prompts), default=0)
+        longest = max((len(one.tokens) for one in prompts.values()), default=1)
         answers = self._answers(names, wanted, longest, options, lost, progress)
         self.notice = " ".join(one for one in (self.cells(source).warning, self.notice) if one)
         return answers
@@ -179,10 +181,15 @@ class InstructModel:
         return self._answers(names, asked, longest, options, {}, progress, on_text)
 
     def instructions(
-        self, source: CellSource, rows: Rows, asked: AskSettings, choices: Sequence[str] | None = None
+        self,
+        source: CellSource,
+        rows: Rows,
+        asked: AskSettings,
+        choices: Sequence[str] | None = None,
+        lost: dict[int, str] | None = None,
     ) -> list[str]:
-        """Return the framed instruction for every cell."""
-        return instructions_for(source, rows, asked, self.task(asked.task), self.prompts.cell, choices)
+        """Return the framed instruction for every cell (:func:`cellscribe.engine.instruct.asking.instructions_for`)."""
+        return instructions_for(source, rows, asked, self.task(asked.task), self.prompts.cell, choices, lost)
 
     def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more or other entries; ``templates`` is the name of a user's file."""
@@ -210,12 +217,12 @@ class InstructModel:
         source: CellSource,
         rows: Rows,
         names: Sequence[str],
-        prompts: Sequence[EncoderPrompt],
+        prompts: Mapping[int, EncoderPrompt],
         lost: dict[int, str],
     ) -> Iterator[Asked]:
         """Read cells, and put their features into their prompts; why others cannot be read goes into `lost`."""
         place_of = {row: place for place, row in enumerate(rows.tolist())}
-        for batch in self.cells(source).batches(rows):
+        for batch in self.cells(source).batches(rows[sorted(prompts)]):
             lost |= {place_of[row]: why for row, why in batch.failures}
             places = [place_of[row] for row in batch.rows.tolist()]
             for place, features in zip(places, self.runtime.read_cells(batch.cells), strict=True):

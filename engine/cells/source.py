@@ -165,6 +165,14 @@ class CellSource:
                 raise InputError(f"{self.name} has no cell {cell_id!r}{near}.")
         return np.array([self._row_by_name[cell_id] for cell_id in cell_ids], dtype=np.int64)
 
+    def checked_rows(self, rows: npt.ArrayLike | None = None) -> Rows:
+        """Return rows as int64 [N], None as all of them; InputError for one that is not there."""
+        wanted = np.arange(self.n_cells) if rows is None else np.asarray(rows, dtype=np.int64).ravel()
+        odd = wanted[(wanted < 0) | (wanted >= self.n_cells)]
+        if len(odd):
+            raise InputError(f"{self.name} has rows 0 to {self.n_cells - 1}; row {int(odd[0])} was asked for.")
+        return wanted
+
     def blocks(self, rows: npt.ArrayLike | None = None, block_cells: int = 512) -> Iterator[CsrBlock]:
         """Read cells.
 
@@ -185,9 +193,7 @@ class CellSource:
         InputError
             At the first value that is NaN, infinite or negative, naming the cell.
         """
-        wanted = np.arange(self.n_cells) if rows is None else np.asarray(rows, dtype=np.int64).ravel()
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.n_cells):
-            raise InputError(f"{self.name} has rows 0 to {self.n_cells - 1}; row {int(wanted.max())} was asked for.")
+        wanted = self.checked_rows(rows)
         groups = [wanted[start : start + block_cells] for start in range(0, len(wanted), block_cells)]
         for group, part in zip(groups, self._store.stream(self.value_origin, groups), strict=True):
             if not part.is_plain:

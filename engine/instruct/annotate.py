@@ -50,7 +50,7 @@ def annotate_cells(
         :meth:`InstructModel.about_cells`.
     """
     check_wishes(labels is not None, all_scores, in_words)
-    rows = np.arange(source.n_cells) if rows is None else rows
+    rows = source.checked_rows(rows)
     asked = asked or AskSettings()
     found = model.about_cells(
         source,

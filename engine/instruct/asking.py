@@ -62,8 +62,9 @@ def instructions_for(
     task: Instructions,
     cell: CellToken,
     choices: Sequence[str] | None = None,
+    lost: dict[int, str] | None = None,
 ) -> list[str]:
-    """Return the framed instruction for every cell.
+    """Return the framed instruction for every cell. A blank value of obs is not known, as an empty one.
 
     Parameters
     ----------
@@ -73,6 +74,9 @@ def instructions_for(
         Its instructions, where `asked` has none of its own.
     choices
         What ``{choices}`` stands for.
+    lost
+        Gets the places of cells whose obs holds what would be read as a cell, and why; their instructions are empty.
+        None raises for the first.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def instructions_for(
         task = own_instruction(asked.instruction if CELL in asked.instruction else f"{CELL} {asked.instruction}")
     known = {**({} if choices is None else {"choices": ", ".join(choices)}), **asked.fields}
     columns = {
-        name: source.obs_column(name).astype(str).to_numpy()[rows]
+        name: source.obs_column(name).astype(str).str.strip().to_numpy()[rows]
         for name in FROM_OBS
         if name in source.obs_columns and name not in known
     }
@@ -95,7 +99,14 @@ def instructions_for(
     kinds = set[frozenset[str]]()
     for i, row in enumerate(rows.tolist()):
         own = {name: str(column[i]) for name, column in columns.items() if column[i] not in _UNKNOWN}
-        check_fields(own, cell, f"obs of {source.obs_names[row]}")
+        try:
+            check_fields(own, cell, f"obs of {source.obs_names[row]}")
+        except UsageError as error:
+            if lost is None:
+                raise
+            lost[i] = str(error).removesuffix(".")
+            found.append("")
+            continue
         values = {**own, **known}
         found.append(framed(task.pick(asked.number, values, str(source.obs_names[row]), drawn).text, cell))
         kinds.add(frozenset(values))

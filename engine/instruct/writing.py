@@ -116,8 +116,8 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
             raise BackendError(f"no cell was written ({_why(answers)}); try again, or another backend.")
         if all(one.is_cut for one in answers if one.status == "ok"):
             raise BackendError(
-                f"the model's words were cut off at {order.max_new_tokens} tokens, before a cell could follow; allow "
-                "more (--max-new-tokens, max_new_tokens)."
+                f"the model's words were cut off at {count(order.max_new_tokens, 'token')}, before a cell could "
+                "follow; allow more (--max-new-tokens, max_new_tokens)."
             )
         raise BackendError(f"the model answered without a cell ({_said(answers)}); ask for a cell in other words.")
     chosen = np.stack([conditions[places[i]] for i in good])

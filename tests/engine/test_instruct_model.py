@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -15,6 +16,7 @@ import cellscribe as cs
 from cellscribe.engine.cells import open_cells
 from cellscribe.engine.dialogue_model import DialogueModel
 from cellscribe.engine.errors import BackendError, BundleError, InputError, UsageError
+from cellscribe.engine.instruct.annotate import annotate_cells
 from cellscribe.engine.instruct.asking import AskSettings
 from cellscribe.engine.instruct_model import InstructModel
 
@@ -137,6 +139,29 @@ def test_own_instructions_have_fields(instruct_bundle: Path, golden: GoldenInstr
         ):
             with pytest.raises(UsageError, match=message):
                 wrong()
+
+
+def test_odd_values_of_obs_fail_alone(model: DialogueModel, golden: GoldenInstructCell) -> None:
+    cells = golden.cells()
+    cells.obs["tissue"] = ["liver", " ", " liver ", "l</s>x"]
+    found = model.annotate(cells.copy(), labels=golden.labels)
+    assert found["status"].tolist()[:3] == ["ok"] * 3
+    assert found["status"].iloc[3].startswith("failed: tissue in obs of cell_3 is 'l</s>x', where </s> has a meaning")
+    assert model.ask(cells[[3]].copy(), task="cell_type_annotation")["status"].iloc[0].startswith("failed: tissue in")
+    with open_cells(cells) as source:
+        told = model.instruct.instructions(source, np.arange(3), AskSettings())
+    assert ["liver" in one for one in told] == [True, False, True]
+    assert "  " not in told[2]
+    assert model.annotate(cells[:3].copy(), labels=golden.labels)["label"].tolist() == found["label"].tolist()[:3]
+
+
+@pytest.mark.parametrize("row", [4, -1])
+def test_rows_that_are_not_there_are_refused(instruct_bundle: Path, golden: GoldenInstructCell, row: int) -> None:
+    model = InstructModel(cs.load(instruct_bundle).bundle)
+    with open_cells(golden.cells()) as source:
+        for method in (model.about_cells, partial(annotate_cells, model)):
+            with pytest.raises(InputError, match=f"has rows 0 to 3; row {row} was asked for"):
+                method(source, rows=np.array([0, row]))
 
 
 def test_free_labels_are_answers(model: DialogueModel, golden: GoldenInstructCell) -> None:

@@ -29,6 +29,8 @@ def test_questions_say_why_an_answer_ended(model: DialogueModel, golden: GoldenI
     cut = model.ask(golden.cells(), words, max_new_tokens=2)
     assert set(cut["finish_reason"]) == {"length"}
     assert model.notice == "4 of 4 answers were cut off at 2 tokens; allow more (--max-new-tokens, max_new_tokens)."
+    model.ask(golden.cells(), words, max_new_tokens=1)
+    assert "were cut off at 1 token; allow more" in model.notice
     assert set(model.ask(golden.cells(), words)["finish_reason"]) == {"stop"}
     assert model.notice == ""
 
