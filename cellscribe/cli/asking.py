@@ -85,7 +85,7 @@ class AskJob:
         question = Question(self.question, self.task, self.by, self.group_cells, fields)
         if self.output is not None:
             check_output(self.output, self.cells_path, _SUFFIXES)
-        sampling = Sampling(self.top_p if self.temperature else 1.0, self.temperature, self.settings.seed)
+        sampling = Sampling.of(self.top_p, self.temperature, self.settings.seed)
         return Wanted(question, None if self.labels is None else read_labels(self.labels).names, sampling)
 
 

@@ -47,6 +47,9 @@ def test_answers_from_a_list_and_answers_that_are_drawn(
     assert drawn == again
     assert len({greedy, drawn, other}) == 3
     assert "top_p is 2" in " ".join(cellscribe(*given, "--temperature", 1, "--top-p", 2).stderr.split())
+    refused = cellscribe(*given, "--top-p", 0)  # checked where nothing is drawn, too
+    assert refused.exit_code == 2
+    assert "top_p is 0" in " ".join(refused.stderr.split())
     assert cellscribe(*given, "--labels", tmp_path / "none.txt").exit_code == 3
 
 
