@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cellscribe.engine.errors import InputError
 
+_HEADERS = ("gene", "genes", "gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols")
 _PACKAGED = Path(__file__).parent / "data" / "genes.txt.gz"
 
 
@@ -35,12 +36,13 @@ def packaged_genes() -> tuple[str, ...]:
 def read_genes(path: Path) -> tuple[str, ...]:
     """Read a list: .txt, .tsv or .csv (one a line, in its first column), .json (a list), or .npy (an array of texts).
 
-    The order is the checkpoint's, which nothing in a list tells: it is taken as given.
+    A first line that says what a column holds ("gene", "symbol") is no gene. The order is the checkpoint's, which nothing
+    in a list tells: it is taken as given.
 
     Raises
     ------
     InputError
-        When it cannot be read, is empty, or names a gene twice.
+        When it cannot be read, is empty, or names a gene twice, or a number for a gene.
     """
     try:
         genes = _read(path)
@@ -50,6 +52,11 @@ def read_genes(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path} is no list of genes ({error}); write one gene a line.") from error
     if not genes or not all(isinstance(one, str) and one for one in genes):
         raise InputError(f"{path} is no list of genes; write one gene a line.")
+    number = next((one for one in genes if _is_number(one)), None)
+    if number is not None:
+        raise InputError(
+            f"{path} names {number!r}, a number, where a gene belongs; write symbols, in the first column."
+        )
     if len(set(genes)) < len(genes):
         double = next(one for one in genes if genes.count(one) > 1)
         raise InputError(f"{path} names the gene {double} twice; take the list that belongs to the checkpoint.")
@@ -58,15 +65,33 @@ def read_genes(path: Path) -> tuple[str, ...]:
 
 def _read(path: Path) -> list[str]:
     if path.suffix == ".npy":
-        return [str(one) for one in _array(path).ravel()]
-    text = path.read_text(encoding="utf-8")
+        return _texts(_array(path))
+    text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
         found = json.loads(text)
         if not isinstance(found, list):
             raise ValueError("it holds no list")
         return found
     rows = csv.reader(io.StringIO(text), delimiter="," if path.suffix == ".csv" else "\t")
-    return [row[0].strip() for row in rows if any(one.strip() for one in row)]
+    found = [row[0].strip() for row in rows if any(one.strip() for one in row)]
+    return found[1:] if found and found[0].lower() in _HEADERS else found
+
+
+def _texts(array: npt.NDArray[np.generic]) -> list[str]:
+    """Return an array's texts, or raise ValueError for one of anything else."""
+    if array.dtype.kind == "S":
+        return [one.decode() for one in array.ravel().tolist()]
+    if array.dtype.kind != "U":
+        raise ValueError(f"it holds {array.dtype} and no texts")
+    return [str(one) for one in array.ravel().tolist()]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _array(path: Path) -> npt.NDArray[np.generic]:
