@@ -177,7 +177,12 @@ def _texts(task: str, raw: Any, where: str) -> Sequence[str]:
         for theirs, ours in _UPSTREAM.items():
             text = text.replace(f"{{{theirs}}}", f"{{{ours}}}")
         names = checked_fields(text, task, where, FIELDS)
-        if (names.count(CELL) != 1) if task != GENERATION else (CELL in names):
-            raise InputError(f"{where}: a text of the task {task} must name {{{CELL}}} once, and {GENERATION} never.")
+        if task == GENERATION and CELL in names:
+            raise InputError(
+                f"{where}: a text of the task {task} names {{{CELL}}} ({{input}}), and no cell is there before one is "
+                "written; leave it out, or take a file of instructions for written cells."
+            )
+        if task != GENERATION and names.count(CELL) != 1:
+            raise InputError(f"{where}: a text of the task {task} must name {{{CELL}}} once, where the cell belongs.")
         found.append(text)
     return found

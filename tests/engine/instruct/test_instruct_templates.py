@@ -57,7 +57,7 @@ def test_files_of_both_layouts_are_read(tmp_path: Path) -> None:
         ('{"cell_type_annotation": ["{cell"]}', "odd braces"),
         ('{"cell_type_annotation": ["{cell} {age}"]}', "names {age}; known are cell"),
         ('{"cell_type_annotation": ["What is it?"]}', "must name {cell} once"),
-        ('{"cell_generation": ["Write {cell}."]}', "must name {cell} once, and cell_generation never"),
+        ('{"cell_generation": ["Write {cell}."]}', r"names {cell} \({input}\), and no cell is there before"),
         ('[{"response": "x"}]', "must be a list of texts"),
         ('{"nonsense": ["{cell}?"]}', "has none of our tasks, only nonsense; ours are cell_type_annotation"),
     ],
@@ -75,4 +75,7 @@ def test_a_file_must_have_what_is_asked(tmp_path: Path) -> None:
     path.write_text(json.dumps({"mine": ["Is {cell} large?"]}))
     assert tuple(read_instructions(path, "mine")) == ("mine",)
     with pytest.raises(InputError, match="has nothing for the task cell_generation, only for mine; add it"):
+        read_instructions(path, GENERATION)
+    path.write_text(json.dumps([{"instruction": "Which type is {input}?"}]))
+    with pytest.raises(InputError, match="leave it out, or take a file of instructions for written cells"):
         read_instructions(path, GENERATION)
