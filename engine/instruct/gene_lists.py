@@ -36,8 +36,8 @@ def packaged_genes() -> tuple[str, ...]:
 def read_genes(path: Path) -> tuple[str, ...]:
     """Read a list: .txt, .tsv or .csv (one a line, in its first column), .json (a list), or .npy (an array of texts).
 
-    A first line that says what a column holds ("gene", "symbol") is no gene. The order is the checkpoint's, which nothing
-    in a list tells: it is taken as given.
+    A first line that says what a column holds ("gene", "symbol") is no gene. The order is the checkpoint's, which
+    nothing in a list tells: it is taken as given.
 
     Raises
     ------
