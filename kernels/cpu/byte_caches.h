@@ -7,11 +7,13 @@ namespace CELLSCRIBE_ISA {
 // Keys are the weight of scores, a lane for a position, with a scale for every 32 numbers of a key. Values are the weight
 // of mixtures, a lane for a number; a value has one scale, which goes into the weights that mix it.
 class ByteCaches final : public Caches {
+  static constexpr int64_t kWeights = 64;  // of a mixture that share a scale
+
  public:
   explicit ByteCaches(const HeadShape& shape)
       : shape_(shape),
         key_width_(up_to(shape.width, kBlock)),
-        room_(up_to(shape.capacity, kBlock)),
+        room_(up_to(shape.capacity, kWeights)),
         key_bytes_(key_width_ * Linear::bytes_of_a_row(kInt8) + 64),
         value_bytes_(room_ * Linear::bytes_of_a_row(kInt8) + 64) {
     data_ = make_zeros<uint8_t>(shape.layers * shape.kv_heads * head_bytes());
@@ -65,8 +67,8 @@ class ByteCaches final : public Caches {
     int64_t begin = queries[0].first, end = queries[0].length;
     for (int64_t i = 1; i < count; ++i)
       begin = std::min(begin, queries[i].first), end = std::max(end, queries[i].length);
-    begin = begin / kBlock * kBlock;
-    int64_t stop = up_to(end, kBlock), room = stop + 2 * kLanes, width = up_to(shape_.width, kLanes);
+    begin = begin / kWeights * kWeights;
+    int64_t stop = up_to(end, kWeights), room = stop + 2 * kLanes, width = up_to(shape_.width, kLanes);
     float* scores = scratch.reserve_scores(count * (room + width));
     scratch.prepared.reserve(count, std::max(key_width_, stop));
     Linear keys = keys_weight(layer, head, end), values = values_weight(layer, head, begin, end);
@@ -121,8 +123,8 @@ class ByteCaches final : public Caches {
   }
   Linear values_weight(int64_t layer, int64_t head, int64_t begin, int64_t end) const {
     Linear w;
-    w.kind = kInt8, w.group = kBlock, w.room = room_;
-    w.k = end - begin, w.kp = up_to(w.k, kBlock), w.n = shape_.width, w.np = up_to(w.n, kLanes);
+    w.kind = kInt8, w.group = kWeights, w.room = room_;
+    w.k = end - begin, w.kp = up_to(w.k, kWeights), w.n = shape_.width, w.np = up_to(w.n, kLanes);
     w.data = lent(values_of(layer, head) + begin / kBlock * 512), w.scales = lent(ones_.get());
     return w;
   }

@@ -153,7 +153,8 @@ class Products {
     // So many rows that their bytes stay in the second-level cache while panels pass.
     int64_t element = w.kind == kInt8 || w.kind == kInt4 ? 1 : w.kind == kBrain ? 2 : 4;
     int64_t most = (int64_t{1} << 19) / (w.kp * element);
-    most = most < 32 ? 32 : most / 8 * 8;
+    int64_t tall = element == 1 ? kTallRows : 8;  // whole tiles: a rest of few rows takes as long
+    most = most < 32 ? 32 : most / tall * tall;
     int64_t parts = (rows + most - 1) / most;
     int64_t panels = w.panels(), group = panels_of_a_task(panels, rows <= 2 ? 4 : element == 1 ? 2 : 3);
     int64_t groups = (panels + group - 1) / group;

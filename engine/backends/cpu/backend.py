@@ -138,7 +138,7 @@ def slot_bytes(shape: DecoderShape, capacity: int, kind: Kind = Kind.FLOAT) -> i
     """Return the bytes of one slot's keys and values for `capacity` tokens, padded as the library keeps them."""
     heads, width = shape.n_layers * shape.n_kv_heads, -(-shape.d_head // 16) * 16
     if kind == Kind.INT8:  # as cpu/byte_caches.h has them
-        capacity = -(-capacity // 32) * 32
+        capacity = -(-capacity // 64) * 64
         return heads * (packed_bytes(kind, shape.d_head, capacity) + width // 16 * (16 * capacity + 64) + 4 * capacity)
     return 8 * heads * width * -(-capacity // 16) * 16
 

@@ -20,7 +20,7 @@ from cellscribe.engine.bundle.load import Bundle
 from cellscribe.engine.bundle.shapes import DecoderShape
 from cellscribe.engine.errors import BundleError
 
-PIECE = 512  # rows of prompts in one pass: enough for products at full rate, few enough for the caches
+PIECE = 504  # rows of prompts in one pass: whole tiles at full rate, few enough for the caches
 
 
 class CpuText:
