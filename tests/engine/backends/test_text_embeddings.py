@@ -14,7 +14,7 @@ from cellscribe.engine.backends import onnxruntime_text
 from cellscribe.engine.backends.cpu import cpu_problem
 from cellscribe.engine.backends.cpu import text as native_text
 from cellscribe.engine.backends.cpu.passes import Passes
-from cellscribe.engine.backends.cpu.text import CpuText
+from cellscribe.engine.backends.cpu.text import PIECE, CpuText
 from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
 from cellscribe.engine.backends.text import TextBackend
 from cellscribe.engine.bundle import Bundle, open_bundle
@@ -85,11 +85,11 @@ def test_short_prompts_run_together_in_small_caches(
     lengths = (900, *range(40, 80))
     backend.embed_prompts(prompts_of(lengths, 20))
     assert sum(rows) == sum(lengths) - 40 * 20 + 20  # the first 20 positions once for each of two groups
-    assert sorted(rows)[-3:] == [512, 512, 512]
+    assert sorted(rows)[-3:] == [PIECE] * 3
     assert len(rows) == 2 + 2 + 4
     assert [capacity for _, capacity in room] == [900, 79]
     assert room[0][0] == 2
-    assert 12 < room[1][0] < 20  # a pass of 512 rows holds parts of so many prompts of 20 to 59 new rows
+    assert 12 < room[1][0] < 20  # a full pass holds parts of so many prompts of 20 to 59 new rows
 
 
 def test_less_room_means_shorter_passes_and_the_same_vectors(
