@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from cellscribe.engine.types import AttentionRecord, Description
 
 NUM_NAMED_CELLS = 3  # cells named in a sentence about failures
 _NUM_REASONS = 3  # reasons given in one
+_NUMBER = re.compile(r"(?<![\w.-])\d+(?:,\d{3})*(?!\w|\.\d)")  # whole and alone, unlike those of CD3 and cell-1
 
 
 def _no_rows() -> npt.NDArray[np.int64]:
@@ -96,12 +98,7 @@ class Run:
         """Say how many results failed, why, and name a few of each; empty when none did."""
         if not self.failed:
             return ""
-        reasons: dict[str, list[str]] = {}
-        for one in self.failed:
-            reasons.setdefault(one.status.removeprefix("failed: "), []).append(one.cell_id)
-        details = "; ".join(f"{why} ({_some(names)})" for why, names in list(reasons.items())[:_NUM_REASONS])
-        if len(reasons) > _NUM_REASONS:
-            details += f"; and {count(len(reasons) - _NUM_REASONS, 'other reason')}"
+        details = reasons_of((one.cell_id, one.status) for one in self.failed)
         verb = "annotated" if self.labels else "described" if self.descriptions else "embedded"
         return f"{len(self.failed):,} of {count(len(self.names), self.noun)} could not be {verb}: {details}."
 
@@ -109,6 +106,31 @@ class Run:
 def count(number: int, noun: str) -> str:
     """Write a number with its noun: "1 cell", "1,020 cells"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def reasons_of(failed: Iterable[tuple[str, str]]) -> str:
+    """Say why results failed, from their names and statuses, and name a few of each reason.
+
+    Reasons that differ in numbers alone, as in how long a prompt is, are one: "of 12 to 40 tokens".
+    """
+    alike: dict[str, dict[str, str]] = {}
+    for name, status in failed:
+        why = status.removeprefix("failed: ")
+        alike.setdefault(_NUMBER.sub("#", why), {})[name] = why
+    told = [f"{_spanned([*one.values()])} ({_some([*one])})" for one in alike.values()]
+    more = len(told) - _NUM_REASONS
+    return "; ".join([*told[:_NUM_REASONS], *([f"and {count(more, 'other reason')}"] if more > 0 else [])])
+
+
+def _spanned(reasons: Sequence[str]) -> str:
+    """Return one reason for all, with the least and the greatest of numbers that differ."""
+    spans = iter([_span(texts) for texts in zip(*map(_NUMBER.findall, reasons), strict=True)])
+    return _NUMBER.sub(lambda _: next(spans), reasons[0])
+
+
+def _span(texts: Sequence[str]) -> str:
+    numbers = sorted(int(one.replace(",", "")) for one in texts)
+    return texts[0] if numbers[0] == numbers[-1] else f"{numbers[0]:,} to {numbers[-1]:,}"
 
 
 def _some(names: list[str]) -> str:

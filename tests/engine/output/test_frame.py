@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from cellscribe.engine.output.frame import to_frame
-from cellscribe.engine.output.run import Run
+from cellscribe.engine.output.run import Run, reasons_of
 
 
 def test_rows_follow_the_descriptions(run: Run) -> None:
@@ -42,3 +42,12 @@ def test_a_vector_that_is_missing_is_a_failure() -> None:
 
 def test_failures_are_said_in_one_sentence(run: Run) -> None:
     assert run.failure_sentence() == "1 of 3 cells could not be described: all counts are zero (cell-1)."
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one() -> None:
+    failed = [(f"c{i}", f"failed: its {1_100 - 50 * i:,} tokens exceed 1024; see CD3") for i in range(5)]
+    told = reasons_of([*failed, ("c5", "failed: all counts are zero"), ("c6", "failed: see CD4")])
+    assert told == (
+        "its 900 to 1,100 tokens exceed 1024; see CD3 (c0, c1, c2 and 2 more); all counts are zero (c5); see CD4 (c6)"
+    )
+    assert reasons_of([(name, name) for name in "abcde"]) == "a (a); b (b); c (c); and 2 other reasons"
