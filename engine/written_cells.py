@@ -27,7 +27,7 @@ def laid_out(
     per_sample: int | None,
     num_genes: int,
 ) -> tuple[AnnData, str]:
-    """Make cells of answers that did not fail, and say what was found in their sentences.
+    """Make cells of answers that did not fail and name a gene, and say what was found in their sentences.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ def laid_out(
     if ended:
         what = count(len(good), "sentence" if per_sample is None else "sample")
         words += f", {ended:,} of {what} ended at the limit of tokens and lost their last word"
-    return cells, words
+    is_written = (cells.obs.pop("status") == "ok").to_numpy()
+    return cells if is_written.all() else cells[is_written].copy(), words
 
 
 def shortfall(found: Sequence[Answer], cells: AnnData, per_sample: int | None) -> str:
@@ -71,9 +72,12 @@ def shortfall(found: Sequence[Answer], cells: AnnData, per_sample: int | None) -
     failed = sum(one.status != "ok" for one in found)
     noun = "cell" if per_sample is None else "sample"
     said = [f"{failed:,} of {count(len(found), noun)} could not be written: {_reasons(found)}."] if failed else []
+    sizes = [len(_sentences(one, per_sample)) for one in found if one.status == "ok"]
+    empty = sum(sizes) - cells.n_obs
+    if empty > 0:
+        said.append(f"Left out, as no word gives {'it' if empty == 1 else 'them'} expression: {count(empty, 'cell')}.")
     if per_sample is not None and cells.n_obs < per_sample * len(found):
-        sizes = cells.obs["sample"].value_counts().reindex([one.name for one in found if one.status == "ok"])
-        short = int((sizes.fillna(0) < per_sample).sum())
+        short = sum(size < per_sample for size in sizes)
         said.append(
             f"{cells.n_obs:,} of {per_sample * len(found):,} cells were written"
             + (f"; in {count(short, 'sample')} the model ended before its {per_sample} cells" if short else "")

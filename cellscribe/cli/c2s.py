@@ -45,6 +45,10 @@ def transform(
     fit_cells: Annotated[
         int, typer.Option("--fit-cells", min=1, help="Cells that the line through ranks is fitted on.")
     ] = 1024,
+    organism: Annotated[
+        str,
+        typer.Option("--organism", help="Whose genes: names must be known symbols of human or mouse, not of others."),
+    ] = "human",
     seed: Annotated[int, typer.Option("--seed", help="Key of the draws that order equal values.")] = 0,
     layer: options.LayerOption = None,
     input_: options.InputOption = options.Values.auto,
@@ -58,7 +62,9 @@ def transform(
 
     chosen = TransformOptions(num_genes, seed, min_genes, min_cells, fit_cells)
     kept = tuple(dict.fromkeys(options.listed(",".join(columns or ()))))
-    job = TransformJob(cells, output, chosen, options.listed(formats), kept, layer, input_.value, limit, plot, quiet)
+    job = TransformJob(
+        cells, output, chosen, options.listed(formats), kept, layer, input_.value, limit, plot, quiet, organism
+    )
     return transform_file(job)
 
 
@@ -76,7 +82,10 @@ def inverse(
     ] = False,
     quiet: options.QuietOption = False,
 ) -> int:
-    """Turn sentences, generated ones too, into expression, log10(1 + normalised counts)."""
+    """Turn sentences, generated ones too, into expression, log10(1 + normalised counts).
+
+    Sentences without a gene stay as cells of zeros; status of obs says so, and the exit code is 4.
+    """
     from cellscribe.cli.sentences import inverse_file
 
     return inverse_file(sentences, output, fit, genes, keep_negatives=keep_negatives, is_quiet=quiet)

@@ -13,14 +13,18 @@ from typing import Literal
 import numpy as np
 
 from cellscribe.cli.console import error_console, notes, output_console
+from cellscribe.cli.guard import SOME_FAILED
 from cellscribe.cli.progress import progress_bar
-from cellscribe.engine.cells import open_cells
+from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.folder import check_target, staging
+from cellscribe.engine.output.run import count
+from cellscribe.engine.output.text import printable
 from cellscribe.engine.sentences.files import FIT, TEXT, check_formats, num_spaced, write_sentences
 from cellscribe.engine.sentences.fit import RankFit
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.read import inverted, read_genes
+from cellscribe.engine.sentences.known import KnownNames, checked_names
+from cellscribe.engine.sentences.read import empty_note, inverted, read_genes
 from cellscribe.engine.sentences.transform import Transform, TransformOptions
 
 _PLOT = "fit.png"
@@ -29,7 +33,7 @@ _NO_PLOT = (
     "give --no-plot."
 )
 _SPACED = (
-    f"note: the names of {{:,}} cells have tabs, line breaks or spaces beside each other, which {TEXT} writes as one "
+    f"note: the names of {{}} have tabs, line breaks or spaces beside each other, which {TEXT} writes as one "
     "space; parquet and arrow keep them."
 )
 
@@ -48,6 +52,7 @@ class TransformJob:
     limit: int | None = None
     is_drawn: bool = True
     is_quiet: bool = False
+    organism: str = "human"
 
 
 def transform_file(job: TransformJob) -> int:
@@ -58,28 +63,31 @@ def transform_file(job: TransformJob) -> int:
         for name in job.columns:
             source.obs_column(name)
         rows = np.arange(source.n_cells)[: job.limit]
-        notes(_facts(source.name, source.notes, len(rows), source.n_genes), job.is_quiet)
+        notes(_facts(source, len(rows), checked_names(source, job.organism)), job.is_quiet)
         started = time.perf_counter()
         with progress_bar("cells to sentences", job.is_quiet) as bar, staging(job.output) as folder:
             report = None if bar is None else lambda done, total: bar(done, total, 0)
             transform = Transform(source, job.options, rows=rows, progress=report)
-            count = write_sentences(transform, folder, job.formats, job.columns)
+            num_written = write_sentences(transform, folder, job.formats, job.columns)
             fit = transform.fit()
             (folder / FIT).write_text(json.dumps(fit.as_dict(), indent=1) + "\n", encoding="utf-8")
             is_drawn = job.is_drawn and importlib.util.find_spec("matplotlib") is not None
             if is_drawn:
                 _draw(transform, fit, folder / _PLOT, job.cells.name)
         seconds = time.perf_counter() - started
-    _say(job, transform, fit, count, seconds)
+    _say(job, transform, fit, num_written, seconds)
     spaced = num_spaced(transform) if "text" in job.formats else 0
-    for note in (_NO_PLOT if job.is_drawn and not is_drawn else "", _SPACED.format(spaced) if spaced else ""):
+    for note in (
+        _NO_PLOT if job.is_drawn and not is_drawn else "",
+        _SPACED.format(count(spaced, "cell")) if spaced else "",
+    ):
         if note:
             error_console().print(note, style="yellow", markup=False, soft_wrap=True)
     return 0
 
 
 def inverse_file(sentences: Path, output: Path, fit: Path, genes: Path, *, keep_negatives: bool, is_quiet: bool) -> int:
-    """Turn a file of sentences into an .h5ad and return the exit code."""
+    """Turn a file of sentences into an .h5ad and return the exit code, which says where cells are all zeros."""
     check_output(output, sentences, (".h5ad",))
     line, words = Inverse.read(fit), read_genes(genes)
     started = time.perf_counter()
@@ -89,14 +97,20 @@ def inverse_file(sentences: Path, output: Path, fit: Path, genes: Path, *, keep_
     write_new(cells, output)
     if not is_quiet:
         seconds = time.perf_counter() - started
-        error_console().print(f"{report}; {cells.n_obs:,} cells in {seconds:.1f} s", style="dim", soft_wrap=True)
+        told = f"{report}; {count(cells.n_obs, 'cell')} in {seconds:.1f} s"
+        error_console().print(told, style="dim", soft_wrap=True)
         output_console().print(f"wrote {output}", markup=False, soft_wrap=True)
-    return 0
+    note = empty_note(cells)
+    if note:
+        error_console().print(printable(note), style="yellow", markup=False, soft_wrap=True)
+    return SOME_FAILED if note else 0
 
 
-def _facts(name: str, said: tuple[str, ...], num_cells: int, num_genes: int) -> Iterator[tuple[str, str]]:
-    yield "cells", f"{num_cells:,} of {name}, {num_genes:,} genes"
-    yield "values", " ".join(said)
+def _facts(source: CellSource, num_cells: int, known: KnownNames | None) -> Iterator[tuple[str, str]]:
+    yield "cells", f"{num_cells:,} of {source.name}, {count(source.n_genes, 'gene')}"
+    yield "values", " ".join(source.notes)
+    if known is not None:
+        yield "genes", known.sentence("sentences")
 
 
 def _draw(transform: Transform, fit: RankFit, path: Path, title: str) -> None:
@@ -105,13 +119,13 @@ def _draw(transform: Transform, fit: RankFit, path: Path, title: str) -> None:
     write_fit_plot(*transform.points(), fit, path, title)
 
 
-def _say(job: TransformJob, transform: Transform, fit: RankFit, count: int, seconds: float) -> None:
+def _say(job: TransformJob, transform: Transform, fit: RankFit, num_written: int, seconds: float) -> None:
     if job.is_quiet:
         return
     left = transform.census.num_left_out
     error_console().print(
-        f"{count:,} sentences in {seconds:.1f} s ({count / seconds:,.0f} a second)"
-        + (f"; {left:,} cells with fewer genes left out" if left else ""),
+        f"{count(num_written, 'sentence')} in {seconds:.1f} s ({num_written / seconds:,.0f} a second)"
+        + (f"; {count(left, 'cell')} with fewer genes left out" if left else ""),
         style="dim",
         soft_wrap=True,
     )
@@ -119,7 +133,7 @@ def _say(job: TransformJob, transform: Transform, fit: RankFit, count: int, seco
     out.print(f"expression = {fit.slope:.4f} * log10(1 + rank) + {fit.intercept:.4f}", soft_wrap=True)
     out.print(
         f"R2 {fit.r_squared:.4f}  Pearson {fit.pearson_r:.4f}  Spearman {fit.spearman_r:.4f}  "
-        f"({fit.num_cells:,} cells, {fit.num_points:,} genes of cells)",
+        f"({count(fit.num_cells, 'cell')}, {count(fit.num_points, 'gene')} of cells)",
         soft_wrap=True,
     )
     out.print(f"wrote {job.output}", markup=False, soft_wrap=True)

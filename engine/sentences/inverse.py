@@ -20,17 +20,32 @@ from cellscribe.engine.sentences.genes import SentenceGenes
 
 @dataclass(frozen=True)
 class Inverse:
-    """log10(1 + normalised counts) of the gene at rank r (from 0) is `slope` * log10(1 + r) + `intercept`."""
+    """log10(1 + normalised counts) of the gene at rank r (from 0) is `slope` * log10(1 + r) + `intercept`.
+
+    Raises
+    ------
+    InputError
+        For a line that is not finite, does not fall with rank, or gives the highest gene nothing.
+    """
 
     slope: float
     intercept: float
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.slope) and math.isfinite(self.intercept)):
+            raise InputError("the line through ranks has a slope or intercept that is not finite; fit more cells.")
+        if self.slope >= 0 or self.intercept <= 0:
+            raise InputError(
+                f"the line through ranks has the slope {self.slope:g} and the intercept {self.intercept:g}, and must "
+                "fall with rank (slope below 0) from above zero (intercept above 0); fit it with c2s transform."
+            )
+
     @classmethod
     def read(cls, path: Path) -> Inverse:
-        """Read ``fit.json``, as ``cellscribe c2s transform`` writes it; InputError where it has no line."""
+        """Read ``fit.json``, as ``cellscribe c2s transform`` writes it; InputError where it has no line that can be."""
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            line = cls(float(raw["slope"]), float(raw["intercept"]))
+            slope, intercept = float(raw["slope"]), float(raw["intercept"])
         except FileNotFoundError:
             raise InputError(
                 f"{path} does not exist; name the fit.json that `cellscribe c2s transform` wrote."
@@ -39,9 +54,10 @@ class Inverse:
             raise InputError(
                 f"{path} has no slope and intercept ({error}); name a fit.json of c2s transform."
             ) from None
-        if not (math.isfinite(line.slope) and math.isfinite(line.intercept)):
-            raise InputError(f"{path} has a slope or intercept that is not finite; fit more cells.")
-        return line
+        try:
+            return cls(slope, intercept)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     def at(self, ranks: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Return the expression at ranks, from 0; it falls below zero far down a long sentence."""

@@ -26,16 +26,20 @@ class KnownNames:
     @property
     def warning(self) -> str:
         """A sentence when fewer than half of the names are known, else empty."""
+        return self.warning_of("answers")
+
+    def warning_of(self, what: str) -> str:
+        """Return the warning about what is made of the names."""
         if self.known >= WARN_BELOW * self.total:
             return ""
         return (
-            f"Only {self.known:,} of {self.total:,} names are known gene symbols (unknown: {self.unknown}), so answers "
+            f"Only {self.known:,} of {self.total:,} names are known gene symbols (unknown: {self.unknown}), so {what} "
             "may mean nothing; check the gene names."
         )
 
-    def sentence(self) -> str:
-        """Say it to the user."""
-        return self.warning or f"{self.known:,} of {self.total:,} names are known gene symbols."
+    def sentence(self, what: str = "answers") -> str:
+        """Say it to the user; `what` is made of the names."""
+        return self.warning_of(what) or f"{self.known:,} of {self.total:,} names are known gene symbols."
 
     def check(self, where: str) -> None:
         """Raise InputError when none of many names is known."""

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from anndata import AnnData
 
 from cellscribe.engine.errors import InputError
+from cellscribe.engine.output.run import count, reasons_of
 from cellscribe.engine.sentences.clean import clean_sentences
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
@@ -20,6 +21,11 @@ from cellscribe.engine.sentences.inverse import Inverse
 SUFFIXES = (".tsv", ".txt", ".parquet")
 _SENTENCE_COLUMNS = ("cell_sentence", "sentence", "text")
 _NAME_COLUMNS = ("cell_name", "cell_id", "cell")
+_EMPTY, _NO_GENE, _TOO_LOW = (
+    "failed: the sentence is empty",
+    "failed: none of its words is a gene",
+    "failed: its genes stand at ranks for which the line gives nothing",
+)
 _LINE_END = re.compile(r"\r?\n")
 
 
@@ -68,7 +74,8 @@ def inverted(path: Path, genes: SentenceGenes, line: Inverse, *, no_negatives: b
     """Return cells made of a file of sentences, and what was found in them, in words.
 
     X is log10(1 + normalised counts), CSR float32; obs has the sentence as it was, how many of its words are no
-    genes, and how many mentions of genes were merged with others. Errors as :func:`read_sentences`.
+    genes, how many mentions of genes were merged with others, and the ``status``: "ok", or why a cell is all zeros.
+    Errors as :func:`read_sentences`.
     """
     names, sentences = read_sentences(path)
     return cells_of(names, sentences, genes, line, no_negatives=no_negatives)
@@ -90,23 +97,37 @@ def cells_of(
     num_genes = lengths - replaced
     if not num_genes.sum():
         raise InputError(
-            f"no word of {len(sentences)} sentences is one of the {len(genes.words):,} genes; give the genes of the "
-            "cells that the sentences were made of."
+            f"no word of {count(len(sentences), 'sentence')} is one of the {len(genes.words):,} genes; give the genes "
+            "of the cells that the sentences were made of."
         )
     num_words = np.fromiter((one.count(" ") + 1 if one else 0 for one in sentences), np.int64, len(sentences))
     repeats = num_words - lengths  # mentions of a gene beyond one, which were merged
+    values = line.of_cleaned(cleaned, genes, no_negatives=no_negatives)
     obs = pd.DataFrame(
-        {"cell_sentence": sentences, "num_genes": num_genes, "num_not_genes": replaced, "num_repeats": repeats},
+        {
+            "cell_sentence": sentences, "num_genes": num_genes, "num_not_genes": replaced, "num_repeats": repeats,
+            "status": np.select(
+                [is_blank, num_genes == 0, np.diff(values.indptr) == 0], [_EMPTY, _NO_GENE, _TOO_LOW], "ok"
+            ),
+        },
         index=pd.Index(list(names)),
-    )
-    cells = AnnData(
-        line.of_cleaned(cleaned, genes, no_negatives=no_negatives), obs=obs, var=pd.DataFrame(index=list(genes.names))
-    )
+    )  # fmt: skip
+    cells = AnnData(values, obs=obs, var=pd.DataFrame(index=list(genes.names)))
     cells.uns["cellscribe_inverse"] = {"slope": line.slope, "intercept": line.intercept, "values": "log10(1 + x)"}
+    num_merged = int(repeats.sum())
     said = f"{int(replaced.sum()):,} of {int(num_words.sum()):,} words are no genes"
-    said += f", {int(repeats.sum()):,} repeats were merged" if repeats.any() else ""
+    said += f", {count(num_merged, 'repeat')} {'was' if num_merged == 1 else 'were'} merged" if num_merged else ""
     empty = int((num_genes == 0).sum())
-    return cells, said + (f", {empty:,} sentences have none" if empty else "")
+    return cells, said + (f", {count(empty, 'sentence')} {'has' if empty == 1 else 'have'} none" if empty else "")
+
+
+def empty_note(cells: AnnData) -> str:
+    """Say how many cells made of sentences are all zeros, why, and name a few; empty where none is."""
+    empty = [(str(name), str(why)) for name, why in cells.obs["status"].items() if why != "ok"]
+    if not empty:
+        return ""
+    verb = "is" if len(empty) == 1 else "are"
+    return f"{len(empty):,} of {count(cells.n_obs, 'cell')} {verb} all zeros (status of obs): {reasons_of(empty)}."
 
 
 def _from_lines(path: Path) -> tuple[list[str], list[str]]:

@@ -70,7 +70,7 @@ def test_the_same_key_gives_the_same_sentences(cellscribe: Call, cells_file: Pat
         (["--formats", ","], 2, "choose from text, parquet, arrow"),
         (["--columns", "nothing"], 3, "no obs column 'nothing'"),
         (["--min-genes", "13"], 3, "expresses 13 genes; choose a smaller --min-genes."),
-        (["--min-cells", "6"], 3, "is expressed by 6 of the 5 cells that are kept; choose a smaller --min-cells."),
+        (["--min-cells", "6"], 3, "is expressed by 6 of the 5 cells kept; choose a smaller --min-cells."),
         (["--layer", "nothing"], 2, "no layer 'nothing'"),
     ],
 )
@@ -101,9 +101,40 @@ def test_names_that_a_line_cannot_hold_are_said(cellscribe: Call, cells_file: Pa
         out = tmp_path / formats
         told = cellscribe("c2s", "transform", tmp_path / "tabs.h5ad", "-o", out, "--no-plot", "--formats", formats)
         assert told.exit_code == 0, told.stderr
-        assert ("the names of 1 cells have tabs" in " ".join(told.stderr.split())) == is_said
+        assert ("the names of 1 cell have tabs" in " ".join(told.stderr.split())) == is_said
         assert pd.read_parquet(out / "sentences.parquet")["cell_name"].iloc[0] == "a\tb"
     assert (tmp_path / "text,parquet" / "sentences.tsv").read_text().startswith("a b\t")
+
+
+def test_names_that_are_no_symbols_are_said_and_many_refused(
+    cellscribe: Call, cells_file: Path, tmp_path: Path
+) -> None:
+    given = ("-o", tmp_path / "few", "--no-plot")
+    told = cellscribe("c2s", "transform", cells_file, *given)
+    assert "Only 0 of 12 names are known gene symbols (unknown: GENE0), so sentences" in " ".join(told.stderr.split())
+    counts = np.random.default_rng(0).poisson(1.0, (3, 150)).astype(np.float32)
+    cells = ad.AnnData(counts, var=pd.DataFrame(index=[f"ENSG{i:011}" for i in range(150)]))
+    cells.write_h5ad(tmp_path / "ids.h5ad")
+    given = ("c2s", "transform", tmp_path / "ids.h5ad", "-o", tmp_path / "out", "--no-plot")
+    told = cellscribe(*given)
+    assert told.exit_code == 3
+    assert "none of the 150 gene names of ids.h5ad is a known symbol" in " ".join(told.stderr.split())
+    assert not (tmp_path / "out").exists()
+    assert cellscribe(*given, "--organism", "zebrafish").exit_code == 0
+
+
+def test_sentences_without_a_gene_are_named(cellscribe: Call, tmp_path: Path) -> None:
+    (tmp_path / "fit.json").write_text(json.dumps({"slope": -0.5, "intercept": 1.5}))
+    (tmp_path / "genes.tsv").write_text("CD3D\nCD74\nLYZ\n")
+    (tmp_path / "s.txt").write_text("CD3D CD3D foo bar\nxyz abc\n\nCD74 LYZ\n")
+    given = ("c2s", "inverse", tmp_path / "s.txt", "-o", tmp_path / "out.h5ad", "-q")
+    told = cellscribe(*given, "--fit", tmp_path / "fit.json", "--genes", tmp_path / "genes.tsv")
+    assert told.exit_code == 4
+    said = " ".join(told.stderr.split())
+    assert said.startswith("2 of 4 cells are all zeros (status of obs): none of its words is a gene (cell_1);")
+    found = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert [one == "ok" for one in found.obs["status"]] == [True, False, False, True]
+    assert (found.X.sum(1) > 0).ravel().tolist()[0] == [True, False, False, True]
 
 
 def test_what_is_there_is_not_written_over(cellscribe: Call, cells_file: Path, tmp_path: Path) -> None:
@@ -116,5 +147,5 @@ def test_what_is_there_is_not_written_over(cellscribe: Call, cells_file: Path, t
     options = ("--fit", tmp_path / "fit.json", "--genes", tmp_path / "genes.tsv")
     told = cellscribe("c2s", "inverse", tmp_path / "s.txt", "-o", tmp_path / "out.h5ad", *options)
     assert told.exit_code == 3
-    assert "no word of 1 sentences" in told.stderr
+    assert "no word of 1 sentence is" in told.stderr
     assert not (tmp_path / "out.h5ad").exists()

@@ -199,7 +199,7 @@ def test_cells_are_written(model: cs.SentenceModel, cells: AnnData, monkeypatch:
         assert (made[:, ["G1", "G2"]].X > 0).sum() == 6
     made = model.generate(n=2, cells_per_sample=5, tissue="blood", like=cells)
     assert made.obs["sample"].tolist() == ["sample_0", "sample_1"]
-    for bad in ({}, {"like": cells, "fit": Inverse(0, 1)}, {"genes": ["G1"]}):
+    for bad in ({}, {"like": cells, "fit": Inverse(-0.5, 1)}, {"genes": ["G1"]}):
         with pytest.raises(UsageError, match="needs genes and a line"):
             model.generate(**bad)  # type: ignore[arg-type]
     cells.X = sp.csr_matrix(np.zeros((12, 40), np.float32))

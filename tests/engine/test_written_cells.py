@@ -33,6 +33,19 @@ def test_failed_cells_are_left_out_and_said() -> None:
         laid_out((found[1], found[1]), GENES, LINE, {}, None, 9)
 
 
+def test_cells_without_a_gene_are_left_out_and_said() -> None:
+    found = (answer("a", "CD3D CD74"), answer("b", "foo bar"), answer("c", ""))
+    cells, words = laid_out(found, GENES, LINE, {}, None, 9)
+    assert list(cells.obs_names) == ["a"]
+    assert "status" not in cells.obs
+    assert words.endswith("2 sentences have none")
+    assert shortfall(found, cells, None) == "Left out, as no word gives them expression: 2 cells."
+    found = (answer("a", "CD3D\nfoo\nCD74\nCD7\nCD7"), answer("b", "CD7\nCD74"))
+    cells, _ = laid_out(found, GENES, LINE, {}, 5, 9)
+    said = "Left out, as no word gives it expression: 1 cell. 6 of 10 cells were written; in 1 sample the model ended"
+    assert shortfall(found, cells, 5).startswith(said)
+
+
 def test_a_word_that_may_be_cut_is_no_gene() -> None:
     found = (answer("a", "CD3D CD7", "length"), answer("b", "CD3D CD7"))
     cells, said = laid_out(found, GENES, LINE, {}, None, 9)

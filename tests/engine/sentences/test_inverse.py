@@ -60,6 +60,16 @@ def test_a_line_that_is_none(tmp_path: Path, text: str) -> None:
         Inverse.read(tmp_path / "nothing.json")
 
 
+@pytest.mark.parametrize("line", [(0.5, -3.0), (0.5, 3.0), (0.0, 1.0), (-0.5, 0.0), (-0.5, -1.0)])
+def test_a_line_that_rises_or_starts_at_nothing_is_refused(tmp_path: Path, line: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match=r"must fall with rank \(slope below 0\) from above zero"):
+        Inverse(*line)
+    path = tmp_path / "fit.json"
+    path.write_text(json.dumps({"slope": line[0], "intercept": line[1]}))
+    with pytest.raises(InputError, match=rf"fit\.json: the line through ranks has the slope {line[0]:g} and"):
+        Inverse.read(path)
+
+
 def test_a_line_is_read(tmp_path: Path) -> None:
     path = tmp_path / "fit.json"
     path.write_text(json.dumps({"slope": -0.5, "intercept": 2, "more": 1}))

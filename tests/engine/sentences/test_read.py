@@ -10,7 +10,7 @@ import pytest
 
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.sentences import Inverse, SentenceGenes
-from cellscribe.engine.sentences.read import cells_of, inverted, read_genes, read_sentences
+from cellscribe.engine.sentences.read import cells_of, empty_note, inverted, read_genes, read_sentences
 
 GENES = SentenceGenes.of(["a", "b", "c"])
 LINE = Inverse(-1.0, 1.0)
@@ -38,7 +38,11 @@ def test_cells_are_made_of_them(tmp_path: Path) -> None:
     wanted[[0, 1, 1, 1], [2, 0, 1, 2]] = 0
     np.testing.assert_allclose(cells.X.toarray(), wanted, atol=1e-6)
     assert cells.obs["num_repeats"].tolist() == [1, 0]
-    assert said == "3 of 6 words are no genes, 1 repeats were merged, 1 sentences have none"
+    assert said == "3 of 6 words are no genes, 1 repeat was merged, 1 sentence has none"
+    assert cells.obs["status"].tolist() == ["ok", "failed: none of its words is a gene"]
+    note = empty_note(cells)
+    assert note == "1 of 2 cells is all zeros (status of obs): none of its words is a gene (two)."
+    assert empty_note(cells[:1]) == ""
 
 
 def test_blank_lines_are_empty_cells(tmp_path: Path) -> None:
@@ -50,8 +54,15 @@ def test_blank_lines_are_empty_cells(tmp_path: Path) -> None:
     assert cells.obs["num_not_genes"].tolist() == cells.obs["num_repeats"].tolist() == [0] * 4
     assert cells.X[[1, 3]].nnz == 0
     assert said == "0 of 3 words are no genes, 2 sentences have none"
+    assert empty_note(cells).endswith("are all zeros (status of obs): the sentence is empty (cell_1, cell_3).")
     path.write_bytes(b"a b\r\n\r\nc")
     assert read_sentences(path)[1] == ["a b", "", "c"]
+
+
+def test_genes_beyond_the_line_give_no_cell() -> None:
+    cells = cells_of(["one", "two"], [" ".join(["x"] * 10) + " a", "a"], GENES, LINE)[0]
+    assert cells.X.sum(1).ravel().tolist()[0] == [0.0, 1.0]
+    assert cells.obs["status"].tolist() == ["failed: its genes stand at ranks for which the line gives nothing", "ok"]
 
 
 def test_a_line_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
@@ -105,5 +116,5 @@ def test_what_is_missing(tmp_path: Path) -> None:
     pd.DataFrame({"text": ["a", None]}).to_parquet(tmp_path / "b.parquet")
     with pytest.raises(InputError, match="holds what is no text"):
         read_sentences(tmp_path / "b.parquet")
-    with pytest.raises(InputError, match="no word of 1 sentences"):
+    with pytest.raises(InputError, match="no word of 1 sentence is"):
         cells_of(["one"], ["x y"], GENES, LINE)
