@@ -19,7 +19,12 @@ def generate(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.h5ad", help="The cells.")],
     cell_type: Annotated[
-        str | None, typer.Option("--cell-type", help="What kind of cell; any without it.", show_default=False)
+        str | None,
+        typer.Option(
+            "--cell-type",
+            help="What kind of cell; c2s: any without it; instructcell: needed, but with --instruction.",
+            show_default=False,
+        ),
     ] = None,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many cells, or samples of them.")] = 10,
     cells_per_sample: Annotated[

@@ -20,11 +20,12 @@ from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.fields import without_clash
 from cellscribe.engine.instruct.templates import GENERATION
-from cellscribe.engine.instruct.writing import CellOrder
+from cellscribe.engine.instruct.writing import CellOrder, check_order
 from cellscribe.engine.instruct.writing import write_cells as write_by_instruction
 from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.output.files import check_output
 from cellscribe.engine.output.h5ad import write_new
+from cellscribe.engine.output.run import count
 from cellscribe.engine.output.text import clipped, printable
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
@@ -122,9 +123,10 @@ def _by_sentences(job: GenerateJob, bundle: Bundle) -> int:
     model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     sampling = job.sampling(0.7)
     kind = clipped(printable(job.cell_type or "any kind"))
-    asked = f"{job.count:,} of {kind}, {model.num_genes} genes each at most"
+    each = f"{count(model.num_genes, 'gene')} each at most"
+    asked = f"{job.count:,} of {kind}, {each}"
     if sample is not None:
-        asked = f"{job.count:,} samples of {sample.num_cells} cells, {model.num_genes} genes each at most"
+        asked = f"{count(job.count, 'sample')} of {count(sample.num_cells, 'cell')}, {each}"
     facts = [
         ("device", model.device),
         ("bundle", f"{model.bundle.name} ({model.bundle.manifest.family}, {model.bundle.manifest.precision})"),
@@ -164,6 +166,7 @@ def _by_instruction(job: GenerateJob, bundle: Bundle) -> int:
     model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, GENERATION)
     if report is not None:
         report.check_genes(model.genes, bundle.name)
+    check_order(model, order)
     asked = ", ".join(order.fields.values()) or order.instruction or "any kind"
     facts = [
         ("device", model.device),

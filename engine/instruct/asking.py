@@ -12,7 +12,7 @@ from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.fields import check_fields, check_own, check_used
 from cellscribe.engine.instruct.prompts import CELL, CellToken, framed
-from cellscribe.engine.instruct.templates import ANNOTATION, Instructions, own_instruction
+from cellscribe.engine.instruct.templates import ANNOTATION, GENERATION, SENSITIVITY, Instructions, own_instruction
 
 FROM_OBS = ("species", "tissue", "sequencing_method", "drug")  # fields that obs may hold, a value for every cell
 
@@ -29,7 +29,7 @@ class AskSettings:
         In a user's own words, ``{cell}`` where the cell belongs; without one the cell is put before it. It may name
         other fields in braces. None takes the task's instructions.
     task
-        One of the templates.
+        One of the templates that is about a cell.
     fields
         Values for the instruction; those that are left out are taken from columns of obs of their names.
     number
@@ -47,6 +47,11 @@ class AskSettings:
 
     def __post_init__(self) -> None:
         check_own(self.instruction, self.number, self.draws)
+        if self.instruction is None and self.task == GENERATION:
+            raise UsageError(
+                f"the task {GENERATION} writes cells and asks about none; use generate, or choose {ANNOTATION} or "
+                f"{SENSITIVITY}."
+            )
 
     def provenance(self) -> dict[str, object]:
         """Return what a result depends on, for its settings."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ FIELDS = ("cell", "species", "tissue", "sequencing_method", "drug", "cell_type",
 CELL = "cell"
 OWN = "of your own"  # the task of an instruction in a user's own words
 _UPSTREAM = {"input": CELL}  # names of InstructCell's own template files that differ from ours
+_OPTIONS = {"cell_type": "--cell-type (cell_type)", "tissue": "--tissue (fields)"}  # of generate
 _DRAW = 15  # stream of the draws that choose an instruction
 
 
@@ -79,9 +81,12 @@ class Instructions:
         fitting = tuple(one for one in self.prompts if values.issuperset(fields_of(one)))
         if not fitting:
             lacking = sorted(set(fields_of(self.prompts[-1])) - values)
+            how = "--set NAME=TEXT (fields), or as a column of obs"
+            if self.task == GENERATION:  # no cell is there yet
+                how = " and ".join(_OPTIONS.get(one, f"--set {one}=TEXT (fields)") for one in lacking)
             raise UsageError(
                 f"the task {self.task} needs a value for {' and '.join(f'{{{one}}}' for one in lacking)}; give it with "
-                "--set NAME=TEXT (fields), or as a column of obs."
+                f"{how}."
             )
         return fitting if draws else fitting[:1]
 
@@ -98,11 +103,13 @@ def own_instruction(text: str) -> Instructions:
     Raises
     ------
     UsageError
-        When it names a field that is not known.
+        When it names a field that is not known, or leaves a brace open.
     """
     try:
         names = fields_of(text)
-    except ValueError:
+    except ValueError as error:
+        if not _is_closed(text):
+            raise UsageError(f"the instruction has odd braces ({error}); write {{{{ for one.") from error
         return Instructions(OWN, (_literal(text),))
     unknown = next((name for name in names if name not in FIELDS), None)
     if unknown is not None and unknown.isidentifier():
@@ -110,6 +117,12 @@ def own_instruction(text: str) -> Instructions:
             f"the instruction names {{{unknown}}}; known are {', '.join(FIELDS)} (write {{{{ and }}}} for braces)."
         )
     return Instructions(OWN, (text if unknown is None else _literal(text),))
+
+
+def _is_closed(text: str) -> bool:
+    """Whether every brace that opens is closed, and the other way round."""
+    depths = list(accumulate((one == "{") - (one == "}") for one in text))
+    return min(depths, default=0) >= 0 and depths[-1:] in ([], [0])
 
 
 def _literal(text: str) -> str:
@@ -121,6 +134,11 @@ def packaged_instructions() -> dict[str, Instructions]:
     """Return our own instructions by task."""
     text = files("cellscribe.engine.instruct").joinpath("templates.json").read_text(encoding="utf-8")
     return _parsed(json.loads(text), "templates.json")
+
+
+def instructions_with(path: Path | None, task: str | None = None) -> dict[str, Instructions]:
+    """Return our own instructions, those of a file (:func:`read_instructions`) in their place where there is one."""
+    return packaged_instructions() | ({} if path is None else read_instructions(path, task))
 
 
 def read_instructions(path: Path, task: str | None = None) -> dict[str, Instructions]:

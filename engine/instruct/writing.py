@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -129,11 +129,17 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     whys = [one.status for one in (answers[place] for place in places) if one.status != "ok"]
     whys += [_NOT_FINITE] * (len(good) - len(kept))
     silent = [i for i, place in enumerate(places) if place not in conditions and answers[place].status == "ok"]
-    said = f"{len(kept):,} cells of {len(model.genes):,} genes, {counts.nnz / len(kept):,.0f} expressed in each"
+    said = f"{count(len(kept), 'cell')} of {count(len(model.genes), 'gene')}"
+    said += f", {counts.nnz / len(kept):,.0f} expressed in each"
     if silent:
         first = f"{asking[silent[0]].text!r} ({_said([answers[places[silent[0]]]])})"
         said += f"; {count(len(silent), 'answer')} had no cell, first to {first}"
     return cells, said + (f"; {len(whys):,} failed, first: {whys[0].removeprefix('failed: ')}" if whys else "")
+
+
+def check_order(model: InstructModel, order: CellOrder) -> None:
+    """Raise what :func:`write_cells` raises for the instructions of an order and their values, before it is run."""
+    _instructions(model, replace(order, count=1), ["generated_0"])
 
 
 def _instructions(model: InstructModel, order: CellOrder, names: Sequence[str]) -> list[Chosen]:

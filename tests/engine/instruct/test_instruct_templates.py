@@ -11,9 +11,28 @@ from cellscribe.engine.instruct.templates import (
     GENERATION,
     SENSITIVITY,
     TASKS,
+    Instructions,
+    own_instruction,
     packaged_instructions,
     read_instructions,
 )
+
+
+def test_braces_of_ones_own_are_read_as_they_are_unless_left_open() -> None:
+    for text in ('Write {"type": {"name": 1}} for {cell}', "{}", "Say {{ of {cell}", "No braces"):
+        found = own_instruction(text).choose(None, {})
+        assert found == text.replace("{{ ", "{ ")
+    for text in ("Say {cel what is it?", "Say {cell", "cell}", "} {cell} {", '{"a": {"b": 1}'):
+        with pytest.raises(UsageError, match="the instruction has odd braces"):
+            own_instruction(text)
+
+
+def test_what_a_written_cell_lacks_is_an_option_of_generate() -> None:
+    own = Instructions(GENERATION, ("Write a {cell_type} of {tissue} from {species}",))
+    with pytest.raises(UsageError) as error:
+        own.choose(None, {})
+    said = str(error.value)
+    assert said.endswith("give it with --cell-type (cell_type) and --set species=TEXT (fields) and --tissue (fields).")
 
 
 def test_ours_cover_all_tasks() -> None:
