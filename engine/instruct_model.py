@@ -21,11 +21,12 @@ from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.instruct.asking import AskSettings, instructions_for
 from cellscribe.engine.instruct.cells import InstructCells
 from cellscribe.engine.instruct.prompts import PromptEncoder
-from cellscribe.engine.instruct.templates import Instructions, packaged_instructions, read_instructions
+from cellscribe.engine.instruct.templates import Instructions, instructions_with
 from cellscribe.engine.instruct.writer import Asked, write_answers
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.labels import twice
 from cellscribe.engine.provenance import settings_of
+from cellscribe.engine.sentences.templates import known_task
 from cellscribe.engine.text_types import Answer, cut_note
 from cellscribe.engine.text_writer import TextOptions
 from cellscribe.engine.types import Sampling
@@ -69,8 +70,7 @@ class InstructModel:
 
     def __post_init__(self) -> None:
         self.shapes = instruct_shapes(self.bundle)
-        more = read_instructions(self.templates, self.template_task) if self.templates else {}
-        self._tasks = packaged_instructions() | more
+        self._tasks = instructions_with(self.templates, self.template_task)
         self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
         self.runtime = cast(InstructBackend, self.backend_choice.backend)
         self.prompts = PromptEncoder(self.bundle.tokenizer, self.shapes.spec, self.shapes.tower.n_queries)
@@ -87,9 +87,7 @@ class InstructModel:
 
     def task(self, name: str) -> Instructions:
         """Return the instructions of a task; UsageError for one that is not known."""
-        if name not in self._tasks:
-            raise UsageError(f"the task {name!r} is not known; choose from {', '.join(self._tasks)}.")
-        return self._tasks[name]
+        return known_task(self._tasks, name)
 
     def cells(self, source: CellSource) -> InstructCells:
         """Match a source's genes, once."""

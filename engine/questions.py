@@ -11,7 +11,7 @@ import pandas as pd
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.sentences.known import checked_names
-from cellscribe.engine.sentences.templates import About, fields_of
+from cellscribe.engine.sentences.templates import About, Template, fields_of, known_task
 from cellscribe.engine.text_groups import about_groups, ask_cells, fill_task, groups_of
 from cellscribe.engine.text_model import Progress, TextModel
 from cellscribe.engine.text_types import Answer, cut_note
@@ -89,8 +89,7 @@ def ask(
     InputError
         For an unknown column, groups that all have fewer cells than a prompt takes, or genes of which none is known.
     """
-    about: About = "cell" if question.task is None else _checked_kind(model, question)
-    _check_fields(model, question, about)
+    about = check_question(question, model.tasks)
     if about == "nothing" and question.task is not None:
         prompt = fill_task(model, question.task, question.task, question.fields)
         found = model.answers(
@@ -165,9 +164,23 @@ def answers_frame(answers: Sequence[Answer]) -> pd.DataFrame:
     return found
 
 
-def _checked_kind(model: TextModel, question: Question) -> About:
+def check_question(question: Question, tasks: Mapping[str, Template]) -> About:
+    """Return what is asked about.
+
+    Raises
+    ------
+    UsageError
+        For an unknown task, one about groups without them or about cells with them, or a value that the prompt has no
+        place for.
+    """
+    about: About = "cell" if question.task is None else _checked_kind(question, known_task(tasks, question.task))
+    _check_fields(question, tasks, about)
+    return about
+
+
+def _checked_kind(question: Question, task: Template) -> About:
     """Return what a task is about; refuse one about groups without groups, and any other with them."""
-    about = model.task(str(question.task)).about
+    about = task.about
     if question.by is None and about == "group":
         raise UsageError(f"the task {question.task} is about groups of cells; add --by COLUMN (by), one of obs.")
     if question.by is not None and about != "group":
@@ -175,10 +188,10 @@ def _checked_kind(model: TextModel, question: Question) -> About:
     return about
 
 
-def _check_fields(model: TextModel, question: Question, about: About) -> None:
+def _check_fields(question: Question, tasks: Mapping[str, Template], about: About) -> None:
     """Refuse values that no prompt has a place for, and those that the cells give."""
     try:
-        prompts = (question.text,) if question.text is not None else model.task(str(question.task)).prompts
+        prompts = (question.text,) if question.text is not None else tasks[str(question.task)].prompts
         known = {name for one in prompts for name in fields_of(one)}
     except ValueError:
         return  # odd braces, which asking says more about

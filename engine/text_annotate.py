@@ -42,8 +42,7 @@ def annotate_cells(
     InputError
         When none of many genes has a name that is known (:func:`cellscribe.engine.sentences.known.gene_report`).
     """
-    if all_scores and labels is None:
-        raise UsageError("the scores of all labels need a list of them; give --labels (labels).")
+    check_scores(labels is not None, all_scores)
     report = gene_report(source, model.settings.organism)
     rows = np.arange(source.n_cells) if rows is None else rows
     found = model.about_cells(
@@ -63,6 +62,12 @@ def annotate_cells(
     described = tuple(map(_described, found))
     settings = model.settings_of(source)
     return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
+
+
+def check_scores(has_labels: bool, all_scores: bool) -> None:
+    """Raise UsageError for scores of all labels without a list of them."""
+    if all_scores and not has_labels:
+        raise UsageError("the scores of all labels need a list of them; give --labels (labels).")
 
 
 def _described(one: Answer) -> Description:

@@ -26,8 +26,10 @@ from cellscribe.engine.provenance import settings_of
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
 from cellscribe.engine.sentences.templates import (
+    ANNOTATION,
     Template,
     digest,
+    known_task,
     own_tasks,
     packaged_templates,
     read_templates,
@@ -68,6 +70,8 @@ class TextModel:
 
     Attributes
     ----------
+    tasks
+        Prompts by task, ours and those of the file.
     notice
         What should be known about the last answers and is no failure (fewer slots than asked for, tasks of templates
         that are none of ours); empty when there is nothing.
@@ -92,7 +96,7 @@ class TextModel:
         self._backend = cast(TextBackend, self.backend_choice.backend)
         self._padding: OnnxRuntimeText | None = None
         given = read_templates(self.templates) if self.templates else {}
-        self._tasks, self._remark = packaged_templates() | given, own_tasks(given)
+        self.tasks, self._remark = packaged_templates() | given, own_tasks(given)
         self._templates_hash = "" if not self.templates else digest(given)
 
     @property
@@ -113,9 +117,7 @@ class TextModel:
 
     def task(self, name: str) -> Template:
         """Return the prompts of a task; UsageError for one that is not known."""
-        if name not in self._tasks:
-            raise UsageError(f"the task {name!r} is not known; choose from {', '.join(self._tasks)}.")
-        return self._tasks[name]
+        return known_task(self.tasks, name)
 
     def prompt_of(self, task: str, key: str) -> str:
         """Return the prompt of a task that was chosen, or is drawn by key, with names in braces."""
@@ -166,7 +168,7 @@ class TextModel:
     def about_cells(
         self,
         source: CellSource,
-        task: str = "cell_type_prediction",
+        task: str = ANNOTATION,
         *,
         rows: Rows | None = None,
         labels: Sequence[str] | None = None,

@@ -135,7 +135,8 @@ def annotate(
     quiet: options.QuietOption = False,
 ) -> int:
     """Label cells, freely or from a list (obs cellscribe_label and cellscribe_score in an .h5ad output)."""
-    from cellscribe.cli.annotating import Afterwards, AnnotateJob, Following, Matching, annotate_file
+    from cellscribe.cli.annotate_job import Afterwards, AnnotateJob, Following, Matching
+    from cellscribe.cli.annotating import annotate_file
     from cellscribe.engine.matching.zero_shot import ZeroShot
     from cellscribe.engine.rank_model import TEMPLATE
     from cellscribe.engine.text_types import TextSettings

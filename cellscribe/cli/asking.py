@@ -20,14 +20,17 @@ from cellscribe.cli.progress import Report, progress_bar
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.instruct.asking import AskSettings
+from cellscribe.engine.instruct.templates import instructions_with
 from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.files import check_output
-from cellscribe.engine.output.run import count
+from cellscribe.engine.output.run import count, reasons_of
 from cellscribe.engine.output.text import printable
-from cellscribe.engine.questions import Question, answers_frame, ask
+from cellscribe.engine.questions import Question, answers_frame, ask, check_question
 from cellscribe.engine.sentences.known import gene_report
+from cellscribe.engine.sentences.templates import known_task, templates_with
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer, TextSettings
 from cellscribe.engine.types import Sampling
@@ -99,8 +102,13 @@ def ask_file(job: AskJob) -> int:
         refuse_sentences(bundle, job.settings, ("--by", job.by), ("--cells", cells))
         if job.cells_path is None:
             raise UsageError(f"{bundle.name} answers about cells, and none are given; name CELLS.h5ad in place of -.")
+        asked = _asked(job, wanted.question)
+        if asked.instruction is None:
+            known_task(instructions_with(job.templates, asked.task), asked.task)
         model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, job.task)
     else:
+        if bundle.manifest.sentences is not None:
+            check_question(wanted.question, templates_with(job.templates))
         model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     with _opened(job) as source:
         started = time.perf_counter()
@@ -112,14 +120,17 @@ def ask_file(job: AskJob) -> int:
         _write(answers, job.output)
     for one in answers if job.output is None else ():
         typer.echo(f"{printable(one.name)}\t{' '.join(printable(one.text or one.status).split())}")
+    failed = [one for one in answers if one.status != "ok"]
     if not job.is_quiet:
         where = f", written to {job.output}" if job.output is not None else ""
-        error_console().print(f"{count(len(answers), 'answer')} in {seconds:.1f} s{where}", style="dim", soft_wrap=True)
+        error_console().print(
+            f"{count(len(answers) - len(failed), 'answer')} in {seconds:.1f} s{where}", style="dim", soft_wrap=True
+        )
     if model.notice:
         error_console().print(f"note: {printable(model.notice)}", style="yellow", markup=False, soft_wrap=True)
-    failed = [one for one in answers if one.status != "ok"]
     if failed:
-        line = f"note: {len(failed):,} of {len(answers):,} failed, first {failed[0].name}: {failed[0].status}"
+        why = reasons_of((one.name, one.status) for one in failed)
+        line = printable(f"note: {len(failed):,} of {len(answers):,} failed: {why}")
         error_console().print(line, style="yellow", markup=False, soft_wrap=True)
     return SOME_FAILED if failed else 0
 
@@ -127,6 +138,11 @@ def ask_file(job: AskJob) -> int:
 def _opened(job: AskJob) -> AbstractContextManager[CellSource | None]:
     path = job.cells_path
     return nullcontext() if path is None else open_cells(path, layer=job.layer, values=job.values)
+
+
+def _asked(job: AskJob, question: Question) -> AskSettings:
+    """Return what a bundle that follows instructions is asked; UsageError for what cannot be."""
+    return asked_of(question.text, question.task, question.fields, job.template, job.settings.seed)
 
 
 def _facts(job: AskJob, model: TextModel | InstructModel, source: CellSource | None) -> Iterable[tuple[str, str]]:
@@ -147,10 +163,9 @@ def _answers(
     question = wanted.question
     if isinstance(model, InstructModel):
         assert source is not None
-        asked = asked_of(question.text, question.task, question.fields, job.template, job.settings.seed)
         return model.about_cells(
-            source, asked, rows=np.arange(source.n_cells)[: job.limit], labels=wanted.labels, sampling=wanted.sampling,
-            max_new_tokens=job.max_new_tokens, batch_size=job.batch_size, progress=bar,
+            source, _asked(job, question), rows=np.arange(source.n_cells)[: job.limit], labels=wanted.labels,
+            sampling=wanted.sampling, max_new_tokens=job.max_new_tokens, batch_size=job.batch_size, progress=bar,
         )  # fmt: skip
     return ask(
         model, source, question, limit=job.limit, labels=wanted.labels, sampling=wanted.sampling,

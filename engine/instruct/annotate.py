@@ -14,6 +14,7 @@ from cellscribe.engine.instruct.asking import AskSettings
 from cellscribe.engine.instruct_model import InstructModel, Progress, Rows
 from cellscribe.engine.labels import Labelled, Labels
 from cellscribe.engine.output.run import Run
+from cellscribe.engine.text_annotate import check_scores
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Description
 
@@ -85,9 +86,9 @@ def annotate_cells(
 
 def check_wishes(has_labels: bool, all_scores: bool, in_words: bool) -> None:
     """Raise UsageError for scores or labels in words without a list of labels, or for both at the same time."""
-    if not has_labels and (all_scores or in_words):
-        what = "the scores of all labels need" if all_scores else "finding labels in answers needs"
-        raise UsageError(f"{what} a list of them; give --labels (labels).")
+    check_scores(has_labels, all_scores)
+    if in_words and not has_labels:
+        raise UsageError("finding labels in answers needs a list of them; give --labels (labels).")
     if all_scores and in_words:
         raise UsageError("an answer in words has no score for every label; leave --scores or --in-words out.")
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -34,10 +34,12 @@ _NEEDED = {
     "gene_set_name": ("genes",),
     "gene_set_genes": ("gene_set",),
 }  # what a prompt must name, or it asks for the same whatever is wanted
+ANNOTATION = "cell_type_prediction"  # what annotate asks
 _OF_CELLS = frozenset({"cell_sentence", "cell_sentences"})
 _DRAW = 13  # stream of the draws that choose a prompt
 
 
+T = TypeVar("T")
 About = Literal["cell", "group", "nothing"]
 
 
@@ -110,6 +112,18 @@ def packaged_templates() -> dict[str, Template]:
     """Return our own templates by task."""
     text = files("cellscribe.engine.sentences").joinpath("templates.json").read_text(encoding="utf-8")
     return _parsed(json.loads(text), "templates.json")
+
+
+def templates_with(path: Path | None) -> dict[str, Template]:
+    """Return our own templates, those of a file (:func:`read_templates`) in their place where there is one."""
+    return packaged_templates() | ({} if path is None else read_templates(path))
+
+
+def known_task(tasks: Mapping[str, T], name: str) -> T:
+    """Return what a task is asked with; UsageError for one that is not known."""
+    if name not in tasks:
+        raise UsageError(f"the task {name!r} is not known; choose from {', '.join(tasks)}.")
+    return tasks[name]
 
 
 def read_templates(path: Path) -> dict[str, Template]:

@@ -86,6 +86,31 @@ def test_what_cannot_be_done(
     assert not (tmp_path / "out.h5ad").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("annotate", "--scores"), "need a list of them; give --labels"),
+        (("annotate", "--template", "9"), "prompts 0 to 2"),
+        (("ask", "--task", "cell_types"), "the task 'cell_types' is not known"),
+        (("ask", "--task", "tissue_prediction"), "is about groups of cells; add --by"),
+        (("ask", "Why?", "--set", "tissue=blood"), "'tissue', which the prompt has no place for"),
+    ],
+)
+def test_options_are_checked_before_cells_and_weights(
+    cellscribe: Call,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.setattr("cellscribe.engine.text_model.choose_backend", lambda *_, **__: pytest.fail("opened"))
+    command, *more = arguments
+    told = cellscribe(command, tmp_path / "none.h5ad", *more, "--bundle", bundle, "-o", tmp_path / "x.csv")
+    assert told.exit_code == 2
+    assert said in " ".join(told.stderr.split())
+
+
 def test_the_bundle_is_inspected(cellscribe: Call, bundle: Path) -> None:
     told = cellscribe("inspect", bundle)
     assert told.exit_code == 0

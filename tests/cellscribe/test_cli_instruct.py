@@ -149,7 +149,20 @@ def test_the_doctor_looks_at_it(cellscribe: Call, instruct_bundle: Path, cells_f
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--set", "drug"), "write it as name=text"),
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--in-words"), "needs a list of them"),
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--template", "x"), "give the number of a prompt"),
-        (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad"), r"needs a value for \{cell_type\}"),
+        (
+            ("generate", "--bundle", "BUNDLE", "-o", "x.h5ad"),
+            r"^error: the task cell_generation needs a value for \{cell_type\}; give it with --cell-type \(cell_",
+        ),
+        (("ask", "CELLS", "Say {cel what is it?", "--bundle", "BUNDLE"), "the instruction has odd braces"),
+        (
+            ("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--instruction", "Say {cell"),
+            "the instruction has odd braces",
+        ),
+        (
+            ("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--task", "cell_generation"),
+            "the task cell_generation writes cells and asks about none; use generate",
+        ),
+        (("ask", "CELLS", "--bundle", "BUNDLE", "--task", "cell_generation"), "use generate, or choose cell_type_ann"),
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--like", "CELLS"), "--like is for bundles that read"),
         (
             ("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--cells-per-sample", "5"),
@@ -230,6 +243,32 @@ def test_what_it_cannot_do_is_one_sentence(
     said = " ".join(told.stderr.split())
     assert re.search(message, said), said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("annotate", "--scores"), "the scores of all labels need a list"),
+        (("annotate", "--task", "cell_types"), "the task 'cell_types' is not known; choose from cell_type_annotation"),
+        (("annotate", "--template", "99"), "99 was asked for"),
+        (("annotate", "--instruction", "a", "--template", "0"), "an instruction of your own is no template"),
+        (("ask", "--task", "cell_types"), "the task 'cell_types' is not known"),
+    ],
+)
+def test_options_are_checked_before_cells_and_weights(
+    cellscribe: Call,
+    instruct_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.setattr("cellscribe.engine.instruct_model.choose_backend", lambda *_, **__: pytest.fail("opened"))
+    command, *more = arguments
+    given = (command, tmp_path / "none.h5ad", "--bundle", instruct_bundle, "-o", tmp_path / "x.csv", *more)
+    told = cellscribe(*given)
+    assert told.exit_code == 2
+    assert message in " ".join(told.stderr.split())
 
 
 def test_other_families_refuse_instructions(
