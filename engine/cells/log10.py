@@ -11,7 +11,7 @@ MARK, AGAIN = "cellscribe_inverse", "log1p"  # entries of uns: our mark, and wha
 LOG10 = "log10(1 + x)"
 _NOTE = " They are log10(1 + x), as cellscribe wrote them, and are read as ln(1 + x)."
 _WAY_OUT = f"so they are read as ln(1 + x); drop {MARK}, or make the cells anew"
-_TOLERANCE = 1e-3  # of a rank
+_ROUNDING = math.log(10.0) * 2.0**-21  # float32 has 24 bits; of a rank, for a value as large as the slope
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Log10Mark:
         if exponent > 12:
             return False
         rank: float = 10.0**exponent - 1.0
-        return rank > -_TOLERANCE and abs(rank - round(rank)) <= _TOLERANCE * (1.0 + rank)
+        far = _ROUNDING * max(abs(self.intercept), abs(value)) / abs(self.slope) * (1.0 + rank)
+        return rank >= -far and abs(rank - round(rank)) <= far
 
 
 def mark_of(uns: Mapping[str, Any]) -> Log10Mark | None:

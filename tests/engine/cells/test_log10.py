@@ -86,6 +86,9 @@ def test_parts_of_the_cells_and_of_the_genes_are_still_read_so(written: AnnData)
 def test_a_line_says_which_values_it_gives() -> None:
     falling, flat = Log10Mark(-0.5, 1.9), Log10Mark(0.0, 1.5)
     assert not any(falling.doubt(np.float32(1.9 - 0.5 * np.log10(1 + rank))) for rank in range(300))
+    far = [rank + part for rank in (500, 1_000, 5_000) for part in (0.0, 0.5)]
+    doubts = [bool(falling.doubt(np.float32(1.9 - 0.5 * np.log10(1 + rank)))) for rank in far]
+    assert doubts == [False, True] * 3
     assert falling.doubt(1.95)
     assert falling.doubt(1.85)
     assert falling.doubt(1e9)
