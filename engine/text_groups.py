@@ -13,6 +13,7 @@ import pandas as pd
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
+from cellscribe.engine.output.run import count
 from cellscribe.engine.sentences.templates import fields_of
 from cellscribe.engine.text_model import NO_GENE, Progress, TextModel
 from cellscribe.engine.text_types import Answer
@@ -23,7 +24,7 @@ Rows = npt.NDArray[np.int64]
 MIN_CELLS, MAX_CELLS = 5, 20  # of a group in one prompt
 _DRAW = 14  # stream of the draws that choose the cells of a group
 NO_GENES = "no gene is expressed in any of its cells"
-_FEW = f"it has {{:,}} cells and a prompt takes at least {MIN_CELLS}"
+_FEW = f"it has {{}} and a prompt takes at least {MIN_CELLS}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def groups_of(source: CellSource, column: str, num_cells: int, seed: int = 0) ->
         When the column is missing, or every group has fewer cells than a prompt takes.
     """
     if not MIN_CELLS <= num_cells <= MAX_CELLS:
-        raise UsageError(f"{num_cells} cells of a group are asked for; choose from {MIN_CELLS} to {MAX_CELLS}.")
+        raise UsageError(f"groups of {count(num_cells, 'cell')} are asked for; choose from {MIN_CELLS} to {MAX_CELLS}.")
     values = source.obs_column(column).astype(object)
     named = np.flatnonzero(values.notna().to_numpy())
     places, names = pd.factorize(values.iloc[named].map(str))
@@ -56,8 +57,8 @@ def groups_of(source: CellSource, column: str, num_cells: int, seed: int = 0) ->
     sizes = np.bincount(places, minlength=len(names))
     if sizes.max() < MIN_CELLS:
         raise InputError(
-            f"the group {names[0]!r} of {column} has {sizes[0]} cells and a prompt takes at least {MIN_CELLS}, which "
-            "none of the groups has; choose a coarser column."
+            f"the group {names[0]!r} of {column} has {count(int(sizes[0]), 'cell')} and a prompt takes at "
+            f"least {MIN_CELLS}, which none of the groups has; choose a coarser column."
         )
     drawn = uniforms(stream_keys(seed, cell_keys(source.obs_names), _DRAW), np.zeros(source.n_cells, np.int64))
     order = named[np.lexsort((named, drawn[named], places))]  # group by group, those drawn first before the others
@@ -83,7 +84,8 @@ def about_groups(
     Cells that express nothing are left out of the prompt, and of the cells that it counts; a group of nothing else
     fails, and so does one of fewer cells than a prompt takes. Answers name the cells of their prompt, in its order.
     """
-    lost = {i: _FEW.format(len(group.rows)) for i, group in enumerate(groups) if len(group.rows) < MIN_CELLS}
+    sizes = [len(group.rows) for group in groups]
+    lost = {i: _FEW.format(count(size, "cell")) for i, size in enumerate(sizes) if size < MIN_CELLS}
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *(group.rows for group in groups)]))
     names, texts = model.sentences(source, rows)
     prompts, members, filling = [], [], model.prompts

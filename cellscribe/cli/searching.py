@@ -17,6 +17,7 @@ from cellscribe.engine.labelling.majority import names_in
 from cellscribe.engine.labels import Labels, with_definitions
 from cellscribe.engine.labels_file import read_labels
 from cellscribe.engine.output.files import check_output
+from cellscribe.engine.output.run import count
 from cellscribe.engine.output.table import TABLES, write_table
 from cellscribe.engine.output.text import printable
 from cellscribe.engine.packaged import named_bundle
@@ -128,8 +129,8 @@ def _say(recall: Recall) -> None:
     for name in ("", *(f"R@{k}" for k in recall.cells_by_text)):
         table.add_column(name, justify="right" if name else "left")
     for what, shares in (
-        (f"cells by text ({recall.num_texts:,} texts)", recall.cells_by_text),
-        (f"texts by cell ({recall.num_cells:,} cells)", recall.texts_by_cell),
+        (f"cells by text ({count(recall.num_texts, 'text')})", recall.cells_by_text),
+        (f"texts by cell ({count(recall.num_cells, 'cell')})", recall.texts_by_cell),
     ):
         table.add_row(what, *(f"{100 * share:.1f} %" for share in shares.values()))
     console = output_console()

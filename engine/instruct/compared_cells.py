@@ -15,6 +15,7 @@ from cellscribe.engine.errors import InputError
 from cellscribe.engine.keyed import cell_keys, draws, stream_keys
 from cellscribe.engine.labelling.expression import gene_names
 from cellscribe.engine.labelling.majority import names_in
+from cellscribe.engine.output.run import count
 
 Ints = npt.NDArray[np.int64]
 
@@ -80,7 +81,7 @@ def check_shared(generated: tuple[str, Sequence[str]], real: tuple[str, Sequence
     if len(shared) < MIN_GENES:
         raise InputError(
             f"{name} ({len(ours):,} genes such as {ours[0]}) and {other} ({len(theirs):,} such as {theirs[0]}) share "
-            f"{len(shared)} names of genes and {MIN_GENES} are needed; name them alike in both."
+            f"{count(len(shared), 'gene name')} and {MIN_GENES} are needed; name them alike in both."
         )
     return shared
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.errors import InputError
+from cellscribe.engine.output.run import count
 
 Floats = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -68,8 +69,8 @@ def fit_ranks(ranks: Int64, values: Floats, num_cells: int, threshold: float = T
     near = np.where(x < threshold, of_rank, 0)
     if near.sum() < 3 or np.count_nonzero(near) < 2 or np.ptp(y) == 0:
         raise InputError(
-            f"{num_cells} cells with {len(y)} expressed genes are too few or too even to fit a line through ranks; "
-            "give cells that express more genes."
+            f"{count(num_cells, 'cell')} with {count(len(y), 'expressed gene')} are too few or too even to fit a "
+            "line through ranks; give cells that express more genes."
         )
     sums = np.bincount(ranks, weights=y)
     slope, intercept = _line(x, near, np.where(near > 0, sums, 0.0))

@@ -15,6 +15,7 @@ from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.cells.tables import ENSEMBL
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.keyed import UInt64
+from cellscribe.engine.output.run import count
 from cellscribe.engine.sentences import native
 
 _SHOWN = 5
@@ -118,6 +119,7 @@ def _doubles(names: Sequence[str], words: Sequence[str], where: str) -> str:
     twice = [" and ".join(alike) for alike in named.values() if len(alike) > 1]
     shown = ", ".join(twice[:_SHOWN]) + (", ..." if len(twice) > _SHOWN else "")
     return (
-        f"{where} has {len(twice)} gene names twice in upper case ({shown}), which sentences cannot tell apart; rename "
-        "or drop all but one column of each (adata.var_names_make_unique() sees no double where only case differs)."
+        f"{where} has {count(len(twice), 'gene name')} twice in upper case ({shown}), which sentences cannot tell "
+        "apart; rename or drop all but one column of each (adata.var_names_make_unique() sees no double where only "
+        "case differs)."
     )

@@ -13,6 +13,7 @@ from cellscribe.engine.cells.parts import Part, take
 from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.keyed import UInt64, stream_keys, uniforms
+from cellscribe.engine.output.run import count
 from cellscribe.engine.sentences import native
 from cellscribe.engine.sentences.fit import RankFit, fit_ranks, log_ranks
 from cellscribe.engine.sentences.genes import SentenceGenes
@@ -176,11 +177,11 @@ class Transform:
             raise InputError(f"no cell of {source.name} expresses a gene; give cells with counts.")
         if not len(rows):
             raise InputError(
-                f"no cell of {source.name} expresses {options.min_genes:,} genes; choose a smaller --min-genes."
+                f"no cell of {source.name} expresses {count(options.min_genes, 'gene')}; choose a smaller --min-genes."
             )
         if not len(columns):
             raise InputError(
-                f"no gene of {source.name} is expressed by {options.min_cells:,} of the {len(rows):,} cells that are "
+                f"no gene of {source.name} is expressed by {options.min_cells:,} of the {count(len(rows), 'cell')} "
                 "kept; choose a smaller --min-cells."
             )
         return Census(rows, columns, len(wanted) - len(rows))

@@ -48,7 +48,7 @@ def test_too_few_cells_are_said_before_any_work(real: Path, tmp_path: Path) -> N
         report.check(tmp_path / "made.h5ad", {"cell_type": "T Cell"}, 2)
     with pytest.raises(UsageError, match=r"1 of the cells of .* have the type 'Mast Cell' and 6 are needed"):
         report.check(tmp_path / "made.h5ad", {"cell_type": "Mast Cell"}, 6)
-    with pytest.raises(InputError, match="share 0 names of genes and 50 are needed"):
+    with pytest.raises(InputError, match="share 0 gene names and 50 are needed"):
         report.check_genes(["nothing"], "bundle")
 
 

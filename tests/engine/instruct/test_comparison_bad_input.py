@@ -38,7 +38,7 @@ def _nothing_expressed(cells: ad.AnnData) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_nothing_shared, "share 0 names of genes and 50 are needed"),
+        (_nothing_shared, "share 0 gene names and 50 are needed"),
         (_no_column, "no obs column 'cell_type'"),
         (_no_types, "no cell of .* has a type in the obs column 'cell_type'"),
         (_other_types, r"no type of .* \(type 0, type 1, type 10, type 11, type 12 and 19 more\) is one of"),
