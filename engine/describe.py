@@ -15,7 +15,7 @@ from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer, TokenBatch
 from cellscribe.engine.decode.ahead import Ahead
 from cellscribe.engine.decode.evidence import GeneAxis, Symbols, named_genes, top_genes
-from cellscribe.engine.decode.scheduler import Request, Scheduler, Text, TokenEvent
+from cellscribe.engine.decode.scheduler import Occupancy, Request, Scheduler, Text, TokenEvent
 from cellscribe.engine.decode.texts import GrowingText, decode
 from cellscribe.engine.errors import BackendError, RoomError
 from cellscribe.engine.keyed import cell_key
@@ -64,6 +64,8 @@ class Writer:
         self.descriptions: dict[int, Description] = {}
         self.attention: dict[int, AttentionRecord] = {}
         self.notice = ""  # what a user should know about the run
+        self.occupancy = Occupancy()
+        self.num_slots = 0
 
     def events(self, requests: Iterator[Asked], num_genes: int) -> Generator[TokenEvent]:
         """Run requests (subject, memory [S, d], mask [S]) to the end; S is at most `num_genes`."""
@@ -73,6 +75,7 @@ class Writer:
             options.num_slots, num_genes, options.max_new_tokens, options.sampling, options.keep_attention, eos_ids
         )
         slots, num_slots = self._open(plan)
+        self.num_slots = num_slots
         with closing(Ahead(requests, self._backend.cells_ahead)) as ready:
             scheduler = Scheduler(
                 slots,
@@ -82,6 +85,7 @@ class Writer:
                 keep_attention=options.keep_attention,
                 is_ready=ready.is_ready,
             )
+            self.occupancy = scheduler.occupancy
             for event in scheduler.run(self._register(ready)):
                 if event.text.is_finished:
                     self._finish(event.text)
@@ -113,6 +117,12 @@ class Writer:
         count = self._options.top_genes
         genes = top_genes(event.evidence, subject.axis, count)
         return Piece(added, token, event.logprob, genes, top_genes(event.text.evidence, subject.axis, count))
+
+    def take(self, index: int) -> Description:
+        """Hand out a finished description, and forget its text."""
+        self._subjects.pop(index, None)
+        self._growing.pop(index, None)
+        return self.descriptions.pop(index)
 
     def _register(self, requests: Iterator[Asked]) -> Iterator[Request]:
         for subject, memory, mask in requests:

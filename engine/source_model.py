@@ -86,6 +86,11 @@ class SourceModel:
         self._matched: tuple[CellSource, CellTokenizer] | None = None
 
     @property
+    def backend(self) -> Backend:
+        """What runs the bundle."""
+        return self._backend
+
+    @property
     def device(self) -> str:
         """Device and provider in words."""
         return self._backend.device
@@ -111,7 +116,7 @@ class SourceModel:
         """
         sampling = sampling or Sampling()
         options = self._options(sampling, max_new_tokens, batch_size, top_genes, attention)
-        tokenizer = self._tokenizer(source)
+        tokenizer = self.tokenizer(source)
         rows = _chosen(source, rows)
         settings = self._settings(source, sampling.label(), sampling.seed, max_new_tokens)
         report = tokenizer.report.as_dict()
@@ -147,7 +152,7 @@ class SourceModel:
 
     def gene_report(self, source: CellSource) -> dict[str, object]:
         """Say how a source's genes match the bundle's: figures, and ``sentence`` in words."""
-        return self._tokenizer(source).report.as_dict()
+        return self.tokenizer(source).report.as_dict()
 
     def stream_cell(
         self,
@@ -160,7 +165,7 @@ class SourceModel:
     ) -> Iterator[Piece]:
         """Describe one row of a source token by token."""
         options = self._options(sampling or Sampling(), max_new_tokens, 1, top_genes, False)
-        tokenizer = self._tokenizer(source)
+        tokenizer = self.tokenizer(source)
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, np.array([row], dtype=np.int64))
         writer = Writer(self._backend, self.bundle, options)
         for event in writer.events(iter(feed), longest_memory(tokenizer)):
@@ -171,7 +176,7 @@ class SourceModel:
 
     def embed_cells(self, source: CellSource, *, rows: Rows | None = None, progress: Progress | None = None) -> Run:
         """Embed cells of an opened source; see :meth:`cellscribe.engine.model.Model.embed`."""
-        tokenizer = self._tokenizer(source)
+        tokenizer = self.tokenizer(source)
         rows = _chosen(source, rows)
         feed = CellFeed(self._backend, self.bundle, tokenizer, source, rows)
         lost = embed_all(feed, len(rows), progress)
@@ -195,7 +200,7 @@ class SourceModel:
             raise BackendError(f"{lost}.")
         return Pools.of(column, labels, rows, feed.embeddings, source.n_cells)
 
-    def _tokenizer(self, source: CellSource) -> CellTokenizer:
+    def tokenizer(self, source: CellSource) -> CellTokenizer:
         """Match a source's genes, once: choosing highly variable ones reads all of it."""
         if self._matched is None or self._matched[0] is not source:
             manifest = self.bundle.manifest

@@ -12,6 +12,7 @@ import typer
 
 from cellscribe.cli.annotate import annotate
 from cellscribe.cli.ask import ask
+from cellscribe.cli.atlas import atlas
 from cellscribe.cli.bench import bench
 from cellscribe.cli.build import build as build_plans
 from cellscribe.cli.c2s import app as c2s
@@ -25,6 +26,7 @@ from cellscribe.cli.generate import generate
 from cellscribe.cli.guard import DEBUG_VARIABLE
 from cellscribe.cli.index_cells import index
 from cellscribe.cli.inspect import inspect
+from cellscribe.cli.merge import merge
 from cellscribe.cli.quantize import quantize
 from cellscribe.cli.search import search
 from cellscribe.cli.verify import verify
@@ -37,6 +39,8 @@ _COMMANDS = (
     generate,
     compare,
     embed,
+    atlas,
+    merge,
     index,
     search,
     export,

@@ -91,6 +91,11 @@ class Child:
                 self._drain()
             self._stash.pop(number, None)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
     def close(self) -> None:
         """End the process."""
         self._end()

@@ -78,9 +78,9 @@ class FileSession:
         reader = self._reader(origin)
         return {"shape": list(reader.shape), "layout": reader.layout, "dtype": reader.dtype.str}, []
 
-    def stats(self, origin: str) -> Message:
+    def stats(self, origin: str, is_lenient: bool = False) -> Message:
         """What values a matrix holds: all of them, or rows spread over a large one."""
-        reader, stats = self._reader(origin), ValueStats()
+        reader, stats = self._reader(origin), ValueStats(is_lenient=is_lenient)
         is_small = reader.n_stored <= self.limits.full_check_values
         rows = np.arange(reader.shape[0]) if is_small else sample_rows(reader.shape[0])
         for start in range(0, len(rows), _STATS_CELLS):

@@ -42,6 +42,11 @@ class FileStore:
         self.obs_columns: tuple[str, ...] = tuple(header["obs_columns"])
         self.log10_mark = None if header["log10"] is None else Log10Mark.of(*header["log10"])
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the reading process still answers."""
+        return self._child.is_alive
+
     def shape(self, origin: str) -> tuple[int, int]:
         """Return cells and genes of a matrix."""
         rows, columns = self._child.ask("matrix", origin=origin)[0]["shape"]
@@ -55,9 +60,9 @@ class FileStore:
         """Return the type of the numbers that are stored."""
         return np.dtype(self._child.ask("matrix", origin=origin)[0]["dtype"])
 
-    def stats(self, origin: str) -> ValueStats:
-        """Return what values a matrix holds."""
-        return ValueStats(**self._child.ask("stats", origin=origin)[0])
+    def stats(self, origin: str, *, is_lenient: bool = False) -> ValueStats:
+        """Return what values a matrix holds; see :class:`ValueStats` for `is_lenient`."""
+        return ValueStats(**self._child.ask("stats", origin=origin, is_lenient=is_lenient)[0])
 
     def var(self, is_raw: bool) -> VarTable:
         """Return the names of the genes."""

@@ -37,6 +37,7 @@ class MemoryStore:
     """Cells of an AnnData object; it is only read."""
 
     name = "the AnnData object"
+    is_alive = True
 
     def __init__(self, adata: AnnData, limits: ReadLimits) -> None:
         self.path = Path(adata.filename) if adata.isbacked and adata.filename else None
@@ -63,9 +64,9 @@ class MemoryStore:
         found: np.dtype[Any] = np.dtype(self._matrix(origin).dtype)
         return found
 
-    def stats(self, origin: str) -> ValueStats:
+    def stats(self, origin: str, *, is_lenient: bool = False) -> ValueStats:
         """Return what values a matrix holds: all of them, or rows spread over a large one."""
-        matrix, stats = self._matrix(origin), ValueStats()
+        matrix, stats = self._matrix(origin), ValueStats(is_lenient=is_lenient)
         stored = matrix.nnz if _is_sparse(matrix) else matrix.shape[0] * matrix.shape[1]
         is_small = stored <= self._limits.full_check_values
         rows = np.arange(matrix.shape[0]) if is_small else sample_rows(matrix.shape[0])

@@ -52,6 +52,7 @@ def open_cells(
     layer: str | None = None,
     values: ValueChoice = "auto",
     limits: ReadLimits = _DEFAULT_LIMITS,
+    is_lenient: bool = False,
 ) -> CellSource:
     """Open cells for reading.
 
@@ -65,6 +66,9 @@ def open_cells(
         What the values are; "auto" decides by looking at them.
     limits
         Bounds of the reading process.
+    is_lenient
+        Whether cells that hold NaN, infinities or negative numbers are given as cells without counts, and noted in
+        ``bad_cells``, while they are few; without it they are an error.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def open_cells(
     """
     store = MemoryStore(cells, limits) if isinstance(cells, AnnData) else FileStore(Path(cells), limits)
     try:
-        return CellSource(store, layer, values)
+        return CellSource(store, layer, values, is_lenient=is_lenient)
     except ValueError as error:
         store.close()
         raise InputError(f"{store.name} is damaged ({error}); write the file again with anndata.") from error
@@ -111,16 +115,21 @@ class CellSource:
         Type of the numbers as they are stored; blocks give them in float32.
     notes
         Sentences worth showing to the user, the value note first.
+    bad_cells
+        Why a row has no usable values, of the rows read so far; lenient sources only.
     """
 
-    def __init__(self, store: FileStore | MemoryStore, layer: str | None, values: ValueChoice) -> None:
-        self._store = store
+    def __init__(
+        self, store: FileStore | MemoryStore, layer: str | None, values: ValueChoice, *, is_lenient: bool = False
+    ) -> None:
+        self._store, self._is_lenient = store, is_lenient
+        self.bad_cells: dict[int, str] = {}
         self.path: Path | None = store.path
         self.name = store.name
         self.obs_columns = store.obs_columns
         self.obs_names: npt.NDArray[Any] = np.array(store.obs_names, dtype=object)
         _check_names(store.obs_names, store.name)
-        chosen = choose_values(store, layer, values)
+        chosen = choose_values(store, layer, values, is_lenient=is_lenient)
         self.value_kind: ValueKind = chosen.kind
         self.value_origin = chosen.origin
         mark = store.log10_mark if chosen.origin == "X" and chosen.kind == "lognorm" else None
@@ -133,11 +142,17 @@ class CellSource:
         self._check_shape(store.shape(chosen.origin))
         self.notes: tuple[str, ...] = (self.value_note, *self._layout_note(store.layout(chosen.origin)))
         self._row_by_name: dict[str, int] | None = None
+        self._fingerprint = ""
 
     @property
     def n_cells(self) -> int:
         """Number of cells."""
         return len(self.obs_names)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether more can be asked of it; False once its reading process has died."""
+        return self._store.is_alive
 
     @property
     def n_genes(self) -> int:
@@ -191,17 +206,22 @@ class CellSource:
         Raises
         ------
         InputError
-            At the first value that is NaN, infinite or negative, naming the cell.
+            At the first value that is NaN, infinite or negative, naming the cell, unless the source is lenient.
         """
         wanted = self.checked_rows(rows)
         groups = [wanted[start : start + block_cells] for start in range(0, len(wanted), block_cells)]
         for group, part in zip(groups, self._store.stream(self.value_origin, groups), strict=True):
             if not part.is_plain:
-                self._check_values(part, group)
+                part = self._checked_values(part, group)
             yield CsrBlock(group, _natural(part) if self.is_log10 else part, self.n_genes)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with the shape, the names, and a sample of the values."""
+        if not self._fingerprint:
+            self._fingerprint = self._digest()
+        return self._fingerprint
+
+    def _digest(self) -> str:
         digest = hashlib.sha256(f"{self.n_cells} {self.n_genes} {self.value_kind}".encode())
         for names in (self.obs_names, self.var_names):
             digest.update("\n".join(names).encode())
@@ -237,10 +257,12 @@ class CellSource:
         note = f"{self.value_origin} is stored by genes (CSC); it is turned into rows once, in a scratch file."
         return (note,) if layout == "csc" else ()
 
-    def _check_values(self, part: Part, rows: Rows) -> None:
+    def _checked_values(self, part: Part, rows: Rows) -> Part:
         is_good = np.isfinite(part.data) & (part.data >= 0)
         if is_good.all():
-            return
+            return part
+        if self._is_lenient:
+            return self._without_bad(part, rows, is_good)
         first = int(np.argmin(is_good))
         cell = self.obs_names[rows[part.row_of[first]]]
         gene = self.var_names[part.indices[first]]
@@ -248,6 +270,21 @@ class CellSource:
             f"{self.value_origin} of {self.name} holds {part.data[first]:g} for gene {gene!r} in cell {cell!r}; "
             "counts are finite and not negative: remove or mend that cell."
         )
+
+    def _without_bad(self, part: Part, rows: Rows, is_good: npt.NDArray[np.bool_]) -> Part:
+        """Empty the cells with bad values, and note why."""
+        row_of = part.row_of
+        is_empty = np.zeros(part.n_rows, dtype=bool)
+        for place in np.flatnonzero(~is_good)[::-1].tolist():  # the first of a cell is said
+            row = int(row_of[place])
+            is_empty[row] = True
+            gene = self.var_names[part.indices[place]]
+            self.bad_cells[int(rows[row])] = (
+                f"it holds {part.data[place]:g} for gene {gene!r}, and counts are finite and not negative"
+            )
+        kept = ~is_empty[row_of]
+        counts = np.concatenate(([0], np.cumsum(kept)))
+        return Part(counts[part.indptr].astype(np.int64), part.indices[kept], part.data[kept])
 
 
 def _natural(part: Part) -> Part:

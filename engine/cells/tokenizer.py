@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from cellscribe.engine.cells.token_batch import TokenBatch
 from cellscribe.engine.cells.vocabulary import GeneVocabulary
 from cellscribe.engine.errors import BundleError, InputError
 from cellscribe.engine.keyed import UInt64, cell_keys, stream_keys
+
+Watch: TypeAlias = Callable[[Iterator[CsrBlock]], Iterator[CsrBlock]]
 
 _TIES, _THINNING = 1, 2  # streams of random numbers
 _BLOCK_CELLS = 512
@@ -81,11 +84,17 @@ class CellTokenizer:
         self._columns = first_columns(slots, len(self._tokens))
         self._shared: tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None = None
 
-    def batches(self, rows: npt.ArrayLike | None = None, batch_cells: int = 32) -> Iterator[TokenBatch]:
-        """Yield the cells of `rows` (None: all), in that order, `batch_cells` at a time."""
+    def batches(
+        self, rows: npt.ArrayLike | None = None, batch_cells: int = 32, watch: Watch | None = None
+    ) -> Iterator[TokenBatch]:
+        """Yield the cells of `rows` (None: all), in that order, `batch_cells` at a time.
+
+        `watch` is given the blocks as they are read, and hands them on: it can tell how long they take to come.
+        """
         block_cells = max(1, _BLOCK_CELLS // batch_cells) * batch_cells
         make = self._fixed if self.spec.layout == "fixed" else self._ragged
-        for block in self.source.blocks(rows, block_cells=block_cells):
+        blocks = self.source.blocks(rows, block_cells=block_cells)
+        for block in blocks if watch is None else watch(blocks):
             yield from make(block, batch_cells)
 
     def _fed_tokens(

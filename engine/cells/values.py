@@ -7,19 +7,23 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from cellscribe.engine.cells.parts import Part, Rows
+from cellscribe.engine.cells.parts import Part, Rows, take
 from cellscribe.engine.errors import InputError, UsageError
 
 ValueKind = Literal["counts", "lognorm"]
 ValueChoice = Literal["auto", "counts", "lognorm"]
 MAX_LOGGED = 20.0  # ln(1 + x) of 20 would be 485 million counts
+_MAX_BAD_SHARE = 0.1  # of cells that may be bad where single cells do not count against a matrix
 COUNT_LAYERS = ("counts", "raw_counts", "count", "raw", "umi", "umis", "umi_counts")
 LOG_LAYERS = ("logcounts", "lognorm", "log1p", "log_normalized", "lognormalized", "log1p_norm", "normalized", "data")
 
 
 @dataclass
 class ValueStats:
-    """What was seen of a matrix: filled by :meth:`add`, part by part."""
+    """What was seen of a matrix: filled by :meth:`add`, part by part.
+
+    With `is_lenient`, cells that hold NaN, infinities or negative numbers say nothing of the others, while they are few.
+    """
 
     n_rows: int = 0
     n_values: int = 0
@@ -29,6 +33,8 @@ class ValueStats:
     bad_word: str = ""  # "NaN", "infinite"
     bad_row: int = -1
     negative_row: int = -1
+    is_lenient: bool = False
+    n_bad_rows: int = 0
 
     def add(self, part: Part, rows: Rows) -> None:
         """Account for the values of `part`, whose rows are `rows` of the matrix."""
@@ -44,15 +50,29 @@ class ValueStats:
             low, high = float(np.nanmin(part.data)), float(np.nanmax(part.data))
             if low < 0 and self.negative_row < 0:
                 self.negative_row = int(rows[part.row_of[int(np.argmax(part.data < 0))]])
-            self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+            self.minimum = min(self.minimum, low)
+            if self.is_lenient:
+                part, high = self._good(part, high)
+            self.maximum = max(self.maximum, high)
             self.is_whole = self.is_whole and bool((part.data == np.rint(part.data)).all())
+
+    def _good(self, part: Part, high: float) -> tuple[Part, float]:
+        """Return the cells of a part that hold no bad number, and the highest of theirs."""
+        if self.minimum >= 0 and not self.bad_word:
+            return part, high
+        is_bad = np.zeros(part.n_rows, dtype=bool)
+        is_bad[part.row_of[~(np.isfinite(part.data) & (part.data >= 0))]] = True
+        self.n_bad_rows += int(is_bad.sum())
+        kept = take(part, np.flatnonzero(~is_bad))
+        return kept, float(kept.data.max(initial=0.0))
 
     @property
     def kind(self) -> Literal["bad", "negative", "counts", "lognorm", "fractions"]:
         """What the values look like; ``fractions`` are positive, not whole, and too large to be logarithms."""
-        if self.bad_word:
+        is_forgiven = self.is_lenient and self.n_bad_rows <= _MAX_BAD_SHARE * self.n_rows
+        if self.bad_word and not is_forgiven:
             return "bad"
-        if self.minimum < 0:
+        if self.minimum < 0 and not is_forgiven:
             return "negative"
         if self.is_whole:
             return "counts"
@@ -68,7 +88,7 @@ class MatrixStore(Protocol):
     has_raw: bool
     obs_names: list[str]
 
-    def stats(self, origin: str) -> ValueStats:
+    def stats(self, origin: str, *, is_lenient: bool = False) -> ValueStats:
         """Return what values a matrix holds."""
         ...
 
@@ -89,8 +109,10 @@ def layer_origin(name: str) -> str:
     return f"layers[{name!r}]"
 
 
-def choose_values(store: MatrixStore, layer: str | None, values: ValueChoice) -> Values:
+def choose_values(store: MatrixStore, layer: str | None, values: ValueChoice, *, is_lenient: bool = False) -> Values:
     """Choose the matrix to read: the layer asked for, else counts where there are any, else log-normalised values.
+
+    With `is_lenient` a few cells with bad numbers do not count against a matrix.
 
     Raises
     ------
@@ -105,7 +127,9 @@ def choose_values(store: MatrixStore, layer: str | None, values: ValueChoice) ->
     seen: dict[str, ValueStats] = {}
     for wanted in (values,) if values != "auto" else ("counts", "lognorm"):
         for origin in origins:
-            stats = seen.setdefault(origin, store.stats(origin)) if origin not in seen else seen[origin]
+            if origin not in seen:
+                seen[origin] = store.stats(origin, is_lenient=is_lenient)
+            stats = seen[origin]
             if stats.kind == wanted and not (stats.n_values == 0 and len(origins) > 1):
                 return _chosen(origin, stats, wanted, seen, layer)
     return _forced(store, origins, seen, values)

@@ -36,6 +36,15 @@ class GeneAxis:
     symbols: Sequence[str]
     columns: npt.NDArray[np.int64]
 
+    def columns_of(self, symbols: Sequence[str]) -> tuple[int, ...]:
+        """Return the columns of some symbols that stand here, -1 for others."""
+        wanted = dict.fromkeys(symbols, -1)
+        for place in np.flatnonzero(self.columns >= 0).tolist():
+            symbol = self.symbols[place]
+            if wanted.get(symbol, 0) == -1:
+                wanted[symbol] = int(self.columns[place])
+        return tuple(wanted[symbol] for symbol in symbols)
+
 
 def top_genes(evidence: npt.NDArray[np.float32], axis: GeneAxis, count: int) -> TopGenes:
     """Return the most attended genes.

@@ -97,6 +97,14 @@ class TokenEvent:
     evidence: Floats  # [S], this token's
 
 
+@dataclass
+class Occupancy:
+    """Steps that were run, and the slots that stood empty in them, summed, while requests were left."""
+
+    steps: int = 0
+    empty: int = 0
+
+
 class Scheduler:
     """Drives slots until every request is a finished text.
 
@@ -122,6 +130,7 @@ class Scheduler:
         self._given: dict[int, int] = {}  # tokens that the work given so far can choose, by slot
         self._under_way: deque[tuple[Ticket, dict[int, Text]]] = deque()  # with the text of every slot it is for
         self._error: BackendError | None = None
+        self.occupancy = Occupancy()
 
     def run(self, requests: Iterator[AnyRequest]) -> Iterator[TokenEvent]:
         """Yield every chosen token in turn; a text's last event finds ``text.is_finished`` true.
@@ -138,6 +147,8 @@ class Scheduler:
             active = self._active()
             if active:
                 self._step(active)
+                self.occupancy.steps += 1
+                self.occupancy.empty += 0 if exhausted else self._num_slots - len(self._texts)
                 yield from self._collect(self._slots.depth - 1)
             elif self._under_way:
                 yield from self._collect(len(self._under_way) - 1)

@@ -33,7 +33,7 @@ def write_h5ad(run: Run, out: Path, cells: Path | AnnData, key_added: str) -> No
     if isinstance(cells, AnnData):
         annotate(cells, run, key_added)
         write_new(cells, out)
-    elif _can_extend(cells):
+    elif can_extend(cells):
         with replacing(out) as part:
             shutil.copyfile(cells, part)
             _extend(part, run, key_added, str(cells))
@@ -50,7 +50,7 @@ def write_new(adata: AnnData, out: Path) -> None:
         anndata_io.write_h5ad(part, adata)
 
 
-def _can_extend(path: Path) -> bool:
+def can_extend(path: Path) -> bool:
     """Whether obs, obsm and uns are groups of this very file in today's layout (not links, not compound arrays)."""
     with h5py.File(path, "r") as file:
         links = [file.get(name, getlink=True) for name in _PARENTS if name in file]
@@ -60,12 +60,20 @@ def _can_extend(path: Path) -> bool:
         return own and modern and "obs" in file and "column-order" in file["obs"].attrs
 
 
+def names_in(frame: h5py.Group) -> list[str]:
+    """Return the index of a stored data frame."""
+    index = frame[frame.attrs["_index"]]
+    values = index["values"] if isinstance(index, h5py.Group) else index
+    names: list[str] = values.asstr()[()].tolist()
+    return names
+
+
 def _extend(path: Path, run: Run, key_added: str, source: str) -> None:
     with h5py.File(path, "r+") as file:
         obs = file["obs"]
         n_cells = _length(obs[obs.attrs["_index"]])
         check_cells(run, n_cells, source)
-        _add_fields(file, fields_of(run, n_cells, key_added))
+        add_fields(file, fields_of(run, n_cells, key_added))
 
 
 def _length(index: h5py.Dataset | h5py.Group) -> int:
@@ -73,7 +81,8 @@ def _length(index: h5py.Dataset | h5py.Group) -> int:
     return len(index["values"]) if isinstance(index, h5py.Group) else len(index)
 
 
-def _add_fields(file: h5py.File, fields: Fields) -> None:
+def add_fields(file: h5py.File, fields: Fields) -> None:
+    """Add fields to an open file; those of the same names are replaced."""
     for name in fields.stale_obs:
         if name in file["obs"]:
             del file["obs"][name]

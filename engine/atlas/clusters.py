@@ -1,0 +1,153 @@
+"""One text per cluster of an atlas, and texts of cells only where they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cellscribe.engine.atlas.folder import AtlasFolder, Manifest
+from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.run import Engine, Outcome, Watch, run_atlas
+from cellscribe.engine.atlas.sources import Sources
+from cellscribe.engine.atlas.tables import METADATA, metadata_of, text_columns, vectors_column
+from cellscribe.engine.atlas.tasks import open_atlas_bundle
+from cellscribe.engine.describe import DescribeOptions, Writer, write_all
+from cellscribe.engine.errors import InputError, UsageError
+from cellscribe.engine.output.atomic import replacing
+from cellscribe.engine.pools import Pools, pool_requests
+from cellscribe.engine.source_model import SourceModel
+
+CLUSTERS, CELLS = "clusters.parquet", "cells"
+
+
+def run_per_cluster(
+    inputs: Sequence[str],
+    out: Path,
+    job: AtlasJob,
+    running: Running,
+    column: str,
+    *,
+    cells_where: str | None = None,
+    is_resumed: bool = False,
+    engine: Engine = "local",
+    watch: Watch = Watch(),
+) -> Outcome:
+    """Embed all cells into `out`, describe each cluster in ``clusters.parquet``, and chosen cells in ``cells``.
+
+    A cluster is described by the mean of its cells' vectors. All three parts are resumed like any run.
+
+    Parameters
+    ----------
+    column
+        The obs column that says which cluster a cell is of; cells without a value are of none.
+    cells_where
+        A condition on the cells that also get a text each; None for no cell.
+
+    Raises
+    ------
+    UsageError
+        For another task than describe.
+    InputError
+        When an input lacks the column, or no cell has a value.
+    """
+    if job.task != "describe":
+        raise UsageError(f"--per-cluster describes clusters; use it with --task describe, not {job.task}.")
+    open_atlas_bundle(job)
+    folder = AtlasFolder(out)
+    embedded = run_atlas(
+        inputs, out, replace(job, task="embed"), running, is_resumed=is_resumed, engine=engine, watch=watch
+    )
+    told = {"run": embedded.manifest.run, "column": column, "job": job.settings()}
+    path = out / CLUSTERS
+    if not path.is_file() or metadata_of(pq.read_schema(path)) != json.loads(json.dumps(told)):
+        _describe(folder, embedded.manifest, job, running, column, told)
+    if cells_where is None:
+        return embedded
+    both = cells_where if job.where is None else f"({job.where}) and ({cells_where})"
+    cells = out / CELLS
+    return run_atlas(
+        inputs, cells, replace(job, where=both), running, is_resumed=is_resumed and AtlasFolder(cells).is_begun,
+        engine=engine, watch=watch,
+    )  # fmt: skip
+
+
+def read_clusters(path: Path) -> pd.DataFrame:
+    """Read ``clusters.parquet``: a row per cluster; ``attrs["column"]`` names the column of obs."""
+    table = pq.read_table(path)
+    frame: pd.DataFrame = table.to_pandas()
+    frame.attrs["column"] = metadata_of(table.schema)["column"]
+    return frame
+
+
+@dataclass
+class _Sums:
+    """Sums of the vectors of clusters, and how many cells they are of."""
+
+    width: int
+    names: dict[str, int] = field(default_factory=dict)
+    sums: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+    def add(self, labels: pd.Series[Any], vectors: npt.NDArray[np.float32]) -> None:
+        """Add cells: their labels [N], missing ones left out, and vectors [N, d], NaN rows left out."""
+        usable = np.isfinite(vectors).all(axis=1)
+        texts = labels.astype(object)
+        for name in pd.unique(texts[texts.notna()]):
+            place = self.names.setdefault(str(name), len(self.names))
+            if place == len(self.sums):
+                self.sums.append(np.zeros(self.width))
+                self.counts.append(0)
+            mine = (texts == name).to_numpy()
+            self.sums[place] += vectors[mine & usable].sum(axis=0, dtype=np.float64)
+            self.counts[place] += int(mine.sum())
+
+
+def _describe(
+    folder: AtlasFolder, manifest: Manifest, job: AtlasJob, running: Running, column: str, told: dict[str, Any]
+) -> None:
+    bundle = open_atlas_bundle(job)
+    sums = _Sums(bundle.manifest.encoder_shape.d_model)
+    with Sources(job, manifest.files) as sources:
+        known = -1
+        for shard in manifest.plan.shards:
+            source, rows = sources.of(shard)
+            if shard.file != known:
+                known, labels = shard.file, source.obs_column(column)
+            table = pq.read_table(folder.shard_path(shard), columns=["embedding"])
+            lists = table["embedding"].combine_chunks()
+            vectors = lists.values.to_numpy(zero_copy_only=False).reshape(-1, sums.width).copy()
+            vectors[~lists.is_valid().to_numpy(zero_copy_only=False)] = np.nan
+            sums.add(labels.iloc[rows], vectors)
+    if not sums.names:
+        raise InputError(f"no cell has a value in the obs column {column!r}; choose another column.")
+    names = tuple(sorted(sums.names))
+    order = [sums.names[name] for name in names]
+    total = np.stack([sums.sums[place] for place in order])
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    vectors = np.divide(total, length, out=np.full_like(total, np.nan), where=length > 0).astype(np.float32)
+    pools = Pools(column, names, vectors, np.empty(0, np.int64))
+    model = SourceModel(bundle, threads=running.threads, seed=job.seed, backend=running.backend, plans=running.plans)
+    writer = Writer(model.backend, bundle, DescribeOptions(job.sampling, job.new_tokens, running.batch_size, 0))
+    lost = write_all(writer, pool_requests(pools, bundle), 1, len(names), None, None)
+    texts = [writer.descriptions.get(i) or pools.failed(i, lost) for i in range(len(names))]
+    columns = {name: one for name, one in text_columns(texts).items() if "genes" not in name and "gene_" not in name}
+    table = pa.table(
+        {
+            "cluster": pa.array(list(names), pa.string()),
+            "num_cells": pa.array([sums.counts[place] for place in order], pa.int64()),
+            **columns,
+            "embedding": vectors_column(vectors),
+            "status": pa.array([one.status for one in texts], pa.string()),
+        }
+    )
+    with replacing(folder.path / CLUSTERS) as part:
+        pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(told)}), part, compression="zstd")

@@ -1,0 +1,76 @@
+"""What an atlas is read from: cell files, folders of them, and patterns."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellscribe.engine.cells.kinds import kind_of
+from cellscribe.engine.errors import InputError, UsageError
+
+_MAGIC = "*?["
+
+
+@dataclass(frozen=True)
+class CellFile:
+    """One input: an .h5ad or 10x .h5 file, or a .zarr or 10x .mtx folder, and a short name that no other one has."""
+
+    path: Path
+    name: str
+
+
+def find_inputs(given: Sequence[str]) -> tuple[CellFile, ...]:
+    """Find the cell files that names, folders and patterns stand for: each once, in the order given, sorted within.
+
+    A folder that is no input itself (a .zarr store, a 10x folder) stands for all inputs below it, at any depth.
+
+    Raises
+    ------
+    InputError
+        For a name, folder or pattern that stands for no cells.
+    UsageError
+        When nothing is given.
+    """
+    if not given:
+        raise UsageError("no input is named; give .h5ad, .zarr, 10x .h5 or .mtx folders, or folders of them.")
+    found: dict[Path, None] = {}
+    for one in given:
+        for path in _paths_of(one):
+            found[path.resolve()] = None
+    return tuple(_named(list(found)))
+
+
+def _paths_of(given: str) -> Iterable[Path]:
+    path = Path(given)
+    if not path.exists() and any(sign in given for sign in _MAGIC):
+        matches = sorted(map(Path, glob.glob(given, recursive=True)))
+        paths = [one for match in matches for one in _below(match)]
+        if not paths:
+            raise InputError(f"{given} matches no cells; check the pattern.")
+        return paths
+    if not path.exists():
+        raise InputError(f"there is no file or folder {given}; check the name.")
+    paths = _below(path) if path.is_dir() else [path]
+    if not paths:
+        raise InputError(f"the folder {given} holds no cells; name .h5ad, .zarr, 10x .h5 or .mtx inputs.")
+    return paths
+
+
+def _below(path: Path) -> list[Path]:
+    """Return a path that is an input, or the inputs below a folder."""
+    if kind_of(path) is not None:
+        return [path]
+    if not path.is_dir():
+        return []
+    return [one for entry in sorted(path.iterdir()) if not entry.name.startswith(".") for one in _below(entry)]
+
+
+def _named(paths: list[Path]) -> Iterable[CellFile]:
+    """Name files by their last parts, as many as tell them apart."""
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    for path in paths:
+        yield CellFile(path, "/".join(path.parts[-depth:]))

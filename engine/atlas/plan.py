@@ -1,0 +1,168 @@
+"""Which cells of which files make which shards: read once before any compute, and again when a run is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.atlas.inputs import CellFile
+from cellscribe.engine.atlas.job import AtlasJob
+from cellscribe.engine.atlas.where import Condition
+from cellscribe.engine.cells import CellSource, open_cells
+from cellscribe.engine.errors import InputError
+
+Rows = npt.NDArray[np.int64]
+OnFile = Callable[[int, int, str], None]  # files looked at, files in all, the next one's name
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What is known of one input: cells and genes, cells that were chosen, and what its contents are told by.
+
+    A file that could not be opened says `why`, and has no cells. `chosen_key` changes with the choice of its cells,
+    `genes_key` with the names of its genes.
+    """
+
+    path: str
+    name: str
+    n_cells: int = 0
+    n_genes: int = 0
+    chosen: int = 0
+    chosen_key: str = ""
+    fingerprint: str = ""
+    genes_key: str = ""
+    values: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of the chosen cells of one file: `start` to `stop` of them."""
+
+    number: int
+    file: int
+    start: int
+    stop: int
+
+    @property
+    def n_cells(self) -> int:
+        """Its cells."""
+        return self.stop - self.start
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"shard-{self.number:06d}.parquet"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All files and, made from them, all shards."""
+
+    files: tuple[FileEntry, ...]
+    shard_cells: int
+    shards: tuple[Shard, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shards", tuple(_cut(self.files, self.shard_cells)))
+
+    @property
+    def n_cells(self) -> int:
+        """Cells in all."""
+        return sum(one.chosen for one in self.files)
+
+    @property
+    def skipped(self) -> tuple[FileEntry, ...]:
+        """Files that could not be opened."""
+        return tuple(one for one in self.files if one.why)
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Return the files as the manifest keeps them."""
+        return [asdict(one) for one in self.files]
+
+
+def look_through(
+    inputs: Sequence[CellFile], job: AtlasJob, *, is_strict: bool = False, on_file: OnFile | None = None
+) -> Plan:
+    """Open every input, choose its cells, and cut them into shards.
+
+    Raises
+    ------
+    InputError
+        When no cell is left; or, with `is_strict`, for the first file that cannot be used.
+    """
+    condition = None if job.where is None else Condition.parse(job.where)
+    files: list[FileEntry] = []
+    left = job.limit
+    for i, one in enumerate(inputs):
+        if on_file is not None:
+            on_file(i, len(inputs), one.name)
+        if left == 0:
+            break
+        try:
+            with opened(one.path, job) as source:
+                entry = _entry(one, source, chosen_rows(source, condition, left))
+        except InputError as error:
+            if is_strict:
+                raise
+            entry = FileEntry(str(one.path), one.name, why=str(error))
+        files.append(entry)
+        left = None if left is None else left - entry.chosen
+    plan = Plan(tuple(files), job.shard_cells)
+    if not plan.n_cells:
+        raise InputError(_nothing(plan, job))
+    return plan
+
+
+def opened(path: Path, job: AtlasJob) -> CellSource:
+    """Open the cells of one input; bad values of single cells do not count against the file."""
+    return open_cells(path, layer=job.layer, values=job.values, is_lenient=True)
+
+
+def chosen_rows(source: CellSource, condition: Condition | None, limit: int | None) -> Rows:
+    """Return the rows that a condition and a limit leave, rising, int64 [N]."""
+    if condition is None:
+        return np.arange(source.n_cells if limit is None else min(limit, source.n_cells))
+    return np.flatnonzero(condition.holds(source.obs_column, source.n_cells))[:limit]
+
+
+def genes_key(names: Sequence[str]) -> str:
+    """Return what changes with the names of genes or their order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def _entry(one: CellFile, source: CellSource, rows: Rows) -> FileEntry:
+    return FileEntry(
+        path=str(one.path),
+        name=one.name,
+        n_cells=source.n_cells,
+        n_genes=source.n_genes,
+        chosen=len(rows),
+        chosen_key=hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:16],
+        fingerprint=source.fingerprint(),
+        genes_key=genes_key(source.var_names.tolist()),
+        values=source.value_note,
+    )
+
+
+def _cut(files: Sequence[FileEntry], shard_cells: int) -> Iterator[Shard]:
+    number = 0
+    for i, one in enumerate(files):
+        for start in range(0, one.chosen, shard_cells):
+            yield Shard(number, i, start, min(start + shard_cells, one.chosen))
+            number += 1
+
+
+def _nothing(plan: Plan, job: AtlasJob) -> str:
+    if plan.skipped and len(plan.skipped) == len(plan.files):
+        first = plan.skipped[0].why
+        return first if len(plan.files) == 1 else f"none of {len(plan.files):,} inputs can be read; the first: {first}"
+    if job.where is not None:
+        return f"no cell of {len(plan.files):,} inputs is one where {job.where}; look at the column's values."
+    return "the inputs hold no cells; give at least one."

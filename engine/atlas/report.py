@@ -1,0 +1,209 @@
+"""The page about a run: throughput over time, lengths, grounding, genes, failures; one file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cellscribe.engine.atlas.folder import AtlasFolder, Manifest, ShardRecord
+from cellscribe.engine.atlas.progress import Progress
+from cellscribe.engine.output.atomic import replacing
+from cellscribe.engine.output.page import page, percent, safe
+from cellscribe.engine.output.run import count
+
+_NUM_GENES, _NUM_LABELS, _NUM_REASONS, _NUM_NAMES = 12, 24, 20, 5
+_WIDTH, _HEIGHT = 720, 160
+_STYLE = """
+main section { margin: 0 0 2rem; }
+svg { width: 100%; height: auto; max-width: 48rem; color: var(--accent, currentColor); }
+svg text { fill: currentColor; font: 11px system-ui, sans-serif; opacity: .75; }
+svg .axis { stroke: currentColor; opacity: .25; }
+svg .line { fill: none; stroke: currentColor; stroke-width: 2; }
+svg .bar { fill: currentColor; opacity: .65; }
+table.wide { width: 100%; border-collapse: collapse; }
+table.wide th, table.wide td { text-align: left; padding: .3rem .6rem .3rem 0; vertical-align: top; }
+table.wide td.number { text-align: right; font-variant-numeric: tabular-nums; }
+"""
+
+
+class _Seen:
+    """What the shards say, added up."""
+
+    def __init__(self) -> None:
+        self.lengths: Counter[int] = Counter()
+        self.grounding: list[tuple[float, int]] = []
+        self.labels: Counter[str] = Counter()
+        self.genes: dict[str, Counter[str]] = {}
+        self.reasons: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """Look at a shard."""
+        names = set(table.column_names)
+        if "num_tokens" in names:
+            self.lengths.update(table["num_tokens"].to_pylist())
+        if "grounding" in names:
+            values = table["grounding"].drop_null().to_numpy()
+            self.grounding.append((float(values.sum()), len(values)))
+        labels = table["label"].to_pylist() if "label" in names else None
+        if labels is not None:
+            self.labels.update(one for one in labels if one)
+        if "top_genes" in names:
+            whom = labels or [""] * len(table)
+            rows = zip(whom, table["top_genes"].to_pylist(), table["top_gene_weights"].to_pylist(), strict=True)
+            for label, genes, weights in rows:
+                mine = self.genes.setdefault(label or "", Counter())
+                for gene, weight in zip(genes or (), weights or (), strict=True):
+                    mine[gene] += weight
+        for name, status in zip(table["cell_id"].to_pylist(), table["status"].to_pylist(), strict=True):
+            if status != "ok":
+                why = status.removeprefix("failed: ")
+                self.reasons[why] += 1
+                if len(shown := self.examples.setdefault(why, [])) < _NUM_NAMES:
+                    shown.append(name)
+
+
+def write_atlas_report(
+    folder: AtlasFolder, manifest: Manifest, records: Sequence[ShardRecord], progress: Progress, out: Path
+) -> None:
+    """Write the page, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
+    seen = _Seen()
+    for table in _tables(folder, manifest):
+        seen.add(table)
+    text = _html(manifest, records, progress, seen)
+    with replacing(out) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _tables(folder: AtlasFolder, manifest: Manifest) -> Iterator[pa.Table]:
+    wanted = ("cell_id", "status", "num_tokens", "grounding", "label", "top_genes", "top_gene_weights")
+    for shard in manifest.plan.shards:
+        path = folder.shard_path(shard)
+        if path.is_file():
+            there = set(pq.read_schema(path).names)
+            yield pq.read_table(path, columns=[name for name in wanted if name in there])
+
+
+def _html(manifest: Manifest, records: Sequence[ShardRecord], progress: Progress, seen: _Seen) -> str:
+    now, plan = progress.now(), manifest.plan
+    failed = sum(one.n_failed for one in records)
+    summary = [(f"{failed:,}", "cells failed")] if failed else []
+    summary += [(f"{len(plan.skipped):,}", "inputs skipped")] if plan.skipped else []
+    summary += [(f"{now.cells_per_second:,.0f}", "cells a second")] if now.cells_per_second else []
+    texts = sum(seen.lengths.values())
+    if texts:
+        summary.append((f"{sum(k * v for k, v in seen.lengths.items()) / texts:.0f}", "tokens per text"))
+    grounded = sum(n for _, n in seen.grounding)
+    if grounded:
+        summary.append((percent(sum(s for s, _ in seen.grounding) / grounded, 0), "of top genes named in the text"))
+    settings = manifest.settings
+    verb = {"describe": "described", "embed": "embedded", "annotate": "annotated"}[str(settings["task"])]
+    facts = [
+        ("Inputs", count(len(plan.files) - len(plan.skipped), "file")),
+        ("Cells", f"{plan.n_cells:,}" + (f" where {settings['where']}" if settings.get("where") else "")),
+        ("Shards", f"{len(records):,} of {len(plan.shards):,}"),
+        ("Bundle", str(manifest.bundle["name"])),
+        ("Hash", str(manifest.bundle["hash"])[:12]),
+        ("Run", manifest.run),
+    ]
+    done = sum(one.n_cells for one in records)
+    return page(
+        title=f"{count(done - failed, 'cell')} {verb}",
+        summary=summary,
+        facts=facts,
+        body=f"<main>{''.join(_sections(manifest, progress, seen))}</main>",
+        settings={"versions": dict(manifest.versions)},
+        style=_STYLE,
+    )
+
+
+def _sections(manifest: Manifest, progress: Progress, seen: _Seen) -> Iterator[str]:
+    if len(progress.points) > 1:
+        yield f"<section><h2>Throughput</h2>{_throughput(progress)}{_stages(progress)}</section>"
+    if seen.lengths:
+        yield f"<section><h2>Lengths of texts, in tokens</h2>{_histogram(seen.lengths)}</section>"
+    if seen.labels:
+        rows = [(name, f"{number:,}") for name, number in seen.labels.most_common(_NUM_LABELS)]
+        yield f"<section><h2>Labels</h2>{_table(('label', 'cells'), rows)}</section>"
+    genes = {label: found for label, found in seen.genes.items() if found}
+    if genes:
+        whose = sorted(genes, key=lambda one: -seen.labels[one])[:_NUM_LABELS]
+        rows = [(one or "all cells", ", ".join(g for g, _ in genes[one].most_common(_NUM_GENES))) for one in whose]
+        yield f"<section><h2>Most attended genes</h2>{_table(('of', 'genes'), rows)}</section>"
+    if seen.reasons:
+        rows = [
+            (why, f"{number:,}", ", ".join(seen.examples[why]) + (", ..." if number > _NUM_NAMES else ""))
+            for why, number in seen.reasons.most_common(_NUM_REASONS)
+        ]
+        yield f"<section><h2>Failures</h2>{_table(('why', 'cells', 'such as'), rows)}</section>"
+    if manifest.plan.skipped:
+        rows = [(one.name, one.why) for one in manifest.plan.skipped]
+        yield f"<section><h2>Inputs that were skipped</h2>{_table(('input', 'why'), rows)}</section>"
+
+
+def _throughput(progress: Progress) -> str:
+    """Draw cells a second over the time of this call."""
+    points = np.array([(seconds, cells) for seconds, cells, _ in progress.points], np.float64)
+    times = np.linspace(0.0, points[-1, 0], min(120, len(points)) + 1)
+    cells = np.interp(times, points[:, 0], points[:, 1])
+    rates = np.diff(cells) / np.maximum(np.diff(times), 1e-9)
+    most = max(float(rates.max()), 1e-9)
+    xs = (times[1:] / times[-1]) * _WIDTH
+    ys = _HEIGHT - rates / most * (_HEIGHT - 16)
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+    label = f"Cells a second over {_duration(float(times[-1]))}, at most {most:,.0f}"
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 18}" role="img" aria-label="{safe(label)}">'
+        f'<line class="axis" x1="0" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}"/>'
+        f'<polyline class="line" points="{line}"/><text x="0" y="12">{most:,.0f} cells/s</text>'
+        f'<text x="0" y="{_HEIGHT + 14}">0</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT + 14}" text-anchor="end">{safe(_duration(float(times[-1])))}</text></svg>'
+    )
+
+
+def _stages(progress: Progress) -> str:
+    now = progress.now()
+    said = [f"{name} {percent(share, 1)}" for name, share in now.utilisation.items() if share >= 0.0005]
+    said += [f"padding {percent(now.padding, 1)}"] if now.padding >= 0.0005 else []
+    said += [f"idle slots {percent(now.idle_slots, 1)}"] if now.idle_slots is not None else []
+    return f"<p>Share of the workers' time: {safe(', '.join(said))}.</p>" if said else ""
+
+
+def _histogram(lengths: Counter[int]) -> str:
+    most, widest = max(lengths.values()), max(lengths) + 1
+    width = _WIDTH / widest
+    bars = "".join(
+        f'<rect class="bar" x="{length * width:.1f}" y="{_HEIGHT - number / most * (_HEIGHT - 16):.1f}" '
+        f'width="{max(width - 0.5, 0.5):.1f}" height="{number / most * (_HEIGHT - 16):.1f}"/>'
+        for length, number in sorted(lengths.items())
+    )
+    label = f"Texts by length, up to {widest - 1} tokens"
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 18}" role="img" aria-label="{safe(label)}">{bars}'
+        f'<line class="axis" x1="0" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}"/>'
+        f'<text x="0" y="{_HEIGHT + 14}">0</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT + 14}" text-anchor="end">{widest - 1}</text></svg>'
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{safe(one)}</th>' for one in head)
+    body = "".join("<tr>" + "".join(f"<td>{safe(one)}</td>" for one in row) + "</tr>" for row in rows)
+    return f'<table class="wide"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {left} s" if minutes else f"{left} s"

@@ -1,0 +1,94 @@
+"""The files of a plan, one open at a time, as a worker goes through its shards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cellscribe.engine.atlas.job import AtlasJob
+from cellscribe.engine.atlas.plan import FileEntry, Shard, chosen_rows, opened
+from cellscribe.engine.atlas.where import Condition
+from cellscribe.engine.cells import CellSource
+from cellscribe.engine.errors import InputError
+
+Rows = npt.NDArray[np.int64]
+_PROBE = 4096
+
+
+def is_there(path: Path | None) -> bool:
+    """Whether a file can still be read at both ends, or a folder be listed; True where there is no path."""
+    if path is None:
+        return True
+    try:
+        if path.is_dir():
+            return bool(os.listdir(path))
+        with path.open("rb") as file:
+            file.read(_PROBE)
+            file.seek(-min(_PROBE, path.stat().st_size), os.SEEK_END)
+            file.read(_PROBE)
+    except OSError:
+        return False
+    return True
+
+
+class Sources:
+    """Gives the cells of shards.
+
+    Parameters
+    ----------
+    job
+        Says how cells are chosen.
+    files
+        Those of the plan.
+    """
+
+    def __init__(self, job: AtlasJob, files: tuple[FileEntry, ...]) -> None:
+        self._job, self._files = job, files
+        self._condition = None if job.where is None else Condition.parse(job.where)
+        self._open: tuple[int, CellSource, Rows] | None = None
+
+    def of(self, shard: Shard) -> tuple[CellSource, Rows]:
+        """Return the source of a shard, and its rows int64 [N]; the source that was given before may be closed then.
+
+        Raises
+        ------
+        InputError
+            When the file cannot be opened any more, or is another one than when the plan was made.
+        """
+        if self._open is None or self._open[0] != shard.file or not self._open[1].is_alive:
+            self.close()
+            entry = self._files[shard.file]
+            source = opened(Path(entry.path), self._job)
+            try:
+                rows = chosen_rows(source, self._condition, entry.chosen)
+            except BaseException:
+                source.close()
+                raise
+            if (source.n_cells, source.n_genes, len(rows)) != (entry.n_cells, entry.n_genes, entry.chosen):
+                source.close()
+                raise InputError(
+                    f"{entry.name} has changed since the run began; put the file back as it was, or begin anew in "
+                    "another folder."
+                )
+            self._open = (shard.file, source, rows)
+        _, source, rows = self._open
+        return source, rows[shard.start : shard.stop]
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
