@@ -39,7 +39,7 @@ def run_per_cluster(
     cells_where: str | None = None,
     is_resumed: bool = False,
     engine: Engine = "local",
-    watch: Watch = Watch(),
+    watch: Watch | None = None,
 ) -> Outcome:
     """Embed all cells into `out`, describe each cluster in ``clusters.parquet``, and chosen cells in ``cells``.
 

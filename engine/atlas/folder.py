@@ -120,9 +120,7 @@ class AtlasFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UsageError(
-                    f"{self.path} is being written by another process; wait for it, or stop it."
-                ) from error
+                raise UsageError(f"another process is writing {self.path}; wait for it, or stop it.") from error
             except OSError:  # a file system without locks
                 pass
             yield

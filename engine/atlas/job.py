@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +54,7 @@ class AtlasJob:
     where: str | None = None
     layer: str | None = None
     values: Literal["auto", "counts", "lognorm"] = "auto"
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int | None = None
     top_genes: int = 10
     labels: Path | None = None
@@ -68,9 +68,7 @@ class AtlasJob:
         if self.task not in TASKS:
             raise UsageError(f"--task is {self.task!r}; choose {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
         if not 1 <= self.shard_cells <= _MAX_SHARD_CELLS:
-            raise UsageError(
-                f"--shard-cells is {self.shard_cells}; choose a whole number from 1 to {_MAX_SHARD_CELLS:,}."
-            )
+            raise UsageError(f"--shard-cells is {self.shard_cells}; choose a number from 1 to {_MAX_SHARD_CELLS:,}.")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit is {self.limit}; choose at least 1.")
         if self.labels is not None and self.task != "annotate":

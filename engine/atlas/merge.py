@@ -99,7 +99,7 @@ def merge_into(
     joined = _Join(run, shards, names, key_added, has_same_genes)
     if not joined.n_joined:
         raise InputError(
-            f"no cell of {into} has a result in {folder}; merge into one of the run's inputs, or a file with their cells."
+            f"no cell of {into} has a result in {folder}; merge into one of the run's inputs, or a file of their cells."
         )
     with replacing(output) as part:
         shutil.copyfile(into, part)
@@ -166,7 +166,7 @@ class _Join:
             obs |= self._of_clusters(file, clusters)
             told["pooled_by"] = clusters.attrs["column"]
         is_vector_run = found.isdisjoint({"description", "label"}) and clusters is None
-        uns = {f"{key}_embedding" if is_vector_run else key: plain(told)}
+        uns: dict[str, object] = {f"{key}_embedding" if is_vector_run else key: plain(told)}
         add_fields(file, Fields(obs, obsm, uns))
         if "embedding" in found:
             self._vectors(file, schema.field("embedding").type.list_size)
@@ -212,9 +212,8 @@ class _Join:
         if name in group:
             del group[name]
         shape = (self._n_cells, width)
-        whole = group.create_dataset(
-            name, shape, np.float32, chunks=(min(4096, self._n_cells), width), fillvalue=np.nan
-        )
+        chunks = (min(4096, self._n_cells), width)
+        whole = group.create_dataset(name, shape, np.float32, chunks=chunks, fillvalue=np.nan)
         whole.attrs["encoding-type"], whole.attrs["encoding-version"] = "array", "0.2.0"
         for table, places in self._tables("embedding"):
             lists = table["embedding"].combine_chunks()
@@ -237,9 +236,8 @@ class _Join:
         labels = pd.Series(anndata_io.read_elem(file["obs"][column])).astype(object)
         text = clusters.set_index("cluster")
         known = [str(one) if pd.notna(one) and str(one) in text.index else None for one in labels]
-        said = [
-            ("", NOT_RUN) if one is None else (text.at[one, "description"], text.at[one, "status"]) for one in known
-        ]
+        blank = ("", NOT_RUN)
+        said = [blank if one is None else (text.at[one, "description"], text.at[one, "status"]) for one in known]
         return {
             f"{self._key}_description": np.array([one for one, _ in said], dtype=object),
             f"{self._key}_status": pd.Categorical(np.array([one for _, one in said], dtype=object)),

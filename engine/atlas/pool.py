@@ -118,7 +118,7 @@ class _Pool:
         threads = self._work.running.threads or max(1, len(cores))
         told = replace(self._work, running=replace(self._work.running, threads=threads))
         name = str(share)
-        process = context.Process(target=_serve, args=(there, told, cores, name, os.getpid()), daemon=True)
+        process = context.Process(target=_serve, args=(there, told, cores, name), daemon=True)
         process.start()
         there.close()
         self._workers[name] = _Worker(name, process, here)
@@ -184,7 +184,7 @@ class _Pool:
                 one.process.join()
 
 
-def _serve(pipe: Connection, work: Work, cores: list[int], name: str, parent: int) -> None:
+def _serve(pipe: Connection, work: Work, cores: list[int], name: str) -> None:
     """Ask for shards, make them, and tell."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks decides
     if cores and hasattr(os, "sched_setaffinity"):
@@ -204,15 +204,13 @@ def _serve(pipe: Connection, work: Work, cores: list[int], name: str, parent: in
                 return
             yield plan.shards[number]
 
-    try:
-        with _telling(lambda: tell("figures", meter.snapshot())):
-            for record in work_on(work, asked_for(), meter, name):
-                tell("done", record)
-    except CellscribeError as error:
-        tell("error", type(error)(str(error)))
-    except (EOFError, OSError) as error:
-        if os.getppid() == parent:
-            tell("error", BackendError(f"a worker cannot go on ({error}); resume the run."))
+    with contextlib.suppress(EOFError, OSError):  # the one who asks has ended, or needs no more
+        try:
+            with _telling(lambda: tell("figures", meter.snapshot())):
+                for record in work_on(work, asked_for(), meter, name):
+                    tell("done", record)
+        except CellscribeError as error:
+            tell("error", type(error)(str(error)))
     pipe.close()
 
 

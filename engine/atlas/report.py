@@ -129,6 +129,7 @@ def _html(manifest: Manifest, records: Sequence[ShardRecord], progress: Progress
 
 
 def _sections(manifest: Manifest, progress: Progress, seen: _Seen) -> Iterator[str]:
+    rows: list[tuple[str, ...]]
     if len(progress.points) > 1:
         yield f"<section><h2>Throughput</h2>{_throughput(progress)}{_stages(progress)}</section>"
     if seen.lengths:

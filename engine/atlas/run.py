@@ -61,11 +61,11 @@ def run_atlas(
     inputs: Sequence[str],
     out: Path,
     job: AtlasJob,
-    running: Running = Running(),
+    running: Running | None = None,
     *,
     is_resumed: bool = False,
     engine: Engine = "local",
-    watch: Watch = Watch(),
+    watch: Watch | None = None,
 ) -> Outcome:
     """Run a job over an atlas, or what is left of it.
 
@@ -91,6 +91,8 @@ def run_atlas(
     BackendError
         When the device fails, or workers die again and again.
     """
+    running, watch = running or Running(), watch or Watch()
+    running, watch = running or Running(), watch or Watch()
     folder = AtlasFolder(out)
     if folder.is_begun and not is_resumed:
         raise UsageError(f"{out} holds a run already; add --resume to go on with it, or choose another folder.")

@@ -157,8 +157,9 @@ def _check(node: ast.expr, text: str, names: dict[str, str], found: dict[str, No
             for left, op, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
                 is_in = isinstance(op, ast.In | ast.NotIn)
                 sides = (left,) if is_in else (left, right)
-                fits = any([note(one) for one in sides]) and all(
-                    isinstance(one, ast.Name) or _is_constant(one) for one in sides
+                named = [note(one) for one in sides]
+                fits = any(named) and all(
+                    is_name or _is_constant(one) for one, is_name in zip(sides, named, strict=True)
                 )
                 known = (is_in and _is_list(right)) or type(op) in _COMPARISONS
                 if not fits or not known:
@@ -178,8 +179,8 @@ def _is_list(node: ast.expr) -> bool:
 
 def _incomparable(name: str, column: pd.Series[Any], other: object) -> InputError:
     return InputError(
-        f"--where compares the obs column {name!r}, which holds {_kind(column)}, with {other!r}; compare it with values "
-        "of its own kind."
+        f"--where compares the obs column {name!r}, which holds {_kind(column)}, with {other!r}; compare it with "
+        "values of its own kind."
     )
 
 

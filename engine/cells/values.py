@@ -22,7 +22,7 @@ LOG_LAYERS = ("logcounts", "lognorm", "log1p", "log_normalized", "lognormalized"
 class ValueStats:
     """What was seen of a matrix: filled by :meth:`add`, part by part.
 
-    With `is_lenient`, cells that hold NaN, infinities or negative numbers say nothing of the others, while they are few.
+    With `is_lenient`, cells that hold NaN, infinities or negative numbers say nothing of others, while they are few.
     """
 
     n_rows: int = 0

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from atlas_cells import some_cells, write_cells
+
+from cellscribe.engine.atlas.clusters import run_per_cluster
+from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.merge import merge_into
+from cellscribe.engine.atlas.run import run_atlas
+from cellscribe.engine.errors import InputError, OutputError, UsageError
+from cellscribe.engine.model import Model, load
+
+DESCRIBE = AtlasJob("describe", shard_cells=8, max_new_tokens=32)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cells")
+    write_cells(folder / "a.h5ad", 20)
+    write_cells(folder / "b.h5ad", 12, start=25, prefix="b")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def described(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "out"
+    run_atlas([str(files)], out, DESCRIBE)
+    return out
+
+
+def test_an_input_gets_the_keys_that_describe_writes(files: Path, described: Path, tmp_path: Path) -> None:
+    before = (files / "a.h5ad").read_bytes()
+    joined = merge_into(described, files / "a.h5ad", tmp_path / "out.h5ad")
+    assert (joined.n_joined, joined.n_cells, joined.n_elsewhere) == (20, 20, 0)
+    assert (files / "a.h5ad").read_bytes() == before
+    found, expected = ad.read_h5ad(tmp_path / "out.h5ad"), ad.read_h5ad(files / "a.h5ad")
+    model = load("demo")
+    assert isinstance(model, Model)
+    model.describe(expected, max_new_tokens=32)
+    for name in ("description", "status", "num_tokens", "mean_logprob", "grounding"):
+        mine, other = found.obs[f"cellscribe_{name}"], expected.obs[f"cellscribe_{name}"]
+        if name in ("mean_logprob", "grounding"):
+            np.testing.assert_allclose(mine, other, rtol=1e-5)
+        else:
+            assert mine.tolist() == other.tolist()
+    for name in ("X_cellscribe", "cellscribe_top_genes", "cellscribe_top_gene_weights"):
+        np.testing.assert_allclose(found.obsm[name], expected.obsm[name], rtol=1e-5)
+    assert found.uns["cellscribe"]["bundle"] == "demo"
+    assert (found.X != expected.X).nnz == 0
+
+
+def test_a_file_of_its_own_gets_the_cells_it_has(files: Path, described: Path, tmp_path: Path) -> None:
+    both = ad.concat(
+        [ad.read_h5ad(files / "b.h5ad")[::-1], some_cells(3, prefix="new"), ad.read_h5ad(files / "a.h5ad")[:7]]
+    )
+    both.write_h5ad(tmp_path / "both.h5ad")
+    joined = merge_into(described, tmp_path / "both.h5ad", tmp_path / "both.h5ad")
+    assert (joined.n_joined, joined.n_cells, joined.n_elsewhere) == (19, 22, 13)
+    found = ad.read_h5ad(tmp_path / "both.h5ad")
+    assert found.obs["cellscribe_status"].tolist() == ["ok"] * 12 + ["not run"] * 3 + ["ok"] * 7
+    assert np.isnan(found.obsm["X_cellscribe"][12:15]).all()
+    alone = load("demo").embed(ad.read_h5ad(files / "b.h5ad")[::-1].copy(), copy=True)
+    np.testing.assert_allclose(found.obsm["X_cellscribe"][:12], alone, rtol=1e-6)
+
+
+def test_names_have_to_tell_cells_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    write_cells(folder / "a.h5ad", 6)
+    write_cells(folder / "b.h5ad", 4)
+    run_atlas([str(folder)], tmp_path / "out", AtlasJob("embed"))
+    write_cells(tmp_path / "third.h5ad", 6)
+    with pytest.raises(InputError, match="two results for the cell"):
+        merge_into(tmp_path / "out", tmp_path / "third.h5ad", tmp_path / "joined.h5ad")
+    assert merge_into(tmp_path / "out", folder / "b.h5ad", tmp_path / "joined.h5ad").n_joined == 4
+    write_cells(tmp_path / "others.h5ad", 5, prefix="other")
+    with pytest.raises(InputError, match="no cell of"):
+        merge_into(tmp_path / "out", tmp_path / "others.h5ad", tmp_path / "joined.h5ad")
+
+
+def test_an_unfinished_run_is_merged_only_where_that_is_wished(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_atlas([str(files / "a.h5ad")], out, AtlasJob("embed", shard_cells=8))
+    (out / "shards" / "shard-000001.parquet").unlink()
+    with pytest.raises(UsageError, match="lacks 1 shard; finish it"):
+        merge_into(out, files / "a.h5ad", tmp_path / "out.h5ad")
+    assert merge_into(out, files / "a.h5ad", tmp_path / "out.h5ad", is_partial=True).n_joined == 12
+
+
+def test_what_is_no_run_is_refused(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="holds no run"):
+        merge_into(tmp_path, files / "a.h5ad", tmp_path / "out.h5ad")
+    (tmp_path / "manifest.json").write_text('{"format": "cellscribe-atlas", "version": 1')
+    with pytest.raises(OutputError, match="is damaged"):
+        merge_into(tmp_path, files / "a.h5ad", tmp_path / "out.h5ad")
+
+
+def test_clusters_are_described_and_joined(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ([str(files)], out, DESCRIBE, Running(), "tissue")
+    run_per_cluster(*arguments, cells_where="depth < 3")
+    model = load("demo")
+    assert isinstance(model, Model)
+    both = ad.concat([ad.read_h5ad(files / "a.h5ad"), ad.read_h5ad(files / "b.h5ad")])
+    expected = model.describe(both, pool="tissue", max_new_tokens=32, copy=True)
+    merge_into(out, files / "a.h5ad", tmp_path / "joined.h5ad")
+    found = ad.read_h5ad(tmp_path / "joined.h5ad")
+    texts = found.obs.groupby("tissue", observed=True)["cellscribe_description"].agg(set)
+    assert {name: texts[name] for name in texts.index} == {
+        name: {text} for name, text in expected["description"].items()
+    }
+    assert (out / "cells" / "manifest.json").is_file()
+    stamp = (out / "clusters.parquet").stat().st_mtime_ns
+    run_per_cluster(*arguments, cells_where="depth < 3", is_resumed=True)
+    assert (out / "clusters.parquet").stat().st_mtime_ns == stamp
+    with pytest.raises(UsageError, match="--per-cluster describes"):
+        run_per_cluster([str(files)], tmp_path / "other", replace(DESCRIBE, task="embed"), Running(), "tissue")
+    with pytest.raises(InputError, match="has no obs column"):
+        run_per_cluster([str(files)], tmp_path / "third", DESCRIBE, Running(), "tisue")
