@@ -98,6 +98,15 @@ def atlas(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="CPU threads of each worker.", show_default=False)
     ] = None,
+    report_by: Annotated[
+        str | None,
+        typer.Option(
+            "--report-by",
+            metavar="OBS_COLUMN",
+            help="The report's genes by the groups of this column.",
+            show_default=False,
+        ),
+    ] = None,
     metrics: Annotated[
         Path | None,
         typer.Option("--metrics", metavar="FILE.prom", help="Also keep Prometheus text there.", show_default=False),
@@ -130,6 +139,7 @@ def atlas(
         organism=organism,
         genes_per_cell=num_genes,
         seed=seed,
+        report_by=report_by,
     )
     running = Running(workers, threads, backend.value, plans, batch_size, strict)
     asked = Asked(tuple(inputs), output, job, running, resume, engine.value, metrics, per_cluster, cells_where, quiet)

@@ -45,6 +45,7 @@ class Pending:
     rows: npt.NDArray[np.int64]
     names: list[str]
     vectors: Floats
+    groups: list[str | None] | None
     descriptions: list[Description | None] = field(init=False)
     left: int = field(init=False)
     is_fed: bool = False
@@ -150,7 +151,7 @@ class Describing:
             width = self._model.bundle.manifest.encoder_shape.d_model
             vectors = np.full((len(rows), width), np.nan, np.float32)
             names = [str(name) for name in source.obs_names[rows].tolist()]
-            mine = Pending(shard, rows, names, vectors)
+            mine = Pending(shard, rows, names, vectors, self._sources.groups(shard))
             place_of = {row: i for i, row in enumerate(rows.tolist())}
             cells = max(ENCODE_CELLS, self._model.backend.cells_ahead // 2)
             for batch in token_batches(tokenizer, source, rows, cells, self._meter):
@@ -233,4 +234,5 @@ class Describing:
             self._meter.cells += len(texts)
             columns = {**text_columns(texts), "embedding": vectors_column(one.vectors)}
             file = self._files[one.shard.file].name
-            yield one.shard, table_of(file, one.rows, one.names, [text.status for text in texts], columns)
+            statuses = [text.status for text in texts]
+            yield one.shard, table_of(file, one.rows, one.names, statuses, columns, one.groups)

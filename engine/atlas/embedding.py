@@ -58,7 +58,8 @@ class Embedding:
                 self._meter.cells += batch.n_cells + len(batch.failures)
         names = source.obs_names[rows].tolist()
         columns = {"embedding": vectors_column(vectors)}
-        return table_of(self._files[shard.file].name, rows, names, statuses, columns)
+        groups = self._sources.groups(shard)
+        return table_of(self._files[shard.file].name, rows, names, statuses, columns, groups)
 
     def vectors(self, batch: TokenBatch) -> Floats:
         """Return vectors of length 1, float32 [B, d]; NaN where the encoder gave no finite ones."""

@@ -45,6 +45,9 @@ class AtlasJob:
         Of bundles that read sentences.
     seed
         Key of the draws that break ties.
+    report_by
+        A column of obs that results are told apart by: the report says which genes were attended to in each of its
+        groups.
     """
 
     task: Task
@@ -63,6 +66,7 @@ class AtlasJob:
     organism: str = "human"
     genes_per_cell: int | None = None
     seed: int = 0
+    report_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

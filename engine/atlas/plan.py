@@ -107,6 +107,8 @@ def look_through(
             break
         try:
             with opened(one.path, job) as source:
+                if job.report_by is not None:
+                    source.obs_column(job.report_by)
                 entry = _entry(one, source, chosen_rows(source, condition, left))
         except InputError as error:
             if is_strict:

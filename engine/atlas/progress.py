@@ -35,6 +35,7 @@ class Snapshot:
     tokens_per_second: float
     seconds_left: float | None
     utilisation: Mapping[str, float]
+    seconds: Mapping[str, float]
     padding: float
     idle_slots: float | None
     workers: int
@@ -48,6 +49,7 @@ class Snapshot:
             "cells_per_second": round(self.cells_per_second, 2), "tokens_per_second": round(self.tokens_per_second, 1),
             "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 1),
             "stage_utilisation": {name: round(one, 4) for name, one in self.utilisation.items()},
+            "stage_seconds": {name: round(one, 2) for name, one in self.seconds.items()},
             "padding_share": round(self.padding, 4),
             "idle_slot_share": None if self.idle_slots is None else round(self.idle_slots, 4),
             "workers": self.workers, "updated": round(time.time(), 1),
@@ -123,6 +125,7 @@ class Progress:
             tokens_per_second=(tokens - since[2]) / spent if spent > 0 else 0.0,
             seconds_left=(self._total - cells) / rate if rate > 0 else None,
             utilisation={name: seconds.get(name, 0.0) / worked if worked else 0.0 for name in STAGES},
+            seconds={name: seconds.get(name, 0.0) for name in STAGES},
             padding=1.0 - figures.get("real_places", 0) / places if places else 0.0,
             idle_slots=figures.get("empty_steps", 0) / slots if slots else None,
             workers=len(self._figures),

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cellscribe.engine.atlas.folder import AtlasFolder, Manifest, ShardRecord
 from cellscribe.engine.atlas.progress import Progress
+from cellscribe.engine.atlas.tables import OK
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.page import page, percent, safe
 from cellscribe.engine.output.run import count
 
 _NUM_GENES, _NUM_LABELS, _NUM_REASONS, _NUM_NAMES = 12, 24, 20, 5
 _WIDTH, _HEIGHT = 720, 160
+_FAILED = ("cell_id", "status")
 _STYLE = """
 main section { margin: 0 0 2rem; }
+main { grid-template-columns: 1fr; }
 svg { width: 100%; height: auto; max-width: 48rem; color: var(--accent, currentColor); }
 svg text { fill: currentColor; font: 11px system-ui, sans-serif; opacity: .75; }
 svg .axis { stroke: currentColor; opacity: .25; }
@@ -36,8 +41,9 @@ class _Seen:
 
     def __init__(self) -> None:
         self.lengths: Counter[int] = Counter()
-        self.grounding: list[tuple[float, int]] = []
+        self.grounding = np.zeros(2)  # sum, and of how many
         self.labels: Counter[str] = Counter()
+        self.groups: Counter[str] = Counter()
         self.genes: dict[str, Counter[str]] = {}
         self.reasons: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
@@ -45,27 +51,36 @@ class _Seen:
     def add(self, table: pa.Table) -> None:
         """Look at a shard."""
         names = set(table.column_names)
+        is_ok = pc.equal(table["status"], OK)
+        for name, status in zip(*(table[one].filter(pc.invert(is_ok)).to_pylist() for one in _FAILED), strict=True):
+            why = status.removeprefix("failed: ")
+            self.reasons[why] += 1
+            if len(shown := self.examples.setdefault(why, [])) < _NUM_NAMES:
+                shown.append(name)
         if "num_tokens" in names:
-            self.lengths.update(table["num_tokens"].to_pylist())
+            self.lengths.update(_counts(table["num_tokens"].filter(is_ok)))
         if "grounding" in names:
             values = table["grounding"].drop_null().to_numpy()
-            self.grounding.append((float(values.sum()), len(values)))
-        labels = table["label"].to_pylist() if "label" in names else None
-        if labels is not None:
-            self.labels.update(one for one in labels if one)
+            self.grounding += values.sum(), len(values)
+        if "label" in names:
+            self.labels.update(_counts(table["label"].drop_null()))
+        if "group" in names:
+            self.groups.update(_counts(table["group"].drop_null()))
         if "top_genes" in names:
-            whom = labels or [""] * len(table)
-            rows = zip(whom, table["top_genes"].to_pylist(), table["top_gene_weights"].to_pylist(), strict=True)
-            for label, genes, weights in rows:
-                mine = self.genes.setdefault(label or "", Counter())
-                for gene, weight in zip(genes or (), weights or (), strict=True):
-                    mine[gene] += weight
-        for name, status in zip(table["cell_id"].to_pylist(), table["status"].to_pylist(), strict=True):
-            if status != "ok":
-                why = status.removeprefix("failed: ")
-                self.reasons[why] += 1
-                if len(shown := self.examples.setdefault(why, [])) < _NUM_NAMES:
-                    shown.append(name)
+            self._add_genes(table)
+
+    def _add_genes(self, table: pa.Table) -> None:
+        """Add up attention by group and gene."""
+        lists = table["top_genes"].combine_chunks()
+        told = pa.table({"gene": lists.flatten(), "weight": table["top_gene_weights"].combine_chunks().flatten()})
+        whose = table["group"].combine_chunks() if "group" in table.column_names else pa.nulls(len(table), pa.string())
+        told = told.append_column("group", whose.take(pc.list_parent_indices(lists)))
+        for row in told.group_by(["group", "gene"]).aggregate([("weight", "sum")]).to_pylist():
+            self.genes.setdefault(row["group"] or "", Counter())[row["gene"]] += row["weight_sum"]
+
+
+def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
+    return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist()}
 
 
 def write_atlas_report(
@@ -87,7 +102,7 @@ def write_atlas_report(
 
 
 def _tables(folder: AtlasFolder, manifest: Manifest) -> Iterator[pa.Table]:
-    wanted = ("cell_id", "status", "num_tokens", "grounding", "label", "top_genes", "top_gene_weights")
+    wanted = (*_FAILED, "group", "num_tokens", "grounding", "label", "top_genes", "top_gene_weights")
     for shard in manifest.plan.shards:
         path = folder.shard_path(shard)
         if path.is_file():
@@ -104,9 +119,8 @@ def _html(manifest: Manifest, records: Sequence[ShardRecord], progress: Progress
     texts = sum(seen.lengths.values())
     if texts:
         summary.append((f"{sum(k * v for k, v in seen.lengths.items()) / texts:.0f}", "tokens per text"))
-    grounded = sum(n for _, n in seen.grounding)
-    if grounded:
-        summary.append((percent(sum(s for s, _ in seen.grounding) / grounded, 0), "of top genes named in the text"))
+    if seen.grounding[1]:
+        summary.append((percent(seen.grounding[0] / seen.grounding[1], 0), "of top genes named in the text"))
     settings = manifest.settings
     verb = {"describe": "described", "embed": "embedded", "annotate": "annotated"}[str(settings["task"])]
     facts = [
@@ -139,8 +153,14 @@ def _sections(manifest: Manifest, progress: Progress, seen: _Seen) -> Iterator[s
         yield f"<section><h2>Labels</h2>{_table(('label', 'cells'), rows)}</section>"
     genes = {label: found for label, found in seen.genes.items() if found}
     if genes:
-        whose = sorted(genes, key=lambda one: -seen.labels[one])[:_NUM_LABELS]
-        rows = [(one or "all cells", ", ".join(g for g, _ in genes[one].most_common(_NUM_GENES))) for one in whose]
+        whose = sorted(genes, key=lambda one: -seen.groups[one])[:_NUM_LABELS]
+        rows = [
+            (
+                one or ("other cells" if seen.groups else "all cells"),
+                ", ".join(g for g, _ in genes[one].most_common(_NUM_GENES)),
+            )
+            for one in whose
+        ]
         yield f"<section><h2>Most attended genes</h2>{_table(('of', 'genes'), rows)}</section>"
     if seen.reasons:
         rows = [

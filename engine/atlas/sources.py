@@ -51,6 +51,17 @@ class Sources:
         self._job, self._files = job, files
         self._condition = None if job.where is None else Condition.parse(job.where)
         self._open: tuple[int, CellSource, Rows] | None = None
+        self._groups: tuple[int, npt.NDArray[np.object_]] | None = None
+
+    def groups(self, shard: Shard) -> list[str | None] | None:
+        """Return what the column ``report_by`` says of the cells of a shard, None where no column is named."""
+        if self._job.report_by is None:
+            return None
+        source, rows = self.of(shard)
+        if self._groups is None or self._groups[0] != shard.file:
+            column = source.obs_column(self._job.report_by).astype(object)
+            self._groups = shard.file, column.where(column.notna(), None).to_numpy(dtype=object)
+        return [None if one is None else str(one) for one in self._groups[1][rows]]
 
     def of(self, shard: Shard) -> tuple[CellSource, Rows]:
         """Return the source of a shard, and its rows int64 [N]; the source that was given before may be closed then.

@@ -25,11 +25,12 @@ def table_of(
     names: Sequence[str],
     statuses: Sequence[str],
     columns: Mapping[str, pa.Array],
+    groups: Sequence[str | None] | None = None,
 ) -> pa.Table:
     """Put a shard's table together.
 
-    Columns: ``file`` (the input's short name), ``row`` (int64, of the input), ``cell_id``, those of the task, and
-    ``status`` ("ok" or "failed: why").
+    Columns: ``file`` (the input's short name), ``row`` (int64, of the input), ``cell_id``, ``group`` where cells are
+    told apart by a column of obs, those of the task, and ``status`` ("ok" or "failed: why").
     """
     where = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int32)), pa.array([file]))
     return pa.table(
@@ -37,6 +38,7 @@ def table_of(
             "file": where,
             "row": pa.array(rows),
             "cell_id": pa.array([str(name) for name in names], pa.string()),
+            **({} if groups is None else {"group": pa.array(groups, pa.string())}),
             **columns,
             "status": pa.array(list(statuses), pa.string()),
         }

@@ -62,6 +62,7 @@ class ByShard:
     def _parts(self, shard: Shard, source: CellSource, rows: Rows) -> Iterator[pa.Table]:
         """Give the results of rows, in order; where they cannot be read, find out which, and go on with the others."""
         names, file = source.obs_names[rows].tolist(), self._files[shard.file].name
+        groups = self._groups_of(shard, rows)
         try:
             run = self._work(source, rows)
         except InputError as error:
@@ -80,7 +81,14 @@ class ByShard:
             self._meter.tokens += run.num_tokens
         self._meter.cells += len(rows)
         self._meter.failed += sum(one != OK for one in statuses)
-        yield table_of(file, rows, names, statuses, columns)
+        yield table_of(file, rows, names, statuses, columns, groups)
+
+    def _groups_of(self, shard: Shard, rows: Rows) -> list[str | None] | None:
+        groups = self._sources.groups(shard)
+        if groups is None:
+            return None
+        _, whole = self._sources.of(shard)
+        return [groups[place] for place in np.searchsorted(whole, rows).tolist()]
 
 
 def _failures(run: Run) -> Iterator[tuple[int, str]]:

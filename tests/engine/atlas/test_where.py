@@ -49,8 +49,9 @@ def test_conditions(text: str, expected: list[bool]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tissue ==", "1 == 1", "__import__('os').system('true')", "tissue.str.len() > 3", "n_genes + 1 > 2", "n_genes[0] > 1",
-     "lambda: tissue", "tissue == f'{n_genes}'", "tissue is None", "n_genes in 5", "x" * 20_000, "(" * 5000,
+    ["", "tissue ==", "1 == 1", "__import__('os').system('true')", "tissue.str.len() > 3", "n_genes + 1 > 2",
+     "n_genes[0] > 1", "lambda: tissue",
+     "tissue == f'{n_genes}'", "tissue is None", "n_genes in 5", "x" * 20_000, "(" * 5000,
      "tissue == None", "-tissue == 3"],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused(text: str) -> None:

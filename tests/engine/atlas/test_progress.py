@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import re
+import time
+
+from cellscribe.engine.atlas.folder import ShardRecord
+from cellscribe.engine.atlas.meter import Meter, together
+from cellscribe.engine.atlas.progress import Progress, prometheus
+
+
+def record(number: int, cells: int = 10, failed: int = 0) -> ShardRecord:
+    return ShardRecord(number, 0, cells, failed, 5 * cells, 100, "ab")
+
+
+def test_stages_within_stages_count_once() -> None:
+    meter = Meter()
+
+    def items() -> object:
+        for i in range(3):
+            with meter.stage("read"):
+                time.sleep(0.02)
+            time.sleep(0.01)
+            yield i
+
+    assert list(meter.each("tokenise", items())) == [0, 1, 2]
+    assert 0.06 <= meter.seconds["read"] < 0.09
+    assert 0.03 <= meter.seconds["tokenise"] < 0.06
+
+
+def test_workers_are_added_up() -> None:
+    one, other = Meter(cells=3, places=10), Meter(cells=4, places=5)
+    one.seconds["read"], other.seconds["read"] = 1.0, 2.0
+    total = together([one.snapshot(), other.snapshot()])
+    assert (total["cells"], total["places"], total["seconds"]["read"]) == (7, 15, 3.0)
+
+
+def test_what_was_done_before_counts_but_makes_no_rate() -> None:
+    progress = Progress(100, 10, {0: record(0), 1: record(1, failed=2)})
+    now = progress.now()
+    assert (now.cells, now.shards, now.failed, now.tokens, now.cells_per_second) == (20, 2, 2, 100, 0.0)
+    assert now.seconds_left is None
+    progress.tell("0", {**Meter(cells=5, tokens=7).snapshot(), "elapsed": 1.0})
+    now = progress.now()
+    assert (now.cells, now.tokens) == (25, 107)
+    progress.add(record(2))
+    assert progress.now().cells == 30
+
+
+def test_a_replaced_worker_keeps_its_counts() -> None:
+    progress = Progress(100, 10, {})
+    progress.tell("0", {**Meter(cells=9).snapshot(), "elapsed": 5.0})
+    progress.tell("0", {**Meter(cells=2).snapshot(), "elapsed": 0.5})
+    assert progress.figures()["cells"] == 11
+
+
+def test_prometheus_text_is_well_formed() -> None:
+    progress = Progress(100, 10, {0: record(0)})
+    text = prometheus(progress.now())
+    assert "cellscribe_atlas_cells_done_total 10" in text
+    assert 'cellscribe_atlas_stage_utilisation{stage="encode"} 0.0' in text
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{\w+=\"\w+\"\})? -?[\d.e+-]+", line), line

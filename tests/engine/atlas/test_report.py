@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from atlas_cells import some_cells
+
+from cellscribe.engine.atlas.job import AtlasJob
+from cellscribe.engine.atlas.run import run_atlas
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cells")
+    some = some_cells(20)
+    some.X.data[some.X.indptr[3] : some.X.indptr[4]] = 0.0
+    some.obs_names = ["<b>odd</b>" if i == 3 else name for i, name in enumerate(some.obs_names)]
+    some.write_h5ad(folder / "a.h5ad")
+    (folder / "bad.h5ad").write_bytes(b"no HDF5")
+    return folder
+
+
+def test_a_report_says_lengths_genes_by_group_failures_and_what_was_skipped(cells: Path, tmp_path: Path) -> None:
+    job = AtlasJob("describe", shard_cells=8, max_new_tokens=32, report_by="tissue")
+    run_atlas([str(cells)], tmp_path / "out", job)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<title>19 cells described" in text
+    assert "Lengths of texts" in text
+    assert "Most attended genes" in text
+    for group in ("blood", "liver"):
+        assert re.search(rf"<td>{group}</td><td>\w+", text), group
+    assert "it has no counts" in text
+    assert "&lt;b&gt;odd&lt;/b&gt;" in text
+    assert "bad.h5ad" in text
+    assert "<b>odd" not in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_a_report_of_vectors_has_no_texts(cells: Path, tmp_path: Path) -> None:
+    run_atlas([str(cells)], tmp_path / "out", replace(AtlasJob("embed"), shard_cells=8))
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "19 cells embedded" in text
+    assert "Lengths of texts" not in text
