@@ -22,6 +22,7 @@ from cellscribe.engine.atlas.plan import FileEntry, Plan, Shard
 from cellscribe.engine.atlas.sources import Sources
 from cellscribe.engine.atlas.tasks import open_task
 from cellscribe.engine.errors import BackendError, CellscribeError
+from cellscribe.engine.gpu import find_gpus
 
 OnRecord = Callable[[ShardRecord], None]
 OnFigures = Callable[[str, dict[str, Any]], None]  # worker, snapshot of its meter
@@ -96,6 +97,7 @@ class _Pool:
     def run(self) -> None:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         count = min(self._work.running.workers, len(self._todo))
+        self._gpus = [one.uuid for one in find_gpus()]
         self._shares = [cores[i::count] for i in range(count)] if len(cores) >= count else [cores] * count
         try:
             for share in range(count):
@@ -118,7 +120,8 @@ class _Pool:
         threads = self._work.running.threads or max(1, len(cores))
         told = replace(self._work, running=replace(self._work.running, threads=threads))
         name = str(share)
-        process = context.Process(target=_serve, args=(there, told, cores, name), daemon=True)
+        gpu = self._gpus[share % len(self._gpus)] if self._gpus else None
+        process = context.Process(target=_serve, args=(there, told, cores, gpu, name), daemon=True)
         process.start()
         there.close()
         self._workers[name] = _Worker(name, process, here)
@@ -184,8 +187,10 @@ class _Pool:
                 one.process.join()
 
 
-def _serve(pipe: Connection, work: Work, cores: list[int], name: str) -> None:
-    """Ask for shards, make them, and tell."""
+def _serve(pipe: Connection, work: Work, cores: list[int], gpu: str | None, name: str) -> None:
+    """Ask for shards, make them, and tell; on cores and a GPU of its own."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks decides
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)

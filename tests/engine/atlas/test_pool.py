@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -103,3 +105,22 @@ def test_too_few_workers_are_refused() -> None:
 def test_records_are_plain_values() -> None:
     record = ShardRecord(0, 0, 1, 0, 0, 10, "ab")
     assert record == ShardRecord(**vars(record))
+
+
+def test_every_worker_gets_a_gpu_in_turn(monkeypatch: pytest.MonkeyPatch, cells: Path, tmp_path: Path) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(pool, "find_gpus", lambda: [SimpleNamespace(uuid="GPU-a"), SimpleNamespace(uuid="GPU-b")])
+
+    class Context:
+        def Pipe(self) -> Any:
+            return multiprocessing.Pipe()
+
+        def Process(self, target: Any, args: Any, daemon: bool) -> Any:
+            given.append(args[3])
+            args[0].send(("error", BackendError("enough")))
+            return SimpleNamespace(start=lambda: None, join=lambda *_: None, is_alive=lambda: False, pid=0)
+
+    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda kind: Context())
+    with pytest.raises(BackendError, match="enough"):
+        run_atlas([str(cells)], tmp_path / "out", JOB, Running(workers=3, threads=1))
+    assert given == ["GPU-a", "GPU-b", "GPU-a"]
