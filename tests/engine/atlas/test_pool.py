@@ -111,16 +111,13 @@ def test_every_worker_gets_a_gpu_in_turn(monkeypatch: pytest.MonkeyPatch, cells:
     given: list[Any] = []
     monkeypatch.setattr(pool, "find_gpus", lambda: [SimpleNamespace(uuid="GPU-a"), SimpleNamespace(uuid="GPU-b")])
 
-    class Context:
-        def Pipe(self) -> Any:
-            return multiprocessing.Pipe()
+    def process(target: Any, args: Any, daemon: bool) -> Any:
+        given.append(args[3])
+        args[0].send(("error", BackendError("enough")))
+        return SimpleNamespace(start=lambda: None, join=lambda *_: None, is_alive=lambda: False, pid=0)
 
-        def Process(self, target: Any, args: Any, daemon: bool) -> Any:
-            given.append(args[3])
-            args[0].send(("error", BackendError("enough")))
-            return SimpleNamespace(start=lambda: None, join=lambda *_: None, is_alive=lambda: False, pid=0)
-
-    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda kind: Context())
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=process)
+    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda kind: context)
     with pytest.raises(BackendError, match="enough"):
         run_atlas([str(cells)], tmp_path / "out", JOB, Running(workers=3, threads=1))
     assert given == ["GPU-a", "GPU-b", "GPU-a"]
