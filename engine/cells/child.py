@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cellscribe.engine.cells import wire
+from cellscribe.engine.cells.kinds import Kind
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.errors import InputError
 
@@ -36,7 +37,7 @@ sys.path += [path for path in paths if path not in sys.path]
 for name, folder in packages.items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [folder]
-from cellscribe.engine.cells.hdf5_child import main
+from cellscribe.engine.cells.reading import main
 main()
 """
 
@@ -44,15 +45,15 @@ main()
 class Child:
     """The reading process and the conversation with it; safe to use from several threads."""
 
-    def __init__(self, path: Path, limits: ReadLimits) -> None:
-        self.name, self.limits = path.name, limits
+    def __init__(self, path: Path, kind: Kind, limits: ReadLimits) -> None:
+        self.name, self.limits = path.name or path.resolve().name, limits
         self._lock = threading.RLock()
         self._sent = 0
         self._waiting: list[int] = []
         self._stash: dict[int, wire.Message] = {}
         self._process = _start()
         self._end = weakref.finalize(self, _stop, self._process)
-        opening = {"path": str(path.resolve()), "name": path.name, "limits": asdict(limits)}
+        opening = {"path": str(path.resolve()), "kind": kind, "name": self.name, "limits": asdict(limits)}
         try:
             self._write(opening)
             self._waiting.append(0)

@@ -39,7 +39,7 @@ class Guard:
         """Return a group or a checked dataset; raise InputError when it is missing, linked or dishonest."""
         path = f"{group.name.rstrip('/')}/{key}".lstrip("/")
         if not self.has(group, key):
-            raise InputError(f"{self.name} has no {path}, so it is not a complete .h5ad file; write it with anndata.")
+            raise InputError(f"{self.name} has no {path}, so it is not complete; write it again, or fetch it again.")
         link = group.get(key, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise InputError(f"{self.name}: {path} is a link; store the data itself (copy it with adata.write_h5ad).")
@@ -57,12 +57,31 @@ class Guard:
             raise InputError(f"{self.name}: {found.name} is a group where data are expected; write it with anndata.")
         return found
 
+    def whole(self, group: Any, key: str) -> h5py.Dataset:
+        """Return a checked dataset."""
+        return self.dataset(group, key)
+
     def group(self, parent: Any, key: str) -> h5py.Group:
         """Return a group."""
         found = self.member(parent, key)
         if not isinstance(found, h5py.Group):
             raise InputError(f"{self.name}: {found.name} is not a group; write the file with anndata.")
         return found
+
+    def texts(self, dataset: h5py.Dataset) -> list[str]:
+        """Return a dataset of texts [N]; raise InputError for anything else."""
+        if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
+            raise InputError(
+                f"{self.name}: {dataset.name} holds {dataset.dtype}, where names belong; write it with anndata."
+            )
+        texts: list[str] = dataset.asstr()[()].tolist()
+        return texts
+
+    def scalar(self, dataset: h5py.Dataset) -> Any:
+        """Return one number or text; None for anything else."""
+        if dataset.shape != ():
+            return None
+        return dataset.asstr()[()] if h5py.check_string_dtype(dataset.dtype) is not None else dataset[()]
 
     def _check(self, dataset: h5py.Dataset, path: str) -> None:
         plist = dataset.id.get_create_plist()

@@ -38,6 +38,7 @@ class MemoryStore:
 
     name = "the AnnData object"
     is_alive = True
+    notes: tuple[str, ...] = ()
 
     def __init__(self, adata: AnnData, limits: ReadLimits) -> None:
         self.path = Path(adata.filename) if adata.isbacked and adata.filename else None

@@ -63,7 +63,7 @@ def canonical(indptr: npt.NDArray[np.int64], indices: npt.NDArray[Any], data: np
     """Return a Part with float32 values, rising columns and no stored zeros; refuse a gene stored twice in a cell."""
     part = Part(indptr, indices.astype(np.int32, copy=False), as_float32(data, where))
     part = _sorted(part, where)
-    return _without_zeros(part) if (part.data == 0).any() else part
+    return kept(part, part.data != 0) if (part.data == 0).any() else part
 
 
 def as_float32(data: npt.NDArray[Any], where: str) -> npt.NDArray[np.float32]:
@@ -88,6 +88,12 @@ def take(part: Part, rows: Rows) -> Part:
     indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     source = np.arange(indptr[-1]) + np.repeat(part.indptr[rows] - indptr[:-1], lengths)
     return Part(indptr, part.indices[source], part.data[source])
+
+
+def kept(part: Part, is_kept: npt.NDArray[np.bool_]) -> Part:
+    """Return the stored values that are to stay, by `is_kept` [nnz]."""
+    counts = np.concatenate(([0], np.cumsum(is_kept)))
+    return Part(counts[part.indptr].astype(np.int64), part.indices[is_kept], part.data[is_kept])
 
 
 def join(parts: list[Part]) -> Part:
@@ -137,9 +143,3 @@ def _sorted(part: Part, where: str) -> Part:
             "run adata.X.sum_duplicates() and write the file again."
         )
     return done
-
-
-def _without_zeros(part: Part) -> Part:
-    keep = part.data != 0
-    counts = np.concatenate(([0], np.cumsum(keep)))
-    return Part(counts[part.indptr].astype(np.int64), part.indices[keep], part.data[keep])

@@ -17,10 +17,10 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from cellscribe.engine.cells.hdf5_store import FileStore
+from cellscribe.engine.cells.file_store import FileStore
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.memory_store import MemoryStore
-from cellscribe.engine.cells.parts import Part, Rows, sample_rows
+from cellscribe.engine.cells.parts import Part, Rows, kept, sample_rows
 from cellscribe.engine.cells.tables import VarTable
 from cellscribe.engine.cells.values import ValueChoice, ValueKind, choose_values
 from cellscribe.engine.errors import InputError
@@ -59,7 +59,8 @@ def open_cells(
     Parameters
     ----------
     cells
-        An AnnData object (in memory or backed), or the path of an .h5ad file, which a child process reads.
+        An AnnData object (in memory or backed), or a path, which a child process reads: of an .h5ad file, a 10x .h5
+        file, a 10x folder of matrix.mtx, features.tsv and barcodes.tsv, or a .zarr store that anndata wrote.
     layer
         Matrix to read: a layer's name, "X" or "raw"; None looks in X, the count layers and raw, counts first.
     values
@@ -99,7 +100,7 @@ class CellSource:
     Attributes
     ----------
     path
-        The file, or None.
+        The file or folder, or None.
     obs_names, var_names
         Names of cells [n_cells] and genes [n_genes], object arrays of str.
     var_ensembl, var_symbols
@@ -140,7 +141,7 @@ class CellSource:
         self.var_names: npt.NDArray[Any] = np.array(self._var.names, dtype=object)
         self.var_ensembl, self.var_symbols = self._var.ensembl, self._var.symbols
         self._check_shape(store.shape(chosen.origin))
-        self.notes: tuple[str, ...] = (self.value_note, *self._layout_note(store.layout(chosen.origin)))
+        self.notes: tuple[str, ...] = (self.value_note, *self._layout_note(store.layout(chosen.origin)), *store.notes)
         self._row_by_name: dict[str, int] | None = None
         self._fingerprint = ""
 
@@ -254,8 +255,8 @@ class CellSource:
             )
 
     def _layout_note(self, layout: str) -> tuple[str, ...]:
-        note = f"{self.value_origin} is stored by genes (CSC); it is turned into rows once, in a scratch file."
-        return (note,) if layout == "csc" else ()
+        how = {"csc": "by genes (CSC); it is turned into rows", "mtx": "as text; it is read"}.get(layout)
+        return (f"{self.value_origin} is stored {how} once, into a scratch file.",) if how else ()
 
     def _checked_values(self, part: Part, rows: Rows) -> Part:
         is_good = np.isfinite(part.data) & (part.data >= 0)
@@ -282,9 +283,7 @@ class CellSource:
             self.bad_cells[int(rows[row])] = (
                 f"it holds {part.data[place]:g} for gene {gene!r}, and counts are finite and not negative"
             )
-        kept = ~is_empty[row_of]
-        counts = np.concatenate(([0], np.cumsum(kept)))
-        return Part(counts[part.indptr].astype(np.int64), part.indices[kept], part.data[kept])
+        return kept(part, ~is_empty[row_of])
 
 
 def _natural(part: Part) -> Part:

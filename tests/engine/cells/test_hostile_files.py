@@ -47,7 +47,9 @@ def replace(path, key, **how):
 def test_missing_folder_empty_text(tmp_path):
     refuse(tmp_path / "none.h5ad", "There is no file")
     (tmp_path / "store.zarr").mkdir()
-    refuse(tmp_path / "store.zarr", "is a folder.*write_h5ad")
+    refuse(tmp_path / "store.zarr", "is a folder without.*no .zarr store and no 10x folder")
+    (tmp_path / "matrix.mtx.gz").touch()
+    refuse(tmp_path / "matrix.mtx.gz", "name the folder of")
     (tmp_path / "empty.h5ad").touch()
     refuse(tmp_path / "empty.h5ad", "is empty")
     (tmp_path / "text.h5ad").write_text("gene,count\n")

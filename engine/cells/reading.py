@@ -1,6 +1,6 @@
 """The reading process: opens one file, answers questions about it on its pipes, and ends with them.
 
-Run by :mod:`cellscribe.engine.cells.child`; imports numpy and h5py and nothing heavier.
+Run by :mod:`cellscribe.engine.cells.child`; imports numpy and what reads the kind of file, and nothing heavier.
 """
 
 from __future__ import annotations
@@ -12,66 +12,58 @@ import resource
 import struct
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from cellscribe.engine.cells import wire
-from cellscribe.engine.cells.hdf5_guard import Guard
-from cellscribe.engine.cells.hdf5_matrix import MatrixReader, open_matrix, read_rows
-from cellscribe.engine.cells.hdf5_table import Table, packed
+from cellscribe.engine.cells.contents import Contents, open_contents
 from cellscribe.engine.cells.limits import ReadLimits
-from cellscribe.engine.cells.log10 import AGAIN, MARK, marked
+from cellscribe.engine.cells.matrix_readers import MatrixReader, read_rows
 from cellscribe.engine.cells.parts import sample_rows
-from cellscribe.engine.cells.values import ValueStats, layer_origin
+from cellscribe.engine.cells.table import packed
+from cellscribe.engine.cells.values import ValueStats
 from cellscribe.engine.errors import InputError
 
 Message = tuple[dict[str, Any], list[wire.Array]]
 _STATS_CELLS = 512
-_CACHE_BYTES = 64 << 20
 _MAX_COLUMNS = 20_000
 
 
 class FileSession:
     """One open file and the answers it gives; every public method is a question, named in the message."""
 
-    def __init__(self, path: str, name: str, limits: ReadLimits, answers: Answers) -> None:
-        self.limits, self.answers, self.name = limits, answers, name
-        self.file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
-        self.guard = Guard(self.file, name, limits)
+    def __init__(self, contents: Contents, name: str, limits: ReadLimits, answers: Answers) -> None:
+        self.contents, self.limits, self.answers, self.name = contents, limits, answers, name
         self.readers: dict[str, MatrixReader] = {}
-        self.obs: Table | None = None
 
     def describe(self) -> Message:
         """Cells, layers and columns of the file."""
-        if not self.guard.has(self.file, "obs") or not self.guard.has(self.file, "var"):
-            raise InputError(f"{self.name} has no obs and var, so it is HDF5 but no .h5ad; write it with anndata.")
-        self.obs = Table(self.guard, self.file, "obs")
-        layers = self.guard.group(self.file, "layers") if self.guard.has(self.file, "layers") else {}
-        columns = self.obs.columns()[:_MAX_COLUMNS]
+        contents = self.contents
         header = {
-            "layers": [str(key) for key in layers],
-            "has_x": self.guard.has(self.file, "X"),
-            "has_raw": self._raw() is not None,
-            "obs_columns": columns,
-            "log10": self._log10(),
+            "kind": contents.kind,
+            "notes": list(contents.notes),
+            "layers": contents.layers,
+            "has_x": contents.has_x,
+            "has_raw": contents.has_raw,
+            "obs_columns": contents.obs_columns[:_MAX_COLUMNS],
+            "log10": contents.log10,
         }
-        return header, wire.pack_text(self.obs.names())
+        return header, wire.pack_text(contents.obs_names())
 
     def var(self, is_raw: bool) -> Message:
         """Gene names, and the names of the other columns."""
-        table = self._var(is_raw)
-        return {"columns": table.columns()[:_MAX_COLUMNS]}, wire.pack_text(table.names())
+        columns = self.contents.var_columns(is_raw)[:_MAX_COLUMNS]
+        return {"columns": columns}, wire.pack_text(self.contents.var_names(is_raw))
 
     def var_column(self, is_raw: bool, column: str) -> Message:
         """One column of var."""
-        return packed(self._var(is_raw).column(column))
+        return packed(self.contents.var_column(is_raw, column))
 
     def obs_column(self, column: str) -> Message:
         """One column of obs."""
-        assert self.obs is not None
-        return packed(self.obs.column(column))
+        return packed(self.contents.obs_column(column))
 
     def matrix(self, origin: str) -> Message:
         """Shape, layout and type of a matrix."""
@@ -96,44 +88,10 @@ class FileSession:
         part = read_rows(reader, wanted)
         return {}, [part.indptr, part.indices, part.data]
 
-    def _log10(self) -> list[float] | None:
-        """What the file says of X as log10(1 + x); what cannot be read there says nothing."""
-        try:
-            uns = self.guard.member(self.file, "uns")
-            group = self.guard.member(uns, MARK)
-            found = marked(lambda key: _scalar(self.guard.member(group, key)), self.guard.has(uns, AGAIN))
-        except (InputError, AttributeError, ValueError):
-            return None
-        return None if found is None else found.plain
-
     def _reader(self, origin: str) -> MatrixReader:
         if origin not in self.readers:
-            parent, key = self._place(origin)
-            self.readers[origin] = open_matrix(self.guard, parent, key, self.answers.tick)
+            self.readers[origin] = self.contents.open_matrix(origin)
         return self.readers[origin]
-
-    def _place(self, origin: str) -> tuple[Any, str]:
-        if origin == "X":
-            return self.file, "X"
-        raw = self._raw()
-        if origin == "raw.X" and raw is not None:
-            return raw
-        layers = self.guard.group(self.file, "layers")
-        return layers, next(key for key in layers if layer_origin(key) == origin)
-
-    def _raw(self) -> tuple[Any, str] | None:
-        if self.guard.has(self.file, "raw.X"):
-            return self.file, "raw.X"
-        if self.guard.has(self.file, "raw"):
-            raw = self.guard.group(self.file, "raw")
-            return (raw, "X") if self.guard.has(raw, "X") else None
-        return None
-
-    def _var(self, is_raw: bool) -> Table:
-        raw = self._raw()
-        if not is_raw or raw is None:
-            return Table(self.guard, self.file, "var")
-        return Table(self.guard, raw[0], "raw.var" if raw[1] == "raw.X" else "var")
 
 
 class Answers:
@@ -174,13 +132,6 @@ def answer(session: FileSession, answers: Answers, request: dict[str, Any]) -> N
     answers.send({"id": number} | header, arrays)
 
 
-def _scalar(dataset: Any) -> Any:
-    """One number or text; None for anything else."""
-    if dataset.shape != ():
-        return None
-    return dataset.asstr()[()] if h5py.check_string_dtype(dataset.dtype) is not None else dataset[()]
-
-
 def _sentence(name: str, error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
@@ -189,7 +140,7 @@ def _sentence(name: str, error: Exception) -> str:
 
 
 def main() -> None:
-    """Read the first request (path, limits), open the file, then answer until the pipe closes."""
+    """Read the first request (path, kind, limits), open the file, then answer until the pipe closes."""
     out = os.dup(1)
     os.dup2(2, 1)
     opening = json.loads(sys.stdin.buffer.read(*struct.unpack("<Q", sys.stdin.buffer.read(8))))
@@ -200,10 +151,11 @@ def main() -> None:
     answers = Answers(out, limits)
     answers.arm()
     try:
-        session = FileSession(opening["path"], opening["name"], limits, answers)
+        contents = open_contents(Path(opening["path"]), opening["kind"], opening["name"], limits, answers.tick)
     except Exception as error:
         answers.send({"id": 0, "error": _sentence(opening["name"], error)})
         return
     answers.send({"id": 0})
+    session = FileSession(contents, opening["name"], limits, answers)
     while len(head := sys.stdin.buffer.read(8)) == 8:
         answer(session, answers, json.loads(sys.stdin.buffer.read(*struct.unpack("<Q", head))))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.cells.hdf5_guard import Guard
+from cellscribe.engine.cells.members import Members, attribute, is_array
 from cellscribe.engine.cells.wire import pack_text
 from cellscribe.engine.errors import InputError
 
@@ -17,13 +17,13 @@ Column = tuple[dict[str, Any], list[Array]]
 
 
 class Table:
-    """One data frame of the file: a group of columns, or the compound dataset of old files."""
+    """One data frame of a container: a group of columns, or the compound dataset of old files."""
 
-    def __init__(self, guard: Guard, parent: Any, key: str) -> None:
+    def __init__(self, guard: Members, parent: Any, key: str) -> None:
         self.guard = guard
         self.where = f"{parent.name.rstrip('/')}/{key}".lstrip("/")
         self.node = guard.member(parent, key)
-        self.compound = None if isinstance(self.node, h5py.Group) else self.node[()]
+        self.compound = self.node[()] if is_array(self.node) else None
         if self.compound is not None and not self.compound.dtype.names:
             raise InputError(f"{guard.name}: {self.where} is not a table; write the file with anndata.")
 
@@ -33,8 +33,7 @@ class Table:
         if self.compound is not None:
             names = self.compound.dtype.names
             return "index" if "index" in names else str(names[0])
-        key = self.node.attrs.get("_index", "_index")
-        key = key.decode() if isinstance(key, bytes) else str(key)
+        key = attribute(self.node, "_index", "_index")
         return key if self.guard.has(self.node, key) else "index"
 
     def columns(self) -> list[str]:
@@ -69,18 +68,21 @@ class Table:
         if self.compound is not None:
             return self._old_column(name)
         node = self.guard.member(self.node, name)
-        if isinstance(node, h5py.Group):
+        if not is_array(node):
             return self._group_column(node)
-        header, arrays = self._plain(node[()] if _is_number(node) else _texts(node, self.guard.name))
+        header, arrays = self._plain(self._values(node))
         if header["kind"] == "number" and self.guard.has(self.node, "__categories"):
             return self._with_categories(arrays[0], self.guard.group(self.node, "__categories"), name)
         return header, arrays
 
-    def _group_column(self, node: h5py.Group) -> Column:
+    def _values(self, dataset: Any) -> Array | list[str]:
+        return dataset[()] if dataset.dtype.kind in "biuf" else self.guard.texts(dataset)
+
+    def _group_column(self, node: Any) -> Column:
         if self.guard.has(node, "codes"):
             return self._with_categories(self.guard.dataset(node, "codes")[()], node, "categories")
         values = self.guard.dataset(node, "values")
-        header, arrays = self._plain(values[()] if _is_number(values) else _texts(values, self.guard.name))
+        header, arrays = self._plain(self._values(values))
         if not self.guard.has(node, "mask"):
             return header, arrays
         mask = self.guard.dataset(node, "mask")[()].astype(bool)
@@ -95,13 +97,13 @@ class Table:
             return self._with_categories(arrays[0], self.guard.group(root, "uns"), key)
         return header, arrays
 
-    def _with_categories(self, codes: Array, group: h5py.Group, key: str) -> Column:
+    def _with_categories(self, codes: Array, group: Any, key: str) -> Column:
         if not self.guard.has(group, key):
             return self._plain(codes)
         node = self.guard.member(group, key)
-        if isinstance(node, h5py.Group):
+        if not is_array(node):
             node = self.guard.dataset(node, "values")
-        header, arrays = self._plain(node[()] if _is_number(node) else _texts(node, self.guard.name))
+        header, arrays = self._plain(self._values(node))
         texts = header["texts"]
         if codes.dtype.kind not in "iu" or codes.ndim != 1:
             raise InputError(f"{self.guard.name}: {node.name} has codes that are not whole numbers; write it again.")
@@ -125,12 +127,6 @@ def packed(column: Column) -> Column:
     return header | {"has_texts": texts is not None}, [*arrays, *(pack_text(texts) if texts is not None else [])]
 
 
-def _is_number(dataset: h5py.Dataset) -> bool:
-    return dataset.dtype.kind in "biuf"
-
-
-def _texts(dataset: h5py.Dataset, name: str) -> list[str]:
-    if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
-        raise InputError(f"{name}: {dataset.name} holds {dataset.dtype}, where names belong; write it with anndata.")
-    texts: list[str] = dataset.asstr()[()].tolist()
-    return texts
+def text_column(texts: Sequence[str]) -> Column:
+    """Return texts as a column."""
+    return {"kind": "text", "texts": list(texts)}, []

@@ -1,16 +1,17 @@
-"""Row blocks of a matrix in an HDF5 file, whatever its layout: CSR, dense, or CSC turned once into CSR."""
+"""Row blocks of a matrix, whatever its layout: CSR, dense, or CSC turned once into CSR.
+
+The arrays are datasets of HDF5, arrays of .zarr stores or plain ones: what has a type, a length and slices will do.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.cells.hdf5_guard import Guard
 from cellscribe.engine.cells.parts import (
     Part,
     Rows,
@@ -20,9 +21,11 @@ from cellscribe.engine.cells.parts import (
     check_pointers,
     from_dense,
     join,
+    kept,
     runs,
     take,
 )
+from cellscribe.engine.cells.scratch import Entries, to_rows
 from cellscribe.engine.errors import InputError
 
 _SLAB_BYTES = 64 << 20
@@ -44,23 +47,6 @@ class MatrixReader(Protocol):
     def run(self, start: int, stop: int) -> Part:
         """Return rows `start` to `stop`."""
         ...
-
-
-def open_matrix(guard: Guard, parent: Any, key: str, tick: Callable[[], None]) -> MatrixReader:
-    """Return the reader of a matrix; `tick` is called while long work goes on."""
-    node = guard.member(parent, key)
-    where = f"{node.name.lstrip('/')} of {guard.name}"
-    if isinstance(node, h5py.Dataset):
-        return DenseReader(node, where)
-    kind = _attribute(node, "encoding-type") or f"{_attribute(node, 'h5sparse_format')}_matrix"
-    shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
-    if kind not in ("csr_matrix", "csc_matrix") or shape is None or len(shape) != 2:
-        raise InputError(f"{where} is stored as {kind}, which cannot be read; store it as a CSR or dense matrix.")
-    indptr, indices, data = (guard.dataset(node, name) for name in ("indptr", "indices", "data"))
-    size = (int(shape[0]), int(shape[1]))
-    if kind == "csr_matrix":
-        return CsrReader(indptr, indices, data, size, where)
-    return CscReader(indptr, indices, data, size, where, tick)
 
 
 def read_rows(reader: MatrixReader, rows: Rows) -> Part:
@@ -103,7 +89,7 @@ class DenseReader:
 
     layout = "dense"
 
-    def __init__(self, dataset: h5py.Dataset, where: str) -> None:
+    def __init__(self, dataset: Any, where: str) -> None:
         if dataset.ndim != 2 or dataset.dtype.kind not in "buif":
             raise InputError(f"{where} has {dataset.ndim} dimensions of {dataset.dtype}; store a matrix of numbers.")
         self.shape, self.dtype = (int(dataset.shape[0]), int(dataset.shape[1])), np.dtype(dataset.dtype)
@@ -149,21 +135,15 @@ class CscReader:
         return self._rows.run(start, stop)
 
     def _transposed(self) -> CsrReader:
-        indptr = np.concatenate(([0], np.cumsum(self._row_counts())))
-        indices, data = _scratch(np.int32, self.n_stored), _scratch(np.float32, self.n_stored)
-        free = indptr[:-1].copy()
+        return CsrReader(*to_rows(self._row_counts(), self._entries()), self.shape, self.where)
+
+    def _entries(self) -> Iterator[Entries]:
         for start in range(0, self.n_stored, _CHUNK):
             stop = min(start + _CHUNK, self.n_stored)
-            rows, values = self._indices[start:stop], as_float32(self._data[start:stop], self.where)
+            values = as_float32(self._data[start:stop], self.where)
             columns = np.searchsorted(self._columns, np.arange(start, stop), side="right") - 1
-            order = np.argsort(rows, kind="stable")
-            sorted_rows = rows[order].astype(np.int64)
-            found, first, count = np.unique(sorted_rows, return_index=True, return_counts=True)
-            slots = free[sorted_rows] + np.arange(len(order)) - np.repeat(first, count)
-            indices[slots], data[slots] = columns[order], values[order]
-            free[found] += count
+            yield self._indices[start:stop], columns, values
             self._tick()
-        return CsrReader(indptr, indices, data, self.shape, self.where)
 
     def _row_counts(self) -> npt.NDArray[np.int64]:
         counts = np.zeros(self.shape[0], dtype=np.int64)
@@ -175,19 +155,28 @@ class CscReader:
         return counts
 
 
-def _scratch(dtype: Any, count: int) -> npt.NDArray[Any]:
-    """Return an array in a nameless file on disk."""
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=dtype, mode="w+", shape=(max(count, 1),))[:count]
+class SelectedColumns:
+    """Rows of another matrix, with some of its columns only."""
+
+    def __init__(self, reader: MatrixReader, is_kept: npt.NDArray[np.bool_]) -> None:
+        self._reader, self._is_kept = reader, is_kept
+        self._places = (np.cumsum(is_kept) - 1).astype(np.int32)
+        self.shape, self.layout, self.dtype = (reader.shape[0], int(is_kept.sum())), reader.layout, reader.dtype
+
+    @property
+    def n_stored(self) -> int:
+        """Number of stored values, those of the other columns included."""
+        return self._reader.n_stored
+
+    def run(self, start: int, stop: int) -> Part:
+        """Return rows `start` to `stop`."""
+        part = self._reader.run(start, stop)
+        part = kept(part, self._is_kept[part.indices])
+        return replace(part, indices=self._places[part.indices])
 
 
 def _pointers(indptr: Any, where: str) -> npt.NDArray[np.int64]:
-    values = indptr[()] if isinstance(indptr, h5py.Dataset) else indptr
+    values = indptr[()]
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise InputError(f"The row pointers of {where} are not whole numbers; write the file again.")
     return np.asarray(values, dtype=np.int64)
-
-
-def _attribute(node: h5py.Group, key: str) -> str:
-    value = node.attrs.get(key, "")
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Cells of an .h5ad file, read by another process (see :mod:`cellscribe.engine.cells.child`)."""
+"""Cells of a file or folder, read by another process (see :mod:`cellscribe.engine.cells.child`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from cellscribe.engine.cells import native_binning, wire
 from cellscribe.engine.cells.child import Child
+from cellscribe.engine.cells.kinds import Kind, checked_kind
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.log10 import Log10Mark
 from cellscribe.engine.cells.parts import Part, Rows, check_indices, check_pointers, is_run
@@ -18,16 +19,22 @@ from cellscribe.engine.cells.tables import VarTable, series_of, var_table
 from cellscribe.engine.cells.values import ValueStats
 from cellscribe.engine.errors import InputError
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
 
 class FileStore:
-    """Cells of an .h5ad file, read by a :class:`Child`."""
+    """Cells of a file or folder, read by a :class:`Child`.
+
+    Attributes
+    ----------
+    kind
+        What it is: "h5ad", "10x-h5", "10x-mtx" or "zarr".
+    notes
+        Sentences about what is left out of it.
+    """
 
     def __init__(self, path: Path, limits: ReadLimits) -> None:
-        _check_path(path)
-        self.path, self.name = path, path.name
-        self._child = Child(path, limits)
+        kind = checked_kind(path)
+        self.path, self.name = path, path.name or path.resolve().name
+        self._child = Child(path, kind, limits)
         try:
             header, text = self._child.ask("describe")
             self.obs_names = wire.unpack_text(*text)
@@ -37,6 +44,8 @@ class FileStore:
         except BaseException:
             self.close()
             raise
+        self.kind: Kind = header["kind"]
+        self.notes: tuple[str, ...] = tuple(header["notes"])
         self.layers: tuple[str, ...] = tuple(header["layers"])
         self.has_x, self.has_raw = bool(header["has_x"]), bool(header["has_raw"])
         self.obs_columns: tuple[str, ...] = tuple(header["obs_columns"])
@@ -105,20 +114,3 @@ class FileStore:
     def close(self) -> None:
         """End the reading process."""
         self._child.close()
-
-
-def _check_path(path: Path) -> None:
-    """Refuse what is plainly not an .h5ad file, without HDF5."""
-    if not path.exists():
-        raise InputError(f"There is no file {path}; check the name.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not an .h5ad file; read it and save it with adata.write_h5ad.")
-    if not path.is_file():
-        raise InputError(f"{path} is not a regular file; name an .h5ad file.")
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened ({error.strerror}); check its permissions.") from error
-    if head != _SIGNATURE:
-        raise InputError(f"{path} is {'empty' if not head else 'not an HDF5 file'}, so it is no .h5ad; write it again.")
