@@ -34,11 +34,11 @@ def atlas(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help=".h5ad, .zarr, 10x .h5 or .mtx folders; folders of them, and patterns.",
+            help=".h5ad, .zarr, 10x .h5 or .mtx folders; folders of them, patterns, URLs.",
             show_default=False,
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the results.")],
+    output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Folder of the results, or its URL.")],
     task: Annotated[TaskChoice, typer.Option(help="What is made of every cell.")] = TaskChoice.describe,
     bundle: options.BundleOption = "demo",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
@@ -49,6 +49,15 @@ def atlas(
     engine: Annotated[
         EngineChoice, typer.Option(help="local: this machine; ray: a cluster (cellscribe[ray]).")
     ] = EngineChoice.local,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="Head of the cluster; $RAY_ADDRESS or this machine without it.",
+            show_default=False,
+        ),
+    ] = None,
     limit: options.LimitOption = None,
     where: Annotated[
         str | None,
@@ -141,6 +150,6 @@ def atlas(
         seed=seed,
         report_by=report_by,
     )
-    running = Running(workers, threads, backend.value, plans, batch_size, strict)
+    running = Running(workers, threads, backend.value, plans, batch_size, strict, ray_address)
     asked = Asked(tuple(inputs), output, job, running, resume, engine.value, metrics, per_cluster, cells_where, quiet)
     return run_job(asked)

@@ -29,7 +29,7 @@ class Asked:
     """One call of ``atlas``."""
 
     inputs: tuple[str, ...]
-    output: Path
+    output: str
     job: AtlasJob
     running: Running
     is_resumed: bool
@@ -46,6 +46,8 @@ def run_job(asked: Asked) -> int:
         check_output(asked.metrics, None, (".prom",))
     if asked.cells_where is not None and asked.per_cluster is None:
         raise UsageError("--cells-where goes with --per-cluster; use --where to choose the cells of a run.")
+    if asked.running.ray_address is not None and asked.engine != "ray":
+        raise UsageError("--ray-address goes with --engine ray; add it, or leave the address out.")
     try:
         with _shown(asked) as watch:
             outcome = _run(asked, watch)

@@ -22,7 +22,6 @@ from cellscribe.engine.atlas.tables import METADATA, metadata_of, text_columns, 
 from cellscribe.engine.atlas.tasks import open_atlas_bundle
 from cellscribe.engine.describe import DescribeOptions, Writer, write_all
 from cellscribe.engine.errors import InputError, UsageError
-from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.pools import Pools, pool_requests
 from cellscribe.engine.source_model import SourceModel
 
@@ -31,7 +30,7 @@ CLUSTERS, CELLS = "clusters.parquet", "cells"
 
 def run_per_cluster(
     inputs: Sequence[str],
-    out: Path,
+    out: Path | str,
     job: AtlasJob,
     running: Running,
     column: str,
@@ -67,25 +66,35 @@ def run_per_cluster(
         inputs, out, replace(job, task="embed"), running, is_resumed=is_resumed, engine=engine, watch=watch
     )
     told = {"run": embedded.manifest.run, "column": column, "job": job.settings()}
-    path = out / CLUSTERS
-    if not path.is_file() or metadata_of(pq.read_schema(path)) != json.loads(json.dumps(told)):
+    if _told_of(folder) != json.loads(json.dumps(told)):
         _describe(folder, embedded.manifest, job, running, column, told)
     if cells_where is None:
         return embedded
     both = cells_where if job.where is None else f"({job.where}) and ({cells_where})"
-    cells = out / CELLS
+    cells = folder.below(CELLS)
     return run_atlas(
-        inputs, cells, replace(job, where=both), running, is_resumed=is_resumed and AtlasFolder(cells).is_begun,
+        inputs, cells.name, replace(job, where=both), running, is_resumed=is_resumed and cells.is_begun,
         engine=engine, watch=watch,
     )  # fmt: skip
 
 
-def read_clusters(path: Path) -> pd.DataFrame:
-    """Read ``clusters.parquet``: a row per cluster; ``attrs["column"]`` names the column of obs."""
-    table = pq.read_table(path)
+def read_clusters(folder: AtlasFolder) -> pd.DataFrame | None:
+    """Read ``clusters.parquet``: a row per cluster; ``attrs["column"]`` names the column of obs; None without one."""
+    if not folder.storage.is_file(CLUSTERS):
+        return None
+    with folder.storage.open(CLUSTERS) as file:
+        table = pq.read_table(file)
     frame: pd.DataFrame = table.to_pandas()
     frame.attrs["column"] = metadata_of(table.schema)["column"]
     return frame
+
+
+def _told_of(folder: AtlasFolder) -> dict[str, Any] | None:
+    """Return what the clusters that are there say of themselves."""
+    if not folder.storage.is_file(CLUSTERS):
+        return None
+    with folder.storage.open(CLUSTERS) as file:
+        return metadata_of(pq.read_schema(file))
 
 
 @dataclass
@@ -122,7 +131,7 @@ def _describe(
             source, rows = sources.of(shard)
             if shard.file != known:
                 known, labels = shard.file, source.obs_column(column)
-            table = pq.read_table(folder.shard_path(shard), columns=["embedding"])
+            table = folder.read_shard(shard, ["embedding"])
             lists = table["embedding"].combine_chunks()
             vectors = lists.values.to_numpy(zero_copy_only=False).reshape(-1, sums.width).copy()
             vectors[~lists.is_valid().to_numpy(zero_copy_only=False)] = np.nan
@@ -149,5 +158,5 @@ def _describe(
             "status": pa.array([one.status for one in texts], pa.string()),
         }
     )
-    with replacing(folder.path / CLUSTERS) as part:
+    with folder.storage.replacing(CLUSTERS) as part:
         pq.write_table(table.replace_schema_metadata({METADATA: json.dumps(told)}), part, compression="zstd")

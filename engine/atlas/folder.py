@@ -8,12 +8,10 @@ this run, is done, whatever the other files say after a crash.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cellscribe.engine.atlas.plan import FileEntry, Plan, Shard
+from cellscribe.engine.atlas.storage import LocalStorage, storage_of
 from cellscribe.engine.atlas.tables import metadata_of, with_metadata
 from cellscribe.engine.errors import OutputError, UsageError
-from cellscribe.engine.output.atomic import replacing
 
 FORMAT, VERSION = "cellscribe-atlas", 1
-MANIFEST, SHARDS, JOURNAL, LOCK = "manifest.json", "shards", "shards.jsonl", ".lock"
-_PROGRESS, _REPORT = "progress.json", "report.html"
+MANIFEST, SHARDS, JOURNAL = "manifest.json", "shards", "shards.jsonl"
+PROGRESS, REPORT = "progress.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -69,61 +67,61 @@ class Manifest:
 
 
 class AtlasFolder:
-    """One run's folder."""
+    """One run's folder: a path of this machine, or a URL (:mod:`cellscribe.engine.atlas.storage`)."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Path | str) -> None:
+        self.storage = storage_of(place)
+        self.name = self.storage.name
+
+    @property
+    def path(self) -> Path:
+        """The folder; OutputError for a URL."""
+        if not isinstance(self.storage, LocalStorage):
+            raise OutputError(f"{self.name} is no folder of this machine; name one.")
+        return self.storage.path
 
     @property
     def manifest_path(self) -> Path:
-        """The manifest."""
+        """The manifest of a folder of this machine."""
         return self.path / MANIFEST
 
     @property
     def progress_path(self) -> Path:
-        """Figures of the run, for other tools."""
-        return self.path / _PROGRESS
+        """Figures of the run, for other tools; in a folder of this machine."""
+        return self.path / PROGRESS
 
     @property
     def report_path(self) -> Path:
-        """The page about the run."""
-        return self.path / _REPORT
+        """The page about the run; in a folder of this machine."""
+        return self.path / REPORT
 
     def shard_path(self, shard: Shard) -> Path:
-        """The file of a shard."""
+        """The file of a shard; in a folder of this machine."""
         return self.path / SHARDS / shard.name
 
     @property
     def is_begun(self) -> bool:
         """Whether a run was begun here."""
-        return self.manifest_path.is_file()
+        return self.storage.is_file(MANIFEST)
+
+    def below(self, name: str) -> AtlasFolder:
+        """Return the folder of a run within this one."""
+        return AtlasFolder(self.path / name if isinstance(self.storage, LocalStorage) else f"{self.name}/{name}")
 
     def make(self) -> None:
         """Make the folder; OutputError where that cannot be, or something else is there."""
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path} is a file; name a folder for the results.")
-        if (
-            self.path.is_dir()
-            and not self.is_begun
-            and any(not one.name.startswith(".") for one in self.path.iterdir())
-        ):
-            raise OutputError(f"the folder {self.path} holds other files; choose an empty or a new one.")
-        try:
-            (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be made ({error.strerror}); choose another place.") from error
+        if not self.is_begun and self.storage.names():
+            raise OutputError(f"the folder {self.name} holds other files; choose an empty or a new one.")
+        self.storage.make(SHARDS)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep other processes of this machine out while a run goes on."""
-        with (self.path / LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(f"another process is writing {self.path}; wait for it, or stop it.") from error
-            except OSError:  # a file system without locks
-                pass
-            yield
+        return self.storage.locked()
+
+    def put(self, name: str, text: str) -> None:
+        """Write a text file, whole or not at all."""
+        with self.storage.replacing(name) as part:
+            part.write_text(text, encoding="utf-8")
 
     def write_manifest(self, manifest: Manifest, records: Iterable[ShardRecord] = ()) -> None:
         """Write the manifest, with the shards that are finished."""
@@ -134,8 +132,7 @@ class AtlasFolder:
             "shards": len(manifest.plan.shards), "versions": dict(manifest.versions),
             "finished": [asdict(one) for one in sorted(records, key=lambda one: one.number)],
         }  # fmt: skip
-        with replacing(self.manifest_path) as part:
-            part.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.put(MANIFEST, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
     def read_manifest(self) -> tuple[Manifest, list[ShardRecord]]:
         """Read the manifest.
@@ -145,91 +142,109 @@ class AtlasFolder:
         OutputError
             When there is none, or it is damaged or of another release.
         """
-        path = self.manifest_path
+        where = f"{self.name}/{MANIFEST}"
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            with self.storage.open(MANIFEST) as file:
+                told = json.loads(file.read().decode("utf-8"))
             if told["format"] != FORMAT or told["version"] != VERSION:
-                raise OutputError(f"{path} is of another release of cellscribe; begin anew in another folder.")
+                raise OutputError(f"{where} is of another release of cellscribe; begin anew in another folder.")
             files = tuple(FileEntry(**one) for one in told["inputs"])
             manifest = Manifest(told["settings"], told["bundle"], files, told["versions"], told["state"])
             if manifest.run != told["run"]:
                 raise ValueError("its digest is another")
             return manifest, [ShardRecord(**one) for one in told["finished"]]
         except FileNotFoundError as error:
-            raise OutputError(f"{self.path} holds no run; name the folder of `cellscribe atlas`.") from error
+            raise OutputError(f"{self.name} holds no run; name the folder of `cellscribe atlas`.") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{path} is damaged ({error}); begin anew in another folder.") from error
+            raise OutputError(f"{where} is damaged ({error}); begin anew in another folder.") from error
 
     def write_shard(
         self, shard: Shard, table: pa.Table, run: str, seconds: float = 0.0, worker: str = ""
     ) -> ShardRecord:
         """Write a shard under a temporary name, flush it, rename it, and remember it."""
         whole = with_metadata(table, {"run": run, "shard": shard.number, "file": shard.file})
-        path = self.shard_path(shard)
-        with replacing(path) as part:
+        with self.storage.replacing(_file_of(shard)) as part:
             pq.write_table(whole, part, compression="zstd", row_group_size=max(1, len(table)))
             content = part.read_bytes()
-        failed = sum(one != "ok" for one in table["status"].to_pylist())
-        tokens = sum(table["num_tokens"].to_pylist()) if "num_tokens" in table.column_names else 0
-        return ShardRecord(
-            shard.number, shard.file, len(table), failed, tokens, len(content), hashlib.sha256(content).hexdigest(),
-            round(seconds, 3), worker,
-        )  # fmt: skip
+        return _record(shard, table, content, round(seconds, 3), worker)
+
+    def read_shard(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a shard, or those of the columns that it has; FileNotFoundError where it is not there."""
+        with self.storage.open(_file_of(shard)) as file:
+            parquet = pq.ParquetFile(file)
+            there = set(parquet.schema_arrow.names)
+            return parquet.read(None if columns is None else [name for name in columns if name in there])
+
+    def schema_of(self, shard: Shard) -> pa.Schema:
+        """Return the schema of a shard."""
+        with self.storage.open(_file_of(shard)) as file:
+            return pq.read_schema(file)
 
     def remember(self, record: ShardRecord) -> None:
         """Add a line about a shard; one that a crash cuts off does no harm."""
-        try:
-            with (self.path / JOURNAL).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(record)) + "\n")
-        except OSError as error:
-            raise OutputError(f"{self.path / JOURNAL} cannot be written ({error.strerror}); free the space.") from error
+        self.storage.append(JOURNAL, json.dumps(asdict(record)) + "\n")
 
     def finished(self, manifest: Manifest) -> dict[int, ShardRecord]:
         """Look at the shards that are there: records by number. What is damaged or of another run does not count."""
         remembered = {one.number: one for one in self._journal()}
+        sizes = self.storage.sizes(SHARDS)
         found: dict[int, ShardRecord] = {}
         for shard in manifest.plan.shards:
-            path = self.shard_path(shard)
-            if not path.is_file():
+            size = sizes.get(shard.name)
+            if size is None or not self._is_of(shard, manifest.run):
                 continue
-            try:
-                meta = pq.read_metadata(path)
-                told = metadata_of(meta.schema.to_arrow_schema())
-            except (OSError, ValueError, pa.ArrowException):
-                continue
-            if (told.get("run"), told.get("shard"), meta.num_rows) != (manifest.run, shard.number, shard.n_cells):
-                continue
-            size = path.stat().st_size
             known = remembered.get(shard.number)
             found[shard.number] = known if known is not None and known.n_bytes == size else self._looked_at(shard)
         return found
 
+    def record_of(self, shard: Shard, run: str) -> ShardRecord | None:
+        """Return the record of a shard of a run, None while it is not written."""
+        if not self.storage.is_file(_file_of(shard)) or not self._is_of(shard, run):
+            return None
+        return self._looked_at(shard)
+
     def clean(self) -> None:
         """Remove what a crash left unfinished."""
-        for folder in (self.path, self.path / SHARDS):
-            for part in folder.glob(".*.part"):
-                with contextlib.suppress(OSError):
-                    part.unlink()
+        for folder in ("", SHARDS):
+            self.storage.clean(folder)
+
+    def _is_of(self, shard: Shard, run: str) -> bool:
+        """Whether the file of a shard is whole, and of a run."""
+        try:
+            with self.storage.open(_file_of(shard)) as file:
+                meta = pq.read_metadata(file)
+                told = metadata_of(meta.schema.to_arrow_schema())
+        except (OSError, ValueError, pa.ArrowException):
+            return False
+        return (told.get("run"), told.get("shard"), meta.num_rows) == (run, shard.number, shard.n_cells)
 
     def _journal(self) -> Iterator[ShardRecord]:
-        path = self.path / JOURNAL
-        if not path.is_file():
+        if not self.storage.is_file(JOURNAL):
             return
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with self.storage.open(JOURNAL) as file:
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+        for line in lines:
             with contextlib.suppress(ValueError, TypeError):
                 yield ShardRecord(**json.loads(line))
 
     def _looked_at(self, shard: Shard) -> ShardRecord:
         """Make the record of a shard that was written, but not remembered."""
-        path = self.shard_path(shard)
-        names = pq.read_schema(path).names
-        table = pq.read_table(path, columns=[name for name in ("status", "num_tokens") if name in names])
-        failed = sum(one != "ok" for one in table["status"].to_pylist())
-        tokens = sum(table["num_tokens"].to_pylist()) if "num_tokens" in names else 0
-        content = path.read_bytes()
-        return ShardRecord(
-            shard.number, shard.file, len(table), failed, tokens, len(content), hashlib.sha256(content).hexdigest()
-        )
+        with self.storage.open(_file_of(shard)) as file:
+            content = file.read()
+        return _record(shard, self.read_shard(shard, ("status", "num_tokens")), content)
+
+
+def _file_of(shard: Shard) -> str:
+    return f"{SHARDS}/{shard.name}"
+
+
+def _record(shard: Shard, table: pa.Table, content: bytes, seconds: float = 0.0, worker: str = "") -> ShardRecord:
+    failed = sum(one != "ok" for one in table["status"].to_pylist())
+    tokens = sum(table["num_tokens"].to_pylist()) if "num_tokens" in table.column_names else 0
+    return ShardRecord(
+        shard.number, shard.file, len(table), failed, tokens, len(content), hashlib.sha256(content).hexdigest(),
+        seconds, worker,
+    )  # fmt: skip
 
 
 def check_same(old: Manifest, new: Manifest) -> None:

@@ -1,12 +1,13 @@
-"""What an atlas is read from: cell files, folders of them, and patterns."""
+"""What an atlas is read from: cell files, folders of them, and patterns, here or behind URLs."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from cellscribe.engine.atlas.urls import cell_urls, is_url, local_path
 from cellscribe.engine.cells.kinds import kind_of
 from cellscribe.engine.errors import InputError, UsageError
 
@@ -15,9 +16,12 @@ _MAGIC = "*?["
 
 @dataclass(frozen=True)
 class CellFile:
-    """One input: an .h5ad or 10x .h5 file, or a .zarr or 10x .mtx folder, and a short name that no other one has."""
+    """One input: an .h5ad or 10x .h5 file, or a .zarr or 10x .mtx folder, and a short name that no other one has.
 
-    path: Path
+    `path` is text where it is a URL.
+    """
+
+    path: Path | str
     name: str
 
 
@@ -35,10 +39,13 @@ def find_inputs(given: Sequence[str]) -> tuple[CellFile, ...]:
     """
     if not given:
         raise UsageError("no input is named; give .h5ad, .zarr, 10x .h5 or .mtx folders, or folders of them.")
-    found: dict[Path, None] = {}
+    found: dict[Path | str, None] = {}
     for one in given:
-        for path in _paths_of(one):
-            found[path.resolve()] = None
+        path = local_path(one) if is_url(one) else Path(one)
+        if path is None:
+            found |= dict.fromkeys(cell_urls(one))
+        else:
+            found |= {below.resolve(): None for below in _paths_of(str(path))}
     return tuple(_named(list(found)))
 
 
@@ -67,10 +74,11 @@ def _below(path: Path) -> list[Path]:
     return [one for entry in sorted(path.iterdir()) if not entry.name.startswith(".") for one in _below(entry)]
 
 
-def _named(paths: list[Path]) -> Iterable[CellFile]:
+def _named(paths: list[Path | str]) -> Iterable[CellFile]:
     """Name files by their last parts, as many as tell them apart."""
+    parts = [PurePath(path).parts for path in paths]
     depth = 1
-    while len({path.parts[-depth:] for path in paths}) < len(paths):
+    while len({one[-depth:] for one in parts}) < len(paths):
         depth += 1
-    for path in paths:
-        yield CellFile(path, "/".join(path.parts[-depth:]))
+    for path, own in zip(paths, parts, strict=True):
+        yield CellFile(path, "/".join(own[-depth:]))

@@ -126,6 +126,8 @@ class Running:
         Texts in progress at a time.
     is_strict
         Whether an input that cannot be read ends the run.
+    ray_address
+        Head of the Ray cluster of ``--engine ray``; None takes ``RAY_ADDRESS``, or starts one on this machine.
     """
 
     workers: int = 1
@@ -134,6 +136,7 @@ class Running:
     plans: Path | None = None
     batch_size: int = 32
     is_strict: bool = False
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:

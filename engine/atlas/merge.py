@@ -14,9 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from cellscribe.engine.atlas.clusters import CLUSTERS, read_clusters
+from cellscribe.engine.atlas.clusters import read_clusters
 from cellscribe.engine.atlas.folder import AtlasFolder, Manifest
 from cellscribe.engine.atlas.plan import Shard, genes_key
 from cellscribe.engine.cells.parts import runs
@@ -49,7 +48,7 @@ class Joined:
 
 
 def merge_into(
-    folder: Path, into: Path, output: Path, *, key_added: str = "cellscribe", is_partial: bool = False
+    folder: Path | str, into: Path, output: Path, *, key_added: str = "cellscribe", is_partial: bool = False
 ) -> Joined:
     """Join the results of a run to the cells of a file, by their names.
 
@@ -93,7 +92,7 @@ def merge_into(
     with h5py.File(into, "r") as file:
         names = pa.array(names_in(file["obs"]), pa.string())
         has_same_genes = _genes_key(file, manifest) in {manifest.files[one.file].genes_key for one in shards}
-        clusters = read_clusters(folder / CLUSTERS) if (folder / CLUSTERS).is_file() else None
+        clusters = read_clusters(run)
     if pc.count_distinct(names).as_py() != len(names):
         raise InputError(f"{into} names two cells alike; run adata.obs_names_make_unique() and write it again.")
     joined = _Join(run, shards, names, key_added, has_same_genes)
@@ -132,7 +131,7 @@ class _Join:
         self._places: list[Int64] = []
         is_taken = np.zeros(len(names), dtype=bool)
         for shard in shards:
-            ids = pq.read_table(run.shard_path(shard), columns=["cell_id"])["cell_id"]
+            ids = run.read_shard(shard, ["cell_id"])["cell_id"]
             places = pc.fill_null(pc.index_in(ids, value_set=names), -1).to_numpy().astype(np.int64)
             here = places[places >= 0]
             twice = here[is_taken[here]]
@@ -148,7 +147,7 @@ class _Join:
 
     def write(self, file: h5py.File, manifest: Manifest, clusters: pd.DataFrame | None) -> None:
         """Write all columns."""
-        key, schema = self._key, pq.read_schema(self._run.shard_path(self._shards[0]))
+        key, schema = self._key, self._run.schema_of(self._shards[0])
         found = set(schema.names)
         obs: dict[str, Any] = {}
         for name in (*_TEXTS, *_CATEGORIES):
@@ -173,7 +172,7 @@ class _Join:
 
     def _tables(self, *columns: str) -> Iterator[tuple[pa.Table, Int64]]:
         for shard, places in zip(self._shards, self._places, strict=True):
-            yield pq.read_table(self._run.shard_path(shard), columns=list(columns)), places
+            yield self._run.read_shard(shard, columns), places
 
     def _texts(self, name: str) -> npt.NDArray[np.object_] | pd.Categorical:
         blank = NOT_RUN if name == "status" else "" if name in _TEXTS else None

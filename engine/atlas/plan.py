@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cellscribe.engine.atlas.inputs import CellFile
 from cellscribe.engine.atlas.job import AtlasJob
+from cellscribe.engine.atlas.urls import Scratch
 from cellscribe.engine.atlas.where import Condition
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import InputError
@@ -106,7 +107,7 @@ def look_through(
         if left == 0:
             break
         try:
-            with opened(one.path, job) as source:
+            with Scratch() as scratch, opened(scratch.local(one.path), job) as source:
                 if job.report_by is not None:
                     source.obs_column(job.report_by)
                 entry = _entry(one, source, chosen_rows(source, condition, left))

@@ -7,12 +7,10 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cellscribe.engine.atlas.folder import ShardRecord
 from cellscribe.engine.atlas.meter import STAGES, together
-from cellscribe.engine.output.atomic import replacing
 
 _RECENT_SECONDS = 60.0
 _NUM_POINTS = 2000
@@ -132,10 +130,9 @@ class Progress:
         )
 
 
-def write_progress(snapshot: Snapshot, path: Path) -> None:
-    """Write ``progress.json``."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(snapshot.as_dict(), indent=1) + "\n", encoding="utf-8")
+def progress_text(snapshot: Snapshot) -> str:
+    """Return the text of ``progress.json``."""
+    return json.dumps(snapshot.as_dict(), indent=1) + "\n"
 
 
 def prometheus(snapshot: Snapshot) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from cellscribe.engine.atlas.folder import AtlasFolder, Manifest, ShardRecord
+from cellscribe.engine.atlas.folder import REPORT, AtlasFolder, Manifest, ShardRecord
 from cellscribe.engine.atlas.progress import Progress
 from cellscribe.engine.atlas.tables import OK
-from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.page import page, percent, safe
 from cellscribe.engine.output.run import count
 
@@ -84,7 +82,7 @@ def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
 
 
 def write_atlas_report(
-    folder: AtlasFolder, manifest: Manifest, records: Sequence[ShardRecord], progress: Progress, out: Path
+    folder: AtlasFolder, manifest: Manifest, records: Sequence[ShardRecord], progress: Progress
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -96,18 +94,14 @@ def write_atlas_report(
     seen = _Seen()
     for table in _tables(folder, manifest):
         seen.add(table)
-    text = _html(manifest, records, progress, seen)
-    with replacing(out) as part:
-        part.write_text(text, encoding="utf-8")
+    folder.put(REPORT, _html(manifest, records, progress, seen))
 
 
 def _tables(folder: AtlasFolder, manifest: Manifest) -> Iterator[pa.Table]:
     wanted = (*_FAILED, "group", "num_tokens", "grounding", "label", "top_genes", "top_gene_weights")
     for shard in manifest.plan.shards:
-        path = folder.shard_path(shard)
-        if path.is_file():
-            there = set(pq.read_schema(path).names)
-            yield pq.read_table(path, columns=[name for name in wanted if name in there])
+        with contextlib.suppress(FileNotFoundError):
+            yield folder.read_shard(shard, wanted)
 
 
 def _html(manifest: Manifest, records: Sequence[ShardRecord], progress: Progress, seen: _Seen) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cellscribe.engine.atlas.folder import AtlasFolder, Manifest, ShardRecord, check_same
+from cellscribe.engine.atlas.folder import PROGRESS, AtlasFolder, Manifest, ShardRecord, check_same
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
 from cellscribe.engine.atlas.plan import OnFile, Plan, look_through
 from cellscribe.engine.atlas.pool import Work, run_here, run_in_processes
-from cellscribe.engine.atlas.progress import Progress, Snapshot, prometheus, write_progress
+from cellscribe.engine.atlas.progress import Progress, Snapshot, progress_text, prometheus
 from cellscribe.engine.atlas.report import write_atlas_report
 from cellscribe.engine.atlas.tasks import open_atlas_bundle
 from cellscribe.engine.errors import OutputError, UsageError
@@ -59,7 +59,7 @@ class Watch:
 
 def run_atlas(
     inputs: Sequence[str],
-    out: Path,
+    out: Path | str,
     job: AtlasJob,
     running: Running | None = None,
     *,
@@ -74,7 +74,7 @@ def run_atlas(
     inputs
         Files, folders and patterns (:func:`cellscribe.engine.atlas.inputs.find_inputs`).
     out
-        Folder of the results.
+        Folder of the results, or its URL.
     is_resumed
         Whether a run that was begun there is gone on with.
     engine
@@ -123,7 +123,7 @@ def run_atlas(
         folder.write_manifest(final, records)
         snapshot = progress.now()
         _write(snapshot, folder, watch)
-        write_atlas_report(folder, final, records, progress, folder.report_path)
+        write_atlas_report(folder, final, records, progress)
     return Outcome(snapshot, final, records, bool(todo))
 
 
@@ -177,7 +177,7 @@ def _kept(folder: AtlasFolder, manifest: Manifest, progress: Progress, watch: Wa
 
 
 def _write(snapshot: Snapshot, folder: AtlasFolder, watch: Watch) -> None:
-    write_progress(snapshot, folder.progress_path)
+    folder.put(PROGRESS, progress_text(snapshot))
     if watch.metrics is not None:
         with replacing(watch.metrics) as part:
             part.write_text(prometheus(snapshot), encoding="utf-8")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cellscribe.engine.atlas.job import AtlasJob
 from cellscribe.engine.atlas.plan import FileEntry, Shard, chosen_rows, opened
+from cellscribe.engine.atlas.urls import Scratch
 from cellscribe.engine.atlas.where import Condition
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import InputError
@@ -52,6 +53,7 @@ class Sources:
         self._condition = None if job.where is None else Condition.parse(job.where)
         self._open: tuple[int, CellSource, Rows] | None = None
         self._groups: tuple[int, npt.NDArray[np.object_]] | None = None
+        self._scratch = Scratch()
 
     def groups(self, shard: Shard) -> list[str | None] | None:
         """Return what the column ``report_by`` says of the cells of a shard, None where no column is named."""
@@ -74,7 +76,7 @@ class Sources:
         if self._open is None or self._open[0] != shard.file or not self._open[1].is_alive:
             self.close()
             entry = self._files[shard.file]
-            source = opened(Path(entry.path), self._job)
+            source = opened(self._scratch.local(entry.path), self._job)
             try:
                 rows = chosen_rows(source, self._condition, entry.chosen)
             except BaseException:
@@ -95,6 +97,7 @@ class Sources:
         if self._open is not None:
             self._open[1].close()
             self._open = None
+        self._scratch.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,20 +8,20 @@ from typing import Literal
 from cellscribe.engine.errors import InputError
 
 Kind = Literal["h5ad", "zarr", "10x-h5", "10x-mtx"]
-_MATRICES = ("matrix.mtx", "matrix.mtx.gz")
-_ROOTS = (".zgroup", "zarr.json", ".zmetadata")
+MATRICES = ("matrix.mtx", "matrix.mtx.gz")
+ZARR_MARKS = (".zgroup", "zarr.json", ".zmetadata")
+KINDS_BY_SUFFIX: dict[str, Kind] = {".h5ad": "h5ad", ".h5": "10x-h5", ".hdf5": "10x-h5"}
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def kind_of(path: Path) -> Kind | None:
     """Return what a path holds, None for what is no cells."""
     if path.is_dir():
-        if any((path / name).is_file() for name in _MATRICES):
+        if any((path / name).is_file() for name in MATRICES):
             return "10x-mtx"
-        return "zarr" if any((path / name).is_file() for name in _ROOTS) else None
-    if path.suffix == ".h5ad":
-        return "h5ad"
-    return "10x-h5" if path.suffix in (".h5", ".hdf5") else None
+        is_zarr = any((path / name).is_file() for name in ZARR_MARKS)
+        return "zarr" if is_zarr else None
+    return KINDS_BY_SUFFIX.get(path.suffix)
 
 
 def checked_kind(path: Path) -> Kind:
@@ -40,7 +40,7 @@ def checked_kind(path: Path) -> Kind:
     kind = kind_of(path)
     if kind is None:
         raise InputError(
-            f"{path} is a folder without {_ROOTS[0]}, {_ROOTS[1]} and {_MATRICES[0]}, so it is no .zarr store and no "
+            f"{path} is a folder without {ZARR_MARKS[0]}, {ZARR_MARKS[1]} and {MATRICES[0]}, so it is no .zarr store and no "
             "10x folder; name the one that is, or an .h5ad file."
         )
     return kind

@@ -1,0 +1,86 @@
+"""A Ray cluster to work on: one that runs, or one of this machine that is started, and stopped again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cellscribe.engine.errors import UsageError
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What a cluster has: CPUs and GPUs in all, and CPUs of its largest machine."""
+
+    cpus: int
+    gpus: int
+    most_cpus: int
+
+
+@contextmanager
+def cluster(address: str | None, local_cpus: int) -> Iterator[Machines]:
+    """Join a cluster, and leave it again.
+
+    Parameters
+    ----------
+    address
+        Of its head; None takes ``RAY_ADDRESS``, and without that starts a cluster of this machine.
+    local_cpus
+        CPUs that one of this machine offers.
+
+    Raises
+    ------
+    UsageError
+        When Ray is not installed, or nothing answers at the address.
+    """
+    ray = _ray()
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        _join(ray, address or os.environ.get("RAY_ADDRESS") or "local", local_cpus)
+    try:
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
+        yield _machines(ray.nodes())
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    os.environ.update(_ENVIRONMENT)
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UsageError("--engine ray needs Ray; `pip install 'cellscribe[ray]'`, or use --engine local.") from error
+    return ray
+
+
+def _join(ray: Any, address: str, local_cpus: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "include_dashboard": None}
+    if address == "local":
+        quiet |= {"include_dashboard": False, "num_cpus": local_cpus}
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise UsageError(
+            f"no Ray cluster can be joined at {address} ({reason}); start one with `ray start --head`, or leave "
+            "--ray-address out."
+        ) from error
+
+
+def _machines(nodes: list[Mapping[str, Any]]) -> Machines:
+    alive = [one["Resources"] for one in nodes if one["Alive"]]
+    cpus = [int(one.get("CPU", 0)) for one in alive]
+    return Machines(sum(cpus), int(sum(one.get("GPU", 0) for one in alive)), max(cpus, default=0))
