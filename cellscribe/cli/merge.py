@@ -13,9 +13,7 @@ from cellscribe.cli.guard import guarded
 
 @guarded
 def merge(
-    folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="Folder or URL of an atlas run.", show_default=False)
-    ],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL of an atlas run.", show_default=False)],
     into: Annotated[Path, typer.Option("--into", metavar="ATLAS.h5ad", help="The cells; their matrices are not read.")],
     output: Annotated[
         Path | None,

@@ -180,6 +180,14 @@ class AtlasFolder:
         with self.storage.open(_file_of(shard)) as file:
             return pq.read_schema(file)
 
+    def begin(self, shard: Shard) -> int:
+        """Note that a worker begins a shard, and return how many have since it was last written."""
+        return self.storage.append(_begun_file_of(shard), "x")
+
+    def end(self, shard: Shard) -> None:
+        """Forget what :meth:`begin` noted."""
+        self.storage.remove(_begun_file_of(shard))
+
     def remember(self, record: ShardRecord) -> None:
         """Add a line about a shard; one that a crash cuts off does no harm."""
         self.storage.append(JOURNAL, json.dumps(asdict(record)) + "\n")
@@ -236,6 +244,10 @@ class AtlasFolder:
 
 def _file_of(shard: Shard) -> str:
     return f"{SHARDS}/{shard.name}"
+
+
+def _begun_file_of(shard: Shard) -> str:
+    return f"{SHARDS}/.{shard.name}.begun.part"
 
 
 def _record(shard: Shard, table: pa.Table, content: bytes, seconds: float = 0.0, worker: str = "") -> ShardRecord:

@@ -17,7 +17,6 @@ from cellscribe.engine.atlas.ray_cluster import Machines, cluster
 from cellscribe.engine.atlas.storage import LocalStorage
 from cellscribe.engine.errors import BackendError, CellscribeError
 
-_TRIES = 3
 _CALLS = 2  # shards that a worker has at hand, so that its slots need not drain between them
 _IN_FLIGHT = 4  # those, and what is on its way
 _ON_GPUS = ("auto", "cuda", "tensorrt", "onnxruntime", "onnxruntime-cuda")
@@ -131,8 +130,6 @@ def _results(
         batch_size=1,
         batch_format="pyarrow",
         compute=pool,
-        max_restarts=-1,
-        max_task_retries=_TRIES - 1,
         **share.resources,
     )
     try:
@@ -145,7 +142,7 @@ def _results(
 
 def _cause(error: BaseException) -> CellscribeError:
     """Return what a worker raised, or one sentence about what went wrong."""
-    from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError, WorkerCrashedError
+    from ray.exceptions import ActorDiedError, RayError
 
     one: BaseException | None = error
     for _ in range(10):
@@ -153,11 +150,8 @@ def _cause(error: BaseException) -> CellscribeError:
             return type(one)(str(one))
         if isinstance(one, ModuleNotFoundError):
             return BackendError(f"a machine of the cluster lacks {one.name}; install the same cellscribe on all.")
-        if isinstance(one, ActorDiedError | WorkerCrashedError | OutOfMemoryError):
-            return BackendError(
-                f"a shard ended its workers {_TRIES} times; if memory is short, choose fewer --workers or a smaller "
-                "--batch-size, and resume."
-            )
+        if isinstance(one, ActorDiedError):
+            return BackendError("the workers of the cluster end before they begin; see its logs, and resume.")
         one = getattr(one, "cause", None) or (one.__cause__ if one is not None else None)
     reason = str(error).strip().rpartition("\n")[2][:200].rstrip(".")
     return BackendError(f"the Ray cluster cannot go on ({reason}); see its logs, and resume.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from cellscribe.engine.errors import UsageError
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
@@ -71,13 +73,28 @@ def _join(ray: Any, address: str, local_cpus: int) -> None:
     if address == "local":
         quiet |= {"include_dashboard": False, "num_cpus": local_cpus}
     try:
-        ray.init(address=address, **quiet)
+        with _without_stderr():
+            ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise UsageError(
             f"no Ray cluster can be joined at {address} ({reason}); start one with `ray start --head`, or leave "
             "--ray-address out."
         ) from error
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Keep what libraries write to stderr by themselves off the terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _machines(nodes: list[Mapping[str, Any]]) -> Machines:

@@ -21,8 +21,10 @@ from cellscribe.engine.atlas.meter import Meter
 from cellscribe.engine.atlas.plan import Shard
 from cellscribe.engine.atlas.pool import Work
 from cellscribe.engine.atlas.tasks import AtlasTask, open_task
+from cellscribe.engine.errors import BackendError
 
 Written = Future[ShardRecord]
+MAX_TRIES = 3
 
 
 class ShardWorker:
@@ -49,12 +51,24 @@ class ShardWorker:
         """Take the cells of a shard, and return its record and the worker's figures as JSON.
 
         A shard that was written already, by a worker that died before it could tell, is left as it is.
+
+        Raises
+        ------
+        BackendError
+            When the shard ended too many workers.
         """
-        record = self._work.folder.record_of(Shard(*cells["shard"][0].as_py()), self._work.run)
+        shard, folder = Shard(*cells["shard"][0].as_py()), self._work.folder
+        record = folder.record_of(shard, self._work.run)
         if record is None:
+            if folder.begin(shard) > MAX_TRIES:
+                raise BackendError(
+                    f"shard {shard.number} ended its worker {MAX_TRIES} times; if memory is short, choose a smaller "
+                    "--batch-size or --shard-cells, and resume."
+                )
             written: Written = Future()
             self._todo.put((cells, written))
             record = written.result()
+        folder.end(shard)
         told = {"record": asdict(record), "worker": self.name, "figures": self._meter.snapshot()}
         return pa.table({"told": [json.dumps(told)]})
 
@@ -63,7 +77,8 @@ class ShardWorker:
         if self._cores:
             keep_to_own_cores(self._cores)
         while True:
-            first = self._todo.get()
+            with self._meter.stage("read"):
+                first = self._todo.get()
             try:
                 if task is None:
                     work = self._work

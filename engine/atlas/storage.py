@@ -48,8 +48,12 @@ class Storage(Protocol):
         """Give a file of this machine that becomes the named one when the block ends well."""
         ...
 
-    def append(self, name: str, text: str) -> None:
-        """Add to the end of a file, at once or within seconds; OutputError where that cannot be."""
+    def append(self, name: str, text: str) -> int:
+        """Add to the end of a file, at once or within seconds, and return its bytes; OutputError where that fails."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
         ...
 
     def clean(self, folder: str) -> None:
@@ -112,13 +116,19 @@ class LocalStorage:
         """See :class:`Storage`."""
         return replacing(self.path / name)
 
-    def append(self, name: str, text: str) -> None:
+    def append(self, name: str, text: str) -> int:
         """See :class:`Storage`."""
         try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(text)
+            with (self.path / name).open("ab") as file:
+                file.write(text.encode())
+                return file.tell()
         except OSError as error:
             raise OutputError(f"{self.path / name} cannot be written ({error.strerror}); free the space.") from error
+
+    def remove(self, name: str) -> None:
+        """See :class:`Storage`."""
+        with contextlib.suppress(OSError):
+            (self.path / name).unlink()
 
     def clean(self, folder: str) -> None:
         """See :class:`Storage`."""
@@ -192,7 +202,7 @@ class UrlStorage:
             with asked_of(self.name):
                 file_system(self.name).put_file(str(part), self._at(name))
 
-    def append(self, name: str, text: str) -> None:
+    def append(self, name: str, text: str) -> int:
         """See :class:`Storage`."""
         put, content = self._grown.get(name, (0.0, None))
         if content is None:
@@ -203,9 +213,19 @@ class UrlStorage:
             with asked_of(self.name):
                 file_system(self.name).pipe_file(self._at(name), content)
         self._grown[name] = (put, content)
+        return len(content)
+
+    def remove(self, name: str) -> None:
+        """See :class:`Storage`."""
+        self._grown.pop(name, None)
+        with contextlib.suppress(FileNotFoundError), asked_of(self.name):
+            file_system(self.name).rm_file(self._at(name))
 
     def clean(self, folder: str) -> None:
-        """Nothing is ever unfinished here."""
+        """See :class:`Storage`."""
+        for name in self._listed(self._at(folder)):
+            if name.startswith(".") and name.endswith(".part"):
+                self.remove(f"{folder}/{name}".lstrip("/"))
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Objects have no locks."""
