@@ -126,7 +126,10 @@ class ZarrGuard:
         """Return how many files of chunks there are."""
         stored = count = 0
         for path in self._files(folder):
-            stored, count = stored + _check_plain(path, where), count + 1
+            size = _check_plain(path, where)
+            stored, count = stored + size, count + 1
+            if facts.packer == "blosc":
+                _check_blosc(path, size, where)
         declared = facts.declared_bytes
         if declared > self.limits.free_bytes and declared > self.limits.max_expansion * stored:
             raise InputError(
@@ -155,3 +158,11 @@ def _check_plain(path: Path, where: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{where} has {path.name}, which is not a regular file; write the store again.")
     return status.st_size
+
+
+def _check_blosc(path: Path, size: int, where: str) -> None:
+    """Refuse a chunk that is not as long as it says: blosc would read on beyond its end."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if len(head) < 16 or int.from_bytes(head[12:], "little") != size:
+        raise InputError(f"{where}: the chunk {path.name} is truncated or damaged; fetch the store again.")

@@ -20,12 +20,13 @@ _V3_CODECS = _TEXT_CODECS | {"bytes", "transpose", "blosc", "zstd", "gzip", "crc
 
 @dataclass(frozen=True)
 class ArrayFacts:
-    """Shape, shape of the chunks that are files, bytes of one element, and whether it holds texts."""
+    """Shape, shape of the chunks that are files, bytes of an element, whether it holds texts, and what packs chunks."""
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     element_bytes: int
     is_text: bool
+    packer: str
 
     @property
     def declared_bytes(self) -> int:
@@ -57,21 +58,22 @@ def array_facts(metadata: dict[str, Any], where: str) -> ArrayFacts:
 def _version_2(metadata: dict[str, Any], where: str) -> ArrayFacts:
     filters = [str(one["id"]) for one in metadata.get("filters") or ()]
     compressor = metadata.get("compressor")
-    codecs = [*filters, *([] if compressor is None else [str(compressor["id"])])]
-    _check_codecs(codecs, _COMPRESSORS | _TEXT_CODECS, where)
+    packer = "" if compressor is None else str(compressor["id"])
+    _check_codecs([*filters, *([packer] if packer else [])], _COMPRESSORS | _TEXT_CODECS, where)
     text = str(metadata["dtype"])
     if text == "|O":
         if not filters or filters[0] not in _TEXT_CODECS:
             raise InputError(f"{where} holds Python objects, which are never read; write it with anndata.")
-        return _facts(metadata["shape"], metadata["chunks"], _TEXT_BYTES, is_text=True)
+        return _facts(metadata["shape"], metadata["chunks"], _TEXT_BYTES, packer, is_text=True)
     dtype = np.dtype(text)
     if dtype.kind not in "biufUS":
         raise InputError(f"{where} holds {dtype}, neither numbers nor names; write it with anndata.")
-    return _facts(metadata["shape"], metadata["chunks"], dtype.itemsize, is_text=dtype.kind in "US")
+    return _facts(metadata["shape"], metadata["chunks"], dtype.itemsize, packer, is_text=dtype.kind in "US")
 
 
 def _version_3(metadata: dict[str, Any], where: str) -> ArrayFacts:
-    _check_codecs(_codec_names(metadata["codecs"]), _V3_CODECS, where)
+    codecs = metadata["codecs"]
+    _check_codecs(_codec_names(codecs), _V3_CODECS, where)
     if metadata.get("storage_transformers"):
         raise InputError(f"{where} is stored by a storage transformer, which cannot be read; write it with anndata.")
     grid, kind = metadata["chunk_grid"], metadata["data_type"]
@@ -83,14 +85,15 @@ def _version_3(metadata: dict[str, Any], where: str) -> ArrayFacts:
     size = np.dtype(name).itemsize if name in _NUMBERS else _TEXT_BYTES
     if not isinstance(kind, str):
         size = max(size, int(kind["configuration"]["length_bytes"]))
-    return _facts(metadata["shape"], grid["configuration"]["chunk_shape"], size, is_text=name in _TEXTS)
+    packer = (_codec_names(codecs[-1:]) or [""])[0]
+    return _facts(metadata["shape"], grid["configuration"]["chunk_shape"], size, packer, is_text=name in _TEXTS)
 
 
-def _facts(shape: Any, chunks: Any, element_bytes: int, *, is_text: bool) -> ArrayFacts:
+def _facts(shape: Any, chunks: Any, element_bytes: int, packer: str, *, is_text: bool) -> ArrayFacts:
     whole, parts = tuple(map(int, shape)), tuple(map(int, chunks))
     if len(whole) != len(parts) or min(whole, default=0) < 0 or min(parts, default=1) < 1:
         raise ValueError(f"shape {whole} in chunks of {parts}")
-    return ArrayFacts(whole, parts, element_bytes, is_text)
+    return ArrayFacts(whole, parts, element_bytes, is_text, packer)
 
 
 def _codec_names(codecs: Any) -> list[str]:

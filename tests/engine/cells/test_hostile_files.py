@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from refusing import read_all, refuse
 
 from cellscribe.engine.cells import ReadLimits, open_cells
 from cellscribe.engine.errors import InputError
@@ -22,20 +23,6 @@ from cellscribe.engine.errors import InputError
 def path(cells, tmp_path):
     cells.write_h5ad(tmp_path / "cells.h5ad")
     return tmp_path / "cells.h5ad"
-
-
-def read_all(path, limits):
-    with open_cells(path, limits=limits) as source:
-        return list(source.blocks())
-
-
-def refuse(path, match, limits=None):
-    with pytest.raises(InputError, match=match) as caught:
-        read_all(path, limits or ReadLimits())
-    text = str(caught.value)
-    assert "\n" not in text
-    assert text.endswith(".")
-    return text
 
 
 def replace(path, key, **how):
