@@ -84,6 +84,9 @@ def embed(asked: argparse.Namespace) -> dict[str, Any]:
         "preprocessing_share": round(shares["read"] + shares["tokenise"], 4),
         "stage_shares": shares,
         "peak_memory_gib": told["peak_memory_gib"],
+        "stage_microseconds_a_cell": {
+            name: round(1e6 * seconds / asked.cells, 1) for name, seconds in told["stage_seconds"].items()
+        },
         "microseconds_a_cell": {"of all": round(stage_cost(told), 1), "of 10,000": [round(one, 1) for one in costs]},
         "cost_beside_10000": round(2 * stage_cost(told) / sum(costs), 3),
     }
@@ -104,6 +107,9 @@ def describe(asked: argparse.Namespace) -> dict[str, Any]:
     return {
         "cells": asked.described,
         "cells_per_second": told["whole_rate"],
+        "output_bytes_a_cell": round(
+            sum(one.stat().st_size for one in (asked.folder / "described" / "shards").iterdir()) / asked.described
+        ),
         "tokens_per_second": round(told["tokens"] / told["elapsed_seconds"]),
         "idle_slot_share": told["idle_slot_share"],
         "stage_shares": told["stage_utilisation"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +72,8 @@ class Progress:
         self._figures: dict[str, dict[str, Any]] = {}
         self._old: list[dict[str, Any]] = []  # of workers that were replaced
         self._started = time.perf_counter()
-        self.points: deque[tuple[float, int, int]] = deque(maxlen=_NUM_POINTS)  # seconds, cells, tokens
+        self.points: list[tuple[float, int, int]] = []  # seconds, cells, tokens; evenly over the whole run
+        self._apart = 0.5  # seconds
         self.state = "running"
 
     def add(self, record: ShardRecord) -> None:
@@ -91,6 +91,14 @@ class Progress:
         """Return the figures of all workers, added up."""
         return together([*self._old, *self._figures.values()])
 
+    def _note(self, point: tuple[float, int, int]) -> None:
+        """Keep a point; of too many, every other one."""
+        if self.points and point[0] - self.points[-1][0] < self._apart and self.state == "running":
+            return
+        self.points.append(point)
+        if len(self.points) > _NUM_POINTS:
+            self.points, self._apart = self.points[::2], 2 * self._apart
+
     def now(self) -> Snapshot:
         """Return where the run is."""
         figures, elapsed = self.figures(), time.perf_counter() - self._started
@@ -99,12 +107,11 @@ class Progress:
         if self.state == "finished":
             cells = finished
         tokens = int(figures.get("tokens", 0))
-        if not self.points or elapsed - self.points[-1][0] >= 0.5:
-            self.points.append((elapsed, cells, tokens))
-        since = next((one for one in self.points if elapsed - one[0] <= _RECENT_SECONDS), (0.0, self._before, 0))
+        self._note((elapsed, cells, tokens))
+        since = (0.0, self._before, 0)
+        if self.state == "running":  # the last minute, or as near to it as points lie
+            since = next((one for one in reversed(self.points) if elapsed - one[0] >= _RECENT_SECONDS), since)
         spent = elapsed - since[0]
-        if spent < 1.0:
-            since, spent = (0.0, self._before, 0), elapsed
         rate = (cells - since[1]) / spent if spent > 0 else 0.0
         worked = float(figures.get("elapsed", 0.0))
         seconds = figures.get("seconds", {})

@@ -3,6 +3,9 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
+
+from cellscribe.engine.atlas import progress as module
 from cellscribe.engine.atlas.folder import ShardRecord
 from cellscribe.engine.atlas.meter import Meter, together
 from cellscribe.engine.atlas.progress import Progress, prometheus
@@ -60,3 +63,18 @@ def test_prometheus_text_is_well_formed() -> None:
     assert 'cellscribe_atlas_stage_utilisation{stage="encode"} 0.0' in text
     for line in text.splitlines():
         assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{\w+=\"\w+\"\})? -?[\d.e+-]+", line), line
+
+
+def test_points_cover_a_long_run_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    progress = Progress(10**9, 10, {})
+    for second in range(1, 20_000):
+        clock[0] = float(second)
+        progress.tell("0", {"cells": 7 * second, "elapsed": clock[0], "seconds": {}})
+        now = progress.now()
+    assert len(progress.points) <= 2001
+    assert progress.points[0][0] < 20
+    assert progress.points[-1][0] > 19_900
+    assert now.cells_per_second == pytest.approx(7.0)
+    assert now.seconds_left == pytest.approx((10**9 - 7 * 19_999) / 7)

@@ -1,0 +1,84 @@
+"""How long would 100 million cells take on 8 H100? ``python benchmarks/atlas_estimate.py [--cells N] [--gpus N]``.
+
+An estimate: what a cell costs before and after the model was measured (``atlas.json``), what it costs on an H100 is
+what bytes and operations allow (``projections.json``), at 65 % and at all of the card's rates. No GPU was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from results_folder import results_folder
+
+from cellscribe.engine.output.atomic import replacing
+
+DEVICE = "H100 SXM"
+SLOTS = (96, 512)
+SHARES = (0.65, 1.0)
+_ATLAS_VALUES = 1500  # expressed genes of a cell, and the 8 bytes of each
+_MEASURED_VALUES = 545
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, default=100_000_000)
+    parser.add_argument("--gpus", type=int, default=8)
+    asked = parser.parse_args()
+    folder = results_folder()
+    measured = json.loads((folder / "atlas.json").read_text())
+    projected = json.loads((folder / "projections.json").read_text())
+    text = page(measured, projected, asked.cells, asked.gpus)
+    with replacing(folder / "atlas_estimate.md") as part:
+        part.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def page(measured: dict[str, Any], projected: dict[str, Any], cells: int, gpus: int) -> str:
+    """Return the estimate as Markdown."""
+    embed, described = measured["embed"], measured["describe"]
+    preparing = sum(embed["stage_microseconds_a_cell"][name] for name in ("read", "tokenise"))
+    written = described["output_bytes_a_cell"]
+    lines = [
+        f"# {cells / 1e6:,.0f} million cells described on {gpus} {DEVICE}: an estimate, not a measurement",
+        "",
+        f"Measured here ({measured['hardware']['processor']}, one core): {preparing:.0f} µs to read a cell of "
+        f"{_MEASURED_VALUES} expressed genes and make tokens of it, {written:,.0f} bytes of Parquet for its text, genes and "
+        "vector. A cell of an atlas is taken to hold 1,500 expressed genes: 12 KB uncompressed, and as much more to prepare.",
+        "Projected (projections.json): lingocell-1.1b in fp16, 96 tokens, at a share of the card's datasheet rates.",
+        "",
+        "| slots | share of rates | ms a cell | cells/s | hours | input, MB/s | output, MB/s | cores that prepare cells |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    scale = _ATLAS_VALUES / _MEASURED_VALUES
+    for slots in SLOTS:
+        for share in SHARES:
+            milliseconds = cost(projected, slots, share)
+            rate = gpus * 1e3 / milliseconds
+            lines.append(
+                f"| {slots} | {100 * share:.0f} % | {milliseconds:.2f} | {rate:,.0f} | {cells / rate / 3600:.1f} | "
+                f"{rate * 8 * _ATLAS_VALUES / 1e6:,.0f} | {rate * written / 1e6:,.1f} | {rate * preparing * scale / 1e6:.1f} |"
+            )
+    lines += [
+        "",
+        "Embedding alone is bound by the encoder, 81 GFLOP a cell: at 65 % of the fp16 rate "
+        f"{gpus * 0.65 * 989e12 / 81e9:,.0f} cells/s, {cells / (gpus * 0.65 * 989e12 / 81e9) / 3600:.1f} hours, and "
+        f"{gpus * 0.65 * 989e12 / 81e9 * 8 * _ATLAS_VALUES / 1e6:,.0f} MB/s of input.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cost(projected: dict[str, Any], slots: int, share: float) -> float:
+    """Milliseconds of a cell in fp16."""
+    rows = [
+        one
+        for one in projected["rows"]
+        if (one["device"], one["weights"], one["slots"]) == (DEVICE, "fp16", slots)
+        and one["share_of_ceilings"] == share
+    ]
+    return float(rows[0]["ms_per_cell"])
+
+
+if __name__ == "__main__":
+    main()
