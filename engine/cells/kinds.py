@@ -40,8 +40,8 @@ def checked_kind(path: Path) -> Kind:
     kind = kind_of(path)
     if kind is None:
         raise InputError(
-            f"{path} is a folder without {ZARR_MARKS[0]}, {ZARR_MARKS[1]} and {MATRICES[0]}, so it is no .zarr store and no "
-            "10x folder; name the one that is, or an .h5ad file."
+            f"{path} is a folder without {ZARR_MARKS[0]}, {ZARR_MARKS[1]} and {MATRICES[0]}, so it is no .zarr store "
+            "and no 10x folder; name the one that is, or an .h5ad file."
         )
     return kind
 

@@ -101,7 +101,7 @@ def test_what_a_worker_raises_is_raised_as_one_sentence(address: str, tmp_path: 
     job = AtlasJob("embed", shard_cells=70)
     work = _work(tmp_path / "out", [gone], job, address)
     gone.unlink()
-    with pytest.raises(InputError, match="no file .*gone.h5ad"):
+    with pytest.raises(InputError, match=r"no file .*gone\.h5ad"):
         run_on_ray(work, look_through(find_inputs([str(packaged_cells())]), job).shards, _nothing, _nothing)
 
 
