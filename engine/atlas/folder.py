@@ -110,7 +110,7 @@ class AtlasFolder:
 
     def make(self) -> None:
         """Make the folder; OutputError where that cannot be, or something else is there."""
-        if not self.is_begun and self.storage.names():
+        if not self.is_begun and ({*self.storage.names()} - {SHARDS} or self.storage.sizes(SHARDS)):
             raise OutputError(f"the folder {self.name} holds other files; choose an empty or a new one.")
         self.storage.make(SHARDS)
 
