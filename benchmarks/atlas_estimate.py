@@ -44,11 +44,11 @@ def page(measured: dict[str, Any], projected: dict[str, Any], cells: int, gpus: 
         f"# {cells / 1e6:,.0f} million cells described on {gpus} {DEVICE}: an estimate, not a measurement",
         "",
         f"Measured here ({measured['hardware']['processor']}, one core): {preparing:.0f} µs to read a cell of "
-        f"{_MEASURED_VALUES} expressed genes and make tokens of it, {written:,.0f} bytes of Parquet for its text, genes "
-        "and vector. A cell of an atlas is taken to hold 1,500 expressed genes: 12 KB uncompressed, and as much more to "
-        "prepare. Projected (projections.json): lingocell-1.1b in fp16, 96 tokens, at a share of the card's rates.",
+        f"{_MEASURED_VALUES} expressed genes and make tokens of it, {written:,.0f} bytes of Parquet for its text, "
+        "genes and vector. An atlas' cell is taken to hold 1,500 expressed genes: 12 KB uncompressed, and as much more "
+        "to prepare. Projected (projections.json): lingocell-1.1b in fp16, 96 tokens, at a share of the card's rates.",
         "",
-        "| slots | share of rates | ms a cell | cells/s | hours | input, MB/s | output, MB/s | cores to prepare cells |",
+        "| slots | share of rates | ms a cell | cells/s | hours | input, MB/s | output, MB/s | preparing cores |",
         "|---|---|---|---|---|---|---|---|",
     ]
     scale = _ATLAS_VALUES / _MEASURED_VALUES

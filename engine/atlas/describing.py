@@ -157,6 +157,7 @@ class Describing:
             for batch in token_batches(tokenizer, source, rows, cells, self._meter):
                 for row, why in batch.failures:
                     self._meter.failed += 1
+                    self._meter.cells += 1
                     with self._lock:
                         mine.settle(place_of[row], failed(mine.names[place_of[row]], why), None)
                 yield from self._of_batch(mine, batch, [place_of[row] for row in batch.rows.tolist()])
@@ -218,6 +219,7 @@ class Describing:
             if top.symbols and not np.array_equal(one.axis.columns, twin.axis.columns):
                 told = replace(told, top_genes=replace(top, columns=one.axis.columns_of(top.symbols)))
             pending.settle(one.place, told, twin.vector)
+            self._meter.cells += 1
             self._meter.failed += not told.is_ok
             self._close(pending)
         twin.waiting.clear()
@@ -231,7 +233,6 @@ class Describing:
             one = self._done.popleft()
             assert all(text is not None for text in one.descriptions)
             texts = [text for text in one.descriptions if text is not None]
-            self._meter.cells += len(texts)
             columns = {**text_columns(texts), "embedding": vectors_column(one.vectors)}
             file = self._files[one.shard.file].name
             statuses = [text.status for text in texts]
