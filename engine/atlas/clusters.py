@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cellscribe.engine.atlas.folder import AtlasFolder, Manifest
+from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.manifest import Manifest
 from cellscribe.engine.atlas.run import Engine, Outcome, Watch, run_atlas
 from cellscribe.engine.atlas.sources import Sources
 from cellscribe.engine.atlas.tables import METADATA, metadata_of, text_columns, vectors_column

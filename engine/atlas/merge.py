@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cellscribe.engine.atlas.clusters import read_clusters
-from cellscribe.engine.atlas.folder import AtlasFolder, Manifest
+from cellscribe.engine.atlas.folder import AtlasFolder
+from cellscribe.engine.atlas.manifest import Manifest
 from cellscribe.engine.atlas.plan import Shard, genes_key
 from cellscribe.engine.cells.parts import runs
 from cellscribe.engine.errors import InputError, OutputError, UsageError

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellscribe.engine.atlas.folder import AtlasFolder, ShardRecord
+from cellscribe.engine.atlas.folder import AtlasFolder
+from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.plan import Shard
 from cellscribe.engine.atlas.pool import OnFigures, OnRecord, Work
 from cellscribe.engine.atlas.ray_cluster import Machines, cluster

@@ -15,8 +15,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from cellscribe.engine.atlas.folder import AtlasFolder, ShardRecord
+from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.meter import Meter
 from cellscribe.engine.atlas.plan import FileEntry, Plan, Shard
 from cellscribe.engine.atlas.sources import Sources

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cellscribe.engine.atlas.folder import ShardRecord
+from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.meter import STAGES, together
 
 _RECENT_SECONDS = 60.0

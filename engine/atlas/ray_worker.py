@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cellscribe.engine.atlas.carried import CarriedSources
 from cellscribe.engine.atlas.cores import keep_to_own_cores
-from cellscribe.engine.atlas.folder import ShardRecord
+from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.meter import Meter
 from cellscribe.engine.atlas.plan import Shard
 from cellscribe.engine.atlas.pool import Work

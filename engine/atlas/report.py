@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cellscribe.engine.atlas.folder import REPORT, AtlasFolder, Manifest, ShardRecord
+from cellscribe.engine.atlas.folder import REPORT, AtlasFolder
+from cellscribe.engine.atlas.manifest import Manifest, ShardRecord
 from cellscribe.engine.atlas.progress import Progress
 from cellscribe.engine.atlas.tables import OK
 from cellscribe.engine.output.page import page, percent, safe

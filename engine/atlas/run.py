@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cellscribe.engine.atlas.folder import PROGRESS, AtlasFolder, Manifest, ShardRecord, check_same
+from cellscribe.engine.atlas.folder import PROGRESS, AtlasFolder
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.manifest import Manifest, ShardRecord, check_same
 from cellscribe.engine.atlas.plan import OnFile, Plan, look_through
 from cellscribe.engine.atlas.pool import Work, run_here, run_in_processes
 from cellscribe.engine.atlas.progress import Progress, Snapshot, progress_text, prometheus

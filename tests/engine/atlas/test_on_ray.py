@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cellscribe.engine.atlas.folder import AtlasFolder, ShardRecord
+from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.on_ray import run_on_ray
 from cellscribe.engine.atlas.plan import look_through
 from cellscribe.engine.atlas.pool import Work, run_here

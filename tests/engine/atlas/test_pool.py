@@ -13,8 +13,8 @@ import pytest
 from atlas_cells import write_cells
 
 from cellscribe.engine.atlas import pool
-from cellscribe.engine.atlas.folder import ShardRecord
 from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.run import run_atlas
 from cellscribe.engine.errors import BackendError, InputError, UsageError
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from cellscribe.engine.atlas import progress as module
-from cellscribe.engine.atlas.folder import ShardRecord
+from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.meter import Meter, together
 from cellscribe.engine.atlas.progress import Progress, prometheus
 
