@@ -36,7 +36,7 @@ GivenLabels: TypeAlias = str | Path | Sequence[str] | Mapping[str, str | None] |
 class DialogueModel(FamilyModel):
     """One bundle of the family instructcell on one device.
 
-    Cells are the path of an .h5ad file, an AnnData object, or a source that :func:`cellscribe.engine.cells.open_cells`
+    Cells are the path of a file, an AnnData object, or a source that :func:`cellscribe.engine.cells.open_cells`
     opened. What is found is also written into an AnnData object that is given, unless `copy` is true. Every method
     raises InputError for cells that cannot be read, and UsageError for an option that cannot be honoured.
 

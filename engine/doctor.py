@@ -54,7 +54,7 @@ def examine(
     Parameters
     ----------
     cells
-        An .h5ad file; None looks at machine and bundle alone.
+        The path of cells; None looks at machine and bundle alone.
     bundle, layer, values, threads, backend, plans
         As for describing.
 

@@ -99,7 +99,7 @@ def ask(
         _note(model, "", model.notice, cut_note(found, max_new_tokens))
         return found
     if source is None:
-        raise UsageError("what is asked is about cells, and none are given; give CELLS.h5ad (cells).")
+        raise UsageError("what is asked is about cells, and none are given; give CELLS (cells).")
     genes = checked_names(source, model.settings.organism)
     found = _about_cells(
         model, source, question, limit=limit, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens,

@@ -16,7 +16,7 @@ def ask(
     cells: Annotated[
         Path,
         typer.Argument(
-            metavar="CELLS.h5ad", help="The cells; - for a task about none (c2s: gene_set_name).", show_default=False
+            metavar="CELLS", help="The cells; - for a task about none (c2s: gene_set_name).", show_default=False
         ),
     ],
     question: Annotated[

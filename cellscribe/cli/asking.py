@@ -101,7 +101,7 @@ def ask_file(job: AskJob) -> int:
         cells = None if job.group_cells == Question.group_cells else job.group_cells
         refuse_sentences(bundle, job.settings, ("--by", job.by), ("--cells", cells))
         if job.cells_path is None:
-            raise UsageError(f"{bundle.name} answers about cells, and none are given; name CELLS.h5ad in place of -.")
+            raise UsageError(f"{bundle.name} answers about cells, and none are given; name them in place of -.")
         asked = _asked(job, wanted.question)
         if asked.instruction is None:
             known_task(instructions_with(job.templates, asked.task), asked.task)

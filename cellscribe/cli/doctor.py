@@ -14,7 +14,7 @@ from cellscribe.cli.guard import guarded
 @guarded
 def doctor(
     cells: Annotated[
-        Path | None, typer.Argument(metavar="[CELLS.h5ad]", help="Cells to look at.", show_default=False)
+        Path | None, typer.Argument(metavar="[CELLS]", help="Cells to look at.", show_default=False)
     ] = None,
     bundle: options.BundleOption = "demo",
     layer: options.LayerOption = None,

@@ -41,7 +41,7 @@ def generate(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option("--like", metavar="CELLS.h5ad", help="Take genes and line from these cells.", show_default=False),
+        typer.Option("--like", metavar="CELLS", help="Take genes and line from these cells.", show_default=False),
     ] = None,
     layer: Annotated[
         str | None,
@@ -76,7 +76,7 @@ def generate(
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option("--truth", metavar="CELLS.h5ad", help="Real cells, for the report.", show_default=False),
+        typer.Option("--truth", metavar="CELLS", help="Real cells, for the report.", show_default=False),
     ] = None,
     truth_label: Annotated[
         str, typer.Option("--truth-label", metavar="COLUMN", help="Their types, a column of obs.")

@@ -12,10 +12,17 @@ BundleOption = Annotated[
     str, typer.Option("--bundle", metavar="DIR", help="Bundle folder; 'demo' is the packaged one.")
 ]
 BundleArgument = Annotated[str, typer.Argument(metavar="BUNDLE", help="Bundle folder; 'demo' is the packaged one.")]
-CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS.h5ad", help="The cells.", show_default=False)]
+CELLS = "The cells: .h5ad, 10x .h5, 10x folder (matrix.mtx), .zarr."
+CellsArgument = Annotated[Path, typer.Argument(metavar="CELLS", help=CELLS, show_default=False)]
 OutOption = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="OUT", help="Result: .h5ad, .parquet, .jsonl or .csv.", show_default=False),
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="Result: .h5ad (a copy of an .h5ad input), .parquet, .jsonl or .csv.",
+        show_default=False,
+    ),
 ]
 ReportOption = Annotated[
     Path | None,

@@ -24,7 +24,7 @@ def verify(
     cells: Annotated[
         Path | None,
         typer.Option(
-            "--cells", metavar="CELLS.h5ad", help="Cells to time, and to compare with ONNX Runtime.", show_default=False
+            "--cells", metavar="CELLS", help="Cells to time, and to compare with ONNX Runtime.", show_default=False
         ),
     ] = None,
     report: Annotated[

@@ -25,7 +25,7 @@ from cellscribe.engine.device_facts import passed_facts
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.output.attention import write_attention
 from cellscribe.engine.output.fields import KEY, check_key
-from cellscribe.engine.output.files import check_output, check_outputs, write_run
+from cellscribe.engine.output.files import check_output, check_outputs, check_run_output, write_run
 from cellscribe.engine.output.report import write_report
 from cellscribe.engine.output.run import Run, count
 from cellscribe.engine.output.text import printable
@@ -72,7 +72,7 @@ class Job:
 def check_destinations(cells: Path, output: Path | None, report: Path | None, save_attn: Path | None) -> None:
     """Raise UsageError or OutputError unless every output that is named can be written."""
     if output is not None:
-        check_output(output, cells)
+        check_run_output(output, cells)
     for path, suffix in ((report, ".html"), (save_attn, ".npz")):
         if path is not None:
             check_output(path, cells, (suffix,))

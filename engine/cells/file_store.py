@@ -114,3 +114,12 @@ class FileStore:
     def close(self) -> None:
         """End the reading process."""
         self._child.close()
+
+
+def stored_kind(path: Path) -> Kind:
+    """Return what a path holds, which its name alone does not say of HDF5 files; InputError for what is no cells."""
+    store = FileStore(path, ReadLimits())
+    try:
+        return store.kind
+    finally:
+        store.close()

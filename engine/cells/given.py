@@ -23,7 +23,7 @@ def opened(cells: Cells, layer: str | None = None, values: ValueChoice = "auto")
     Parameters
     ----------
     cells
-        The path of an .h5ad file, an AnnData object, or a source of :func:`cellscribe.engine.cells.open_cells`.
+        A path, an AnnData object, or a source of :func:`cellscribe.engine.cells.open_cells`.
     layer, values
         As for that function.
 
@@ -40,6 +40,6 @@ def opened(cells: Cells, layer: str | None = None, values: ValueChoice = "auto")
         yield cells
         return
     if not isinstance(cells, (str, Path, AnnData)):
-        raise InputError(f"the cells are {type(cells).__name__}; give AnnData, the path of an .h5ad file, or a source.")
+        raise InputError(f"the cells are {type(cells).__name__}; give AnnData, a path, or a source.")
     with open_cells(cells, layer=layer, values=values) as source:
         yield source

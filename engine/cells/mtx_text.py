@@ -17,9 +17,9 @@ from cellscribe.engine.cells.text_file import TextFile
 from cellscribe.engine.errors import InputError
 
 _SPACES, _ENDS = re.compile(rb"[ \t]+"), re.compile(rb" ?(\r?\n) ?")
-_UNTIDY = (b"\t", b"  ", b"\n ", b" \n", b" \r")
 _FEWEST_BYTES = len(b"1 1 1\n")
 _MAX_COMMENTS = 10_000
+_THREADS = 4  # their stacks count as memory of the reading process
 _NAMES = ("gene", "cell", "count")
 
 
@@ -68,6 +68,7 @@ def entries(text: TextFile, header: MtxHeader) -> Iterator[Entries]:
     InputError
         For entries that are no numbers, lie outside the matrix, or are more or fewer than declared.
     """
+    pa.set_cpu_count(_THREADS)
     count = 0
     for piece in text.pieces():
         rows, columns, values = _parsed(piece, header.is_whole, text.where)
@@ -98,25 +99,32 @@ def _sizes(text: TextFile) -> tuple[int, int, int]:
 
 
 def _parsed(piece: bytes, is_whole: bool, where: str) -> tuple[npt.NDArray[Any], ...]:
-    if any(sign in piece for sign in _UNTIDY) or piece.startswith(b" "):
-        piece = _ENDS.sub(rb"\1", _SPACES.sub(b" ", piece)).strip(b" ")
-    types = (pa.int32(), pa.int32(), pa.int64() if is_whole else pa.float64())
+    """Parse lines of three numbers, set apart by single spaces or, on a second try, by any."""
     try:
-        table = csv.read_csv(
-            pa.BufferReader(piece),
-            read_options=csv.ReadOptions(use_threads=False, column_names=_NAMES, block_size=len(piece) + 1),
-            parse_options=csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False),
-            convert_options=csv.ConvertOptions(
-                column_types=dict(zip(_NAMES, types, strict=True)), check_utf8=False, null_values=[]
-            ),
-        )
+        return _columns(piece, is_whole)
+    except pa.ArrowInvalid:
+        tidy = _ENDS.sub(rb"\1", _SPACES.sub(b" ", piece)).strip(b" ")
+    if not tidy.strip():
+        return tuple(np.empty(0, dtype=np.int32) for _ in _NAMES)
+    try:
+        return _columns(tidy, is_whole)
     except pa.ArrowInvalid as error:
-        if not piece.strip():
-            return tuple(np.empty(0, dtype=np.int32) for _ in _NAMES)
         kind = "three whole numbers" if is_whole else "two whole numbers and a number"
         raise InputError(
             f"{where} has an entry that is not {kind} ({' '.join(str(error).split())[:120]}); fetch it again."
         ) from error
+
+
+def _columns(piece: bytes, is_whole: bool) -> tuple[npt.NDArray[Any], ...]:
+    types = (pa.int32(), pa.int32(), pa.int64() if is_whole else pa.float64())
+    table = csv.read_csv(
+        pa.BufferReader(piece),
+        read_options=csv.ReadOptions(column_names=_NAMES),
+        parse_options=csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False),
+        convert_options=csv.ConvertOptions(
+            column_types=dict(zip(_NAMES, types, strict=True)), check_utf8=False, null_values=[]
+        ),
+    )
     return tuple(column.to_numpy() for column in table.columns)
 
 

@@ -135,13 +135,14 @@ class CellSource:
         self.value_origin = chosen.origin
         mark = store.log10_mark if chosen.origin == "X" and chosen.kind == "lognorm" else None
         self.is_log10 = mark is not None and not mark.doubt(chosen.maximum)
-        self.value_note = chosen.note + ("" if mark is None else mark.note(chosen.maximum))
+        said = chosen.note + ("" if mark is None else mark.note(chosen.maximum))
+        self.value_note = " ".join((said, *store.notes))
         self.value_dtype: np.dtype[Any] = store.dtype(chosen.origin)
         self._var: VarTable = store.var(chosen.origin == "raw.X")
         self.var_names: npt.NDArray[Any] = np.array(self._var.names, dtype=object)
         self.var_ensembl, self.var_symbols = self._var.ensembl, self._var.symbols
         self._check_shape(store.shape(chosen.origin))
-        self.notes: tuple[str, ...] = (self.value_note, *self._layout_note(store.layout(chosen.origin)), *store.notes)
+        self.notes: tuple[str, ...] = (self.value_note, *self._layout_note(store.layout(chosen.origin)))
         self._row_by_name: dict[str, int] | None = None
         self._fingerprint = ""
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from anndata import AnnData
 
+from cellscribe.engine.cells.file_store import stored_kind
 from cellscribe.engine.errors import OutputError, UsageError
 from cellscribe.engine.output.atomic import check_folder, replacing
 from cellscribe.engine.output.fields import KEY, check_key
@@ -21,6 +22,10 @@ from cellscribe.engine.output.frame import to_frame
 from cellscribe.engine.output.h5ad import write_h5ad
 from cellscribe.engine.output.run import Run
 
+COPIED = (
+    "{} would be a copy of the input with fields added, which needs an .h5ad input, and {} is none; end the output's "
+    "name in .parquet, .jsonl or .csv."
+)
 SUFFIXES = (".h5ad", ".parquet", ".jsonl", ".csv")
 _LIST_SEPARATOR = "; "
 _TEXT_LIST, _NUMBER_LIST = pa.list_(pa.string()), pa.list_(pa.float64())
@@ -60,6 +65,21 @@ def check_output(path: Path, source: Path | None = None, suffixes: Iterable[str]
         raise OutputError(f"{path} needs {needed / 1e9:.1f} GB, more than its disk has free; choose another place.")
 
 
+def check_run_output(path: Path, source: Path) -> None:
+    """Make sure that a run on the cells of `source` can be written to `path`: as :func:`check_output`, and more.
+
+    Raises
+    ------
+    UsageError
+        For an .h5ad output, which is a copy, of cells that are no .h5ad file.
+    InputError
+        When the cells cannot be read.
+    """
+    check_output(path, source)
+    if path.suffix == ".h5ad" and stored_kind(source) != "h5ad":
+        raise UsageError(COPIED.format(path, source))
+
+
 def check_outputs(paths: Iterable[Path]) -> None:
     """Raise UsageError when two outputs have the same name."""
     seen: set[Path] = set()
@@ -88,12 +108,15 @@ def write_run(run: Run, out: Path, cells: Path | AnnData, key_added: str = KEY) 
     Raises
     ------
     UsageError
-        For an ending that is not understood, an output that is the input, or an unusable `key_added`.
+        For an ending that is not understood, an output that is the input, an .h5ad output of cells that are no .h5ad
+        file, or an unusable `key_added`.
     OutputError
         When the file cannot be written.
     """
     check_key(key_added)
     check_output(out, _path_of(cells))
+    if out.suffix == ".h5ad" and isinstance(cells, Path) and cells.is_dir():
+        raise UsageError(COPIED.format(out, cells))
     if out.suffix == ".h5ad":
         write_h5ad(run, out, cells, key_added)
         return

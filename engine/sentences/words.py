@@ -18,7 +18,7 @@ def check_choice(has_like: bool, has_genes: bool, has_fit: bool) -> None:
     """Raise UsageError unless there are either cells to take both from, or genes and a line."""
     if (has_genes, has_fit) != (not has_like, not has_like):
         raise UsageError(
-            "generate needs genes and a line to turn sentences into expression; give either --like CELLS.h5ad, or "
+            "generate needs genes and a line to turn sentences into expression; give either --like CELLS, or "
             "--genes and --fit as c2s transform wrote them (like, genes and fit in Python)."
         )
 

@@ -43,6 +43,15 @@ def test_output_is_written_and_stdout_stays_empty(
     assert out.stat().st_size > 0
 
 
+def test_an_h5ad_output_of_a_store_is_refused(cellscribe: Call, model: Any, cells_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("zarr", minversion="3")
+    ad.read_h5ad(cells_file).write_zarr(tmp_path / "cells.zarr")
+    refused = cellscribe("describe", tmp_path / "cells.zarr", "-o", tmp_path / "out.h5ad")
+    assert refused.exit_code == 2
+    assert "cells.zarr is none; end the output's name in .parquet, .jsonl or .csv." in refused.stderr
+    assert not model.calls
+
+
 def test_options_reach_the_model(cellscribe: Call, model: Any, cells_file: Path) -> None:
     arguments = [
         "--sampling",

@@ -48,6 +48,18 @@ def test_the_package_stays_small() -> None:
     assert sum(p.stat().st_size for p in files) < 12e6
 
 
+def test_a_store_is_read_by_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("zarr", minversion="3")
+    cells = ad.read_h5ad(packaged_cells())[:6].copy()
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    cells.write_zarr(tmp_path / "cells.zarr")
+    for name in ("h5ad", "zarr"):
+        done = run("embed", str(tmp_path / f"cells.{name}"), "-o", str(tmp_path / f"{name}.parquet"), "--quiet")
+        assert (done.returncode, done.stderr) == (0, "")
+    one, two = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("h5ad", "zarr"))
+    pd.testing.assert_frame_equal(one, two)
+
+
 def test_demo_prints_cells_texts_and_genes() -> None:
     done = run("demo", "--limit", "2")
     assert done.returncode == 0, done.stderr

@@ -133,7 +133,7 @@ def test_features_that_are_no_genes_are_left_out(cells, tmp_path, kind):
     with open_cells(TENX[kind](cells, tmp_path)) as source:
         assert list(source.var_names) == list(cells.var_names[:7])
         np.testing.assert_array_equal(dense(source), cells.X.toarray()[:, :7])
-        assert "5 of 12 features are Antibody Capture, CRISPR Guide Capture and left out." in source.notes
+        assert "5 of 12 features are Antibody Capture, CRISPR Guide Capture and left out." in source.value_note
     cells.var["feature_types"] = "Peaks"
     with pytest.raises(InputError, match="holds Peaks and no Gene Expression"):
         open_cells(TENX[kind](cells, tmp_path))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,15 +10,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cellscribe.engine.errors import CellscribeError, OutputError, UsageError
+from cellscribe.engine.errors import CellscribeError, InputError, OutputError, UsageError
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.attention import write_attention
-from cellscribe.engine.output.files import check_output, check_outputs, write_run
+from cellscribe.engine.output.files import check_output, check_outputs, check_run_output, write_run
 from cellscribe.engine.output.run import Run
 
 
@@ -178,3 +180,22 @@ def test_a_signal_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Si
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_h5ad_output_needs_an_h5ad_input(run: Run, cells_file: Path, tmp_path: Path) -> None:
+    odd, store, tenx = tmp_path / "odd.h5", tmp_path / "cells.zarr", tmp_path / "tenx.h5"
+    shutil.copyfile(cells_file, odd)
+    check_run_output(tmp_path / "out.h5ad", odd)  # AnnData under another name
+    with h5py.File(tenx, "w") as file:
+        for name in ("barcodes", "features/name"):
+            file[f"matrix/{name}"] = np.array([b"one"])
+        file["matrix/indptr"] = [0, 0]
+    store.mkdir()
+    for source in (tenx, store):
+        with pytest.raises((UsageError, InputError), match=r"needs an .h5ad input.*\.parquet|no .zarr store") as caught:
+            check_run_output(tmp_path / "out.h5ad", source)
+        assert "\n" not in str(caught.value)
+        check_run_output(tmp_path / "out.parquet", source)  # and nothing is said of it
+    with pytest.raises(UsageError, match=r"needs an .h5ad input"):
+        write_run(run, tmp_path / "out.h5ad", store)
+    assert not (tmp_path / "out.h5ad").exists()
