@@ -11,7 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / name
-    for name in ("README.md", "CONTRIBUTING.md", "examples/train_demo/README.md", "examples/train_c2s/README.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "examples/train_demo/README.md",
+        "examples/train_c2s/README.md",
+        "examples/atlas_cluster/README.md",
+    )
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from cellscribe.engine.errors import UsageError
 
+_CONNECT_SECONDS = 10.0
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -73,14 +75,22 @@ def _join(ray: Any, address: str, local_cpus: int) -> None:
     if address == "local":
         quiet |= {"include_dashboard": False, "num_cpus": local_cpus}
     try:
+        _check_head(address)
         with _without_stderr():
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise UsageError(
             f"no Ray cluster can be joined at {address} ({reason}); start one with `ray start --head`, or leave "
             "--ray-address out."
         ) from error
+
+
+def _check_head(address: str) -> None:
+    """Raise OSError unless something answers at HOST:PORT; Ray itself would ask for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,16 @@ def test_what_a_worker_raises_is_raised_as_one_sentence(address: str, tmp_path: 
     work = _work(tmp_path / "out", [gone], job, address)
     gone.unlink()
     with pytest.raises(InputError, match=r"no file .*gone\.h5ad"):
+        run_on_ray(work, look_through(find_inputs([str(packaged_cells())]), job).shards, _nothing, _nothing)
+
+
+def test_a_head_that_does_not_answer_is_told_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="the ray extra is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    job = AtlasJob("embed", limit=4)
+    work = _work(tmp_path, [packaged_cells()], job, f"127.0.0.1:{port}")
+    with pytest.raises(UsageError, match=rf"no Ray cluster can be joined at 127\.0\.0\.1:{port} \(.*refused\)"):
         run_on_ray(work, look_through(find_inputs([str(packaged_cells())]), job).shards, _nothing, _nothing)
 
 
