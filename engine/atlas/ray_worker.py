@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from cellscribe.engine.atlas.carried import CarriedSources
+from cellscribe.engine.atlas.carried_source import CarriedSources
 from cellscribe.engine.atlas.cores import keep_to_own_cores
 from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.meter import Meter

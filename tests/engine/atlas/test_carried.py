@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from cellscribe.engine.atlas import carried
-from cellscribe.engine.atlas.carried import CarriedSources, FileHeader, shard_tables
+from cellscribe.engine.atlas.carried import FileHeader, shard_tables
+from cellscribe.engine.atlas.carried_source import CarriedSources
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob
 from cellscribe.engine.atlas.plan import Plan, look_through
