@@ -145,15 +145,18 @@ def kill(asked: argparse.Namespace) -> dict[str, Any]:
     seconds = atlas(cells, whole, *options)["seconds_in_all"]
     shutil.rmtree(cut, ignore_errors=True)
     draw, moments = random.Random(0), []
-    for _ in range(asked.kills):
+    while len(moments) < asked.kills:
         process = subprocess.Popen(command(cells, cut, *options, "--resume"), start_new_session=True)
-        moment = draw.uniform(0.5, max(2.0, 2.5 * seconds / asked.kills))
+        moment = draw.uniform(0.5, max(2.0, 2.0 * seconds / asked.kills + 2.0))
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             moments.append(round(moment, 2))
+            continue
+        assert len(moments) > asked.kills // 2, "the run ended too early; take more cells"
+        break
     subprocess.run(command(cells, cut, *options, "--resume"), check=True)
     same = table(cut).equals(table(whole))
     for name, out in (("whole", whole), ("cut", cut)):
