@@ -125,7 +125,7 @@ def test_an_interrupt_while_writing_leaves_what_was_there(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cellscribe.engine.output.h5ad._add_fields", interrupted)
+    monkeypatch.setattr("cellscribe.engine.output.h5ad.add_fields", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_run(run, out, cells_file)
     assert out.read_bytes() == b"earlier"
