@@ -34,6 +34,8 @@ QUALITY_BACKENDS = ("onnxruntime-cpu", "cpu")
 PREPROCESSING: tuple[str, Command] = ("scp1884.h5ad", ("--cells", "20000", "--rounds", "7"))
 RANKS: tuple[str, Command] = ("zheng68k.h5ad", ("--cells", "20000"))
 SENTENCES: tuple[str, Command] = ("zheng68k.h5ad", ("--cells", "20000"))
+READING: tuple[str, Command] = ("zheng68k.h5ad", ("--cells", "20000"))
+ATLAS_FILE = "zheng68k.h5ad"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ def stages(results: Path, bundles: Path) -> dict[str, Stage]:
         "sentences": _of_file("sentences", *SENTENCES),
         "seed_way": Stage((_python("seed_way.py", str(bundles), *SEED_WAY),), _compared("seed_way"), prepares=made),
         "ranks": _of_file("ranks", *RANKS),
+        "reading": _of_file("reading", *READING),
+        "atlas": Stage(
+            (_python("atlas.py", str(bundles / "atlas")),), ("atlas.json",), inputs=(shared_data() / ATLAS_FILE,)
+        ),
         "langcell": Stage(
             (_python("langcell.py", str(bundles), *LANGCELL),),
             (*_compared("langcell"), *_compared("langcell_embed")),
