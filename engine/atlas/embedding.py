@@ -80,7 +80,7 @@ class Embedding:
             for place, cell in zip(fresh, encoded.cell, strict=True):
                 # The bits of np.linalg.norm, which does the same behind more checks; a sum over the batch has others.
                 length = np.sqrt(cell.dot(cell))
-                vector = cell / length if np.isfinite(cell).all() and length > 0 else np.full_like(cell, np.nan)
+                vector = cell / length if 0 < length < np.inf else np.full_like(cell, np.nan)
                 self._recent.put(keys[place], vector)
                 found[place] = vector
             for i, key in enumerate(keys):
