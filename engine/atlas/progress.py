@@ -40,7 +40,8 @@ class Snapshot:
     def as_dict(self) -> dict[str, Any]:
         """Return what ``progress.json`` holds."""
         return {
-            "state": self.state, "cells_done": self.cells, "cells_total": self.total, "cells_failed": self.failed,
+            "state": self.state, "cells_done": self.cells, "cells_total": self.total,
+            "cells_left": self.total - self.cells, "cells_failed": self.failed,
             "cells_shared": self.shared, "tokens": self.tokens, "shards_done": self.shards,
             "shards_total": self.total_shards, "elapsed_seconds": round(self.elapsed, 1),
             "cells_per_second": round(self.cells_per_second, 2), "tokens_per_second": round(self.tokens_per_second, 1),
