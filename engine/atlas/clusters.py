@@ -15,14 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cellscribe.engine.atlas.folder import AtlasFolder
+from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
 from cellscribe.engine.atlas.manifest import Manifest
+from cellscribe.engine.atlas.plan import look_through
 from cellscribe.engine.atlas.run import Engine, Outcome, Watch, run_atlas
 from cellscribe.engine.atlas.sources import Sources
 from cellscribe.engine.atlas.tables import METADATA, metadata_of, text_columns, vectors_column
 from cellscribe.engine.atlas.tasks import open_atlas_bundle
+from cellscribe.engine.atlas.where import Condition
 from cellscribe.engine.describe import DescribeOptions, Writer, write_all
-from cellscribe.engine.errors import InputError, UsageError
+from cellscribe.engine.errors import InputError, OutputError, UsageError
 from cellscribe.engine.pools import Pools, pool_requests
 from cellscribe.engine.source_model import SourceModel
 
@@ -63,30 +66,42 @@ def run_per_cluster(
         raise UsageError(f"--per-cluster describes clusters; use it with --task describe, not {job.task}.")
     open_atlas_bundle(job)
     folder = AtlasFolder(out)
-    embedded = run_atlas(
-        inputs, out, replace(job, task="embed"), running, is_resumed=is_resumed, engine=engine, watch=watch
-    )
-    told = {"run": embedded.manifest.run, "column": column, "job": job.settings()}
-    if _told_of(folder) != json.loads(json.dumps(told)):
+    few = None if cells_where is None else _checked(inputs, job, column, cells_where)
+    embedding = replace(job, task="embed", per_cluster=column)
+    embedded = run_atlas(inputs, out, embedding, running, is_resumed=is_resumed, engine=engine, watch=watch)
+    told = {"run": embedded.manifest.run, "column": column}
+    if _told_of(folder) != told:
         _describe(folder, embedded.manifest, job, running, column, told)
-    if cells_where is None:
+    if few is None:
         return embedded
-    both = cells_where if job.where is None else f"({job.where}) and ({cells_where})"
     cells = folder.below(CELLS)
     return run_atlas(
-        inputs, cells.name, replace(job, where=both), running, is_resumed=is_resumed and cells.is_begun,
-        engine=engine, watch=watch,
-    )  # fmt: skip
+        inputs, cells.name, few, running, is_resumed=is_resumed and cells.is_begun, engine=engine, watch=watch
+    )
+
+
+def _checked(inputs: Sequence[str], job: AtlasJob, column: str, cells_where: str) -> AtlasJob:
+    """Return the job of the cells that get a text each, once it is known that there are some, before any work."""
+    both = cells_where if job.where is None else f"({job.where}) and ({cells_where})"
+    try:
+        Condition.parse(cells_where)
+        look_through(find_inputs(inputs), replace(job, where=both, per_cluster=column))
+    except (UsageError, InputError) as error:
+        raise type(error)(str(error).replace("--where", "--cells-where")) from error
+    return replace(job, where=both)
 
 
 def read_clusters(folder: AtlasFolder) -> pd.DataFrame | None:
     """Read ``clusters.parquet``: a row per cluster; ``attrs["column"]`` names the column of obs; None without one."""
     if not folder.storage.is_file(CLUSTERS):
         return None
-    with folder.storage.open(CLUSTERS) as file:
-        table = pq.read_table(file)
-    frame: pd.DataFrame = table.to_pandas()
-    frame.attrs["column"] = metadata_of(table.schema)["column"]
+    try:
+        with folder.storage.open(CLUSTERS) as file:
+            table = pq.read_table(file)
+        frame: pd.DataFrame = table.to_pandas()
+        frame.attrs["column"] = metadata_of(table.schema)["column"]
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise OutputError(f"{folder.name}/{CLUSTERS} is damaged; remove it, and resume the run.") from error
     return frame
 
 
@@ -94,8 +109,11 @@ def _told_of(folder: AtlasFolder) -> dict[str, Any] | None:
     """Return what the clusters that are there say of themselves."""
     if not folder.storage.is_file(CLUSTERS):
         return None
-    with folder.storage.open(CLUSTERS) as file:
-        return metadata_of(pq.read_schema(file))
+    try:
+        with folder.storage.open(CLUSTERS) as file:
+            return metadata_of(pq.read_schema(file))
+    except (OSError, ValueError, pa.ArrowException):
+        return None
 
 
 @dataclass
@@ -110,15 +128,16 @@ class _Sums:
     def add(self, labels: pd.Series[Any], vectors: npt.NDArray[np.float32]) -> None:
         """Add cells: their labels [N], missing ones left out, and vectors [N, d], NaN rows left out."""
         usable = np.isfinite(vectors).all(axis=1)
-        texts = labels.astype(object)
-        for name in pd.unique(texts[texts.notna()]):
+        codes, names = pd.factorize(labels.astype(object), use_na_sentinel=True)
+        sums, counts = np.zeros((len(names), self.width)), np.bincount(codes[codes >= 0], minlength=len(names))
+        np.add.at(sums, codes[usable & (codes >= 0)], vectors[usable & (codes >= 0)])
+        for name, mine, number in zip(names, sums, counts.tolist(), strict=True):
             place = self.names.setdefault(str(name), len(self.names))
             if place == len(self.sums):
                 self.sums.append(np.zeros(self.width))
                 self.counts.append(0)
-            mine = (texts == name).to_numpy()
-            self.sums[place] += vectors[mine & usable].sum(axis=0, dtype=np.float64)
-            self.counts[place] += int(mine.sum())
+            self.sums[place] += mine
+            self.counts[place] += number
 
 
 def _describe(

@@ -126,7 +126,8 @@ class AtlasFolder:
         """Write a shard under a temporary name, flush it, rename it, and remember it."""
         whole = with_metadata(table, {"run": run, "shard": shard.number, "file": shard.file})
         with self.storage.replacing(_file_of(shard)) as part:
-            pq.write_table(whole, part, compression="zstd", row_group_size=max(1, len(table)))
+            rows = max(1, len(table))
+            pq.write_table(whole, part, compression="zstd", row_group_size=rows, write_page_checksum=True)
             content = part.read_bytes()
         return _record(shard, table, content, round(seconds, 3), worker)
 
@@ -155,20 +156,24 @@ class AtlasFolder:
         self.storage.append(JOURNAL, json.dumps(asdict(record)) + "\n")
 
     def finished(self, manifest: Manifest) -> dict[int, ShardRecord]:
-        """Look at the shards that are there: records by number. What is damaged or of another run does not count."""
+        """Look at the shards that are there: records by number. What is damaged or of another run does not count.
+
+        Every byte is read: a shard counts where it has the digest that was remembered of it, or, where a crash came
+        before that, where its pages have theirs.
+        """
         remembered = {one.number: one for one in self._journal()}
         sizes = self.storage.sizes(SHARDS)
         found: dict[int, ShardRecord] = {}
         for shard in manifest.plan.shards:
-            size = sizes.get(shard.name)
-            if size is None or not self._is_of(shard, manifest.run):
+            if shard.name not in sizes or not self._is_of(shard, manifest.run):
                 continue
-            known = remembered.get(shard.number)
-            found[shard.number] = known if known is not None and known.n_bytes == size else self._looked_at(shard)
+            known, seen = remembered.get(shard.number), self._looked_at(shard)
+            if seen is not None and (known is None or known.sha256 == seen.sha256):
+                found[shard.number] = known or seen
         return found
 
     def record_of(self, shard: Shard, run: str) -> ShardRecord | None:
-        """Return the record of a shard of a run, None while it is not written."""
+        """Return the record of a shard of a run, None while it is not written whole."""
         if not self.storage.is_file(_file_of(shard)) or not self._is_of(shard, run):
             return None
         return self._looked_at(shard)
@@ -197,11 +202,15 @@ class AtlasFolder:
             with contextlib.suppress(ValueError, TypeError):
                 yield ShardRecord(**json.loads(line))
 
-    def _looked_at(self, shard: Shard) -> ShardRecord:
-        """Make the record of a shard that was written, but not remembered."""
+    def _looked_at(self, shard: Shard) -> ShardRecord | None:
+        """Make the record of a shard from its bytes; None where they are damaged."""
         with self.storage.open(_file_of(shard)) as file:
             content = file.read()
-        return _record(shard, self.read_shard(shard, ("status", "num_tokens")), content)
+        try:
+            table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        except (OSError, ValueError, pa.ArrowException):
+            return None
+        return _record(shard, table, content)
 
 
 def _file_of(shard: Shard) -> str:

@@ -48,6 +48,8 @@ class AtlasJob:
     report_by
         A column of obs that results are told apart by: the report says which genes were attended to in each of its
         groups.
+    per_cluster
+        The column of obs whose groups get a text each (:mod:`cellscribe.engine.atlas.clusters`).
     """
 
     task: Task
@@ -67,6 +69,7 @@ class AtlasJob:
     genes_per_cell: int | None = None
     seed: int = 0
     report_by: str | None = None
+    per_cluster: str | None = None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from cellscribe.engine.atlas.plan import FileEntry, Plan
 from cellscribe.engine.errors import UsageError
+
+_NAMES = ("bundle", "labels", "genes")
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,14 @@ class Manifest:
 
     @cached_property
     def run(self) -> str:
-        """Return 16 hex digits that change with whatever results depend on."""
-        told = json.dumps([self.settings, self.bundle, [asdict(one) for one in self.files]], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        """Return 16 hex digits that change with whatever :func:`check_same` compares, and with nothing else."""
+        told = [self.asked, self.bundle.get("hash"), [_identity(one) for one in self.files]]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """The settings, less the names of files whose contents are told by a digest."""
+        return {name: value for name, value in self.settings.items() if name not in _NAMES}
 
     @cached_property
     def plan(self) -> Plan:
@@ -50,16 +57,22 @@ class Manifest:
         return Plan(self.files, int(self.settings["shard_cells"]))
 
 
+def _identity(one: FileEntry) -> dict[str, Any]:
+    """Return what tells an input apart; why one was skipped does not count."""
+    return {**asdict(one), "why": bool(one.why)}
+
+
 def check_same(old: Manifest, new: Manifest) -> None:
     """Raise UsageError, naming what differs, unless a run can be gone on with."""
     ways = []
-    if old.bundle != new.bundle:
+    if old.bundle.get("hash") != new.bundle.get("hash"):
         ways.append(f"the bundle is {_bundle(new.bundle)} and was {_bundle(old.bundle)}")
-    for name in sorted({*old.settings, *new.settings}):
-        before, now = old.settings.get(name), new.settings.get(name)
-        if before != now and name != "bundle":
+    for name in sorted({*old.asked, *new.asked}):
+        before, now = old.asked.get(name), new.asked.get(name)
+        if before != now:
             ways.append(f"{_option(name)} is {_said(now)} and was {_said(before)}")
-    ways += _changed_files(old.files, new.files)
+    is_chosen_alike = all(old.asked.get(name) == new.asked.get(name) for name in ("where", "limit"))
+    ways += _changed_files(old.files, new.files, is_chosen_alike=is_chosen_alike)
     if ways:
         more = f", and {len(ways) - 3} more" if len(ways) > 3 else ""
         raise UsageError(
@@ -68,19 +81,25 @@ def check_same(old: Manifest, new: Manifest) -> None:
         )
 
 
-def _changed_files(old: Sequence[FileEntry], new: Sequence[FileEntry]) -> list[str]:
+def _changed_files(old: Sequence[FileEntry], new: Sequence[FileEntry], *, is_chosen_alike: bool) -> list[str]:
     before, now = {one.path: one for one in old}, {one.path: one for one in new}
     ways = [f"{one.name} was not there before" for path, one in now.items() if path not in before]
     ways += [f"{one.name} is not among the inputs any more" for path, one in before.items() if path not in now]
     for path in before.keys() & now.keys():
         one, other = before[path], now[path]
-        if one.why != other.why and bool(one.why) != bool(other.why):
+        if bool(one.why) != bool(other.why):
             ways.append(f"{one.name} {'can be read now' if one.why else f'cannot be read any more ({other.why})'}")
-        elif not one.why and one != other:
+        elif _identity(_unchosen(one)) != _identity(_unchosen(other)):
             ways.append(f"{one.name} has changed")
-    if not ways and [one.path for one in old] != [one.path for one in new]:
+        elif is_chosen_alike and _identity(one) != _identity(other):
+            ways.append(f"other cells of {one.name} are chosen, as its obs has changed")
+    if is_chosen_alike and not ways and [one.path for one in old] != [one.path for one in new]:
         ways.append("the inputs are in another order")
     return ways
+
+
+def _unchosen(one: FileEntry) -> FileEntry:
+    return replace(one, chosen=0, chosen_key="")
 
 
 def _bundle(told: Mapping[str, str]) -> str:
@@ -88,7 +107,8 @@ def _bundle(told: Mapping[str, str]) -> str:
 
 
 def _option(name: str) -> str:
-    return "--" + {"layer": "layer", "values": "input"}.get(name, name.replace("_", "-"))
+    plain = name.removesuffix("_hash")
+    return ("what is in --" if plain != name else "--") + {"values": "input"}.get(plain, plain.replace("_", "-"))
 
 
 def _said(value: object) -> str:

@@ -15,10 +15,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cellscribe.engine.atlas.clusters import read_clusters
+from cellscribe.engine.atlas.clusters import CELLS, read_clusters
 from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.manifest import Manifest
-from cellscribe.engine.atlas.plan import Shard, genes_key
+from cellscribe.engine.atlas.plan import FileEntry, Shard, genes_key
 from cellscribe.engine.cells.parts import runs
 from cellscribe.engine.errors import InputError, OutputError, UsageError
 from cellscribe.engine.output.atomic import replacing
@@ -41,11 +41,14 @@ class Joined:
     n_cells: int
     n_elsewhere: int
     output: Path
+    has_genes: bool = True
 
     def sentence(self) -> str:
         """Say it."""
         elsewhere = f"; {count(self.n_elsewhere, 'result')} about cells that are not in it" if self.n_elsewhere else ""
-        return f"{self.n_joined:,} of {count(self.n_cells, 'cell')} have a result{elsewhere}; wrote {self.output}"
+        genes = "" if self.has_genes else "; top genes are left out, as its genes are others than those of the inputs"
+        told = f"{self.n_joined:,} of {count(self.n_cells, 'cell')} have a result{elsewhere}{genes}"
+        return f"{told}; wrote {self.output}"
 
 
 def merge_into(
@@ -55,7 +58,8 @@ def merge_into(
 
     Where the file is one of the run's inputs, only its own results are taken; otherwise the names of cells have to be
     unique over all inputs. Written are the keys of :func:`cellscribe.engine.output.fields.fields_of`; vectors go to the
-    disk shard by shard, and the matrices of the file are copied as they are.
+    disk shard by shard, and the matrices of the file are copied as they are. Of a run by clusters each cell gets the
+    text of its cluster, or its own where it has one.
 
     Parameters
     ----------
@@ -87,16 +91,18 @@ def merge_into(
         )
     check_key(key_added)
     check_output(output, None, (".h5ad",))
-    if not into.is_file() or not can_extend(into):
+    if not into.is_file():
+        raise InputError(f"there is no file {into}; check the name.")
+    if not can_extend(into):
         raise InputError(f"{into} is no .h5ad file of today's layout; read it with anndata and write it again.")
     shards = [one for one in _own(manifest, into) if one.number in done]
     with h5py.File(into, "r") as file:
         names = pa.array(names_in(file["obs"]), pa.string())
-        has_same_genes = _genes_key(file, manifest) in {manifest.files[one.file].genes_key for one in shards}
+        has_same_genes = all(_has_genes_of(file, manifest.files[i]) for i in {one.file for one in shards})
         clusters = read_clusters(run)
     if pc.count_distinct(names).as_py() != len(names):
         raise InputError(f"{into} names two cells alike; run adata.obs_names_make_unique() and write it again.")
-    joined = _Join(run, shards, names, key_added, has_same_genes)
+    joined = _Join(run, manifest, shards, names, key_added, has_same_genes)
     if not joined.n_joined:
         raise InputError(
             f"no cell of {into} has a result in {folder}; merge into one of the run's inputs, or a file of their cells."
@@ -105,10 +111,22 @@ def merge_into(
         shutil.copyfile(into, part)
         try:
             with h5py.File(part, "r+") as file:
-                joined.write(file, manifest, clusters)
+                joined.write(file, clusters, _cells_of(run, into, names, joined) if clusters is not None else None)
         except OSError as error:
             raise OutputError(f"{output} could not be written ({error}); free the space.") from error
-    return Joined(joined.n_joined, len(names), joined.n_elsewhere, output)
+    has_genes = has_same_genes or manifest.settings["task"] != "describe"
+    return Joined(joined.n_joined, len(names), joined.n_elsewhere, output, has_genes)
+
+
+def _cells_of(run: AtlasFolder, into: Path, names: pa.Array, whole: _Join) -> _Join | None:
+    """Return the texts of single cells that a run by clusters wrote besides; None without any."""
+    below = run.below(CELLS)
+    if not below.is_begun:
+        return None
+    manifest, _ = below.read_manifest()
+    done = below.finished(manifest)
+    shards = [one for one in _own(manifest, into) if one.number in done]
+    return _Join(below, manifest, shards, names, whole.key, whole.has_same_genes) if shards else None
 
 
 def _own(manifest: Manifest, into: Path) -> list[Shard]:
@@ -117,17 +135,31 @@ def _own(manifest: Manifest, into: Path) -> list[Shard]:
     return [one for one in manifest.plan.shards if not same or one.file in same]
 
 
-def _genes_key(file: h5py.File, manifest: Manifest) -> str:
-    is_raw = any("raw.X" in one.values for one in manifest.files)
-    frame = file["raw/var"] if is_raw and "raw/var" in file else file["var"]
-    return genes_key(names_in(frame))
+def _has_genes_of(file: h5py.File, entry: FileEntry) -> bool:
+    """Whether the genes that an input was read by stand in a file as they stand there."""
+    frame = "raw/var" if _is_raw(entry) else "var"
+    return frame in file and genes_key(names_in(file[frame])) == entry.genes_key
+
+
+def _is_raw(entry: FileEntry) -> bool:
+    return " from raw.X" in entry.values
 
 
 class _Join:
     """Where the results of shards belong."""
 
-    def __init__(self, run: AtlasFolder, shards: list[Shard], names: pa.Array, key: str, has_same_genes: bool) -> None:
-        self._run, self._shards, self._key, self._has_same_genes = run, shards, key, has_same_genes
+    def __init__(
+        self,
+        run: AtlasFolder,
+        manifest: Manifest,
+        shards: list[Shard],
+        names: pa.Array,
+        key: str,
+        has_same_genes: bool,
+    ) -> None:
+        self._run, self._manifest, self._shards = run, manifest, shards
+        self.key, self.has_same_genes = key, has_same_genes
+        self._schema = run.schema_of(shards[0]) if shards else pa.schema([])
         self._n_cells = len(names)
         self._places: list[Int64] = []
         is_taken = np.zeros(len(names), dtype=bool)
@@ -143,33 +175,49 @@ class _Join:
                 )
             is_taken[here] = True
             self._places.append(places)
+        self.is_joined = is_taken
         self.n_joined = int(is_taken.sum())
         self.n_elsewhere = sum(int((one < 0).sum()) for one in self._places)
 
-    def write(self, file: h5py.File, manifest: Manifest, clusters: pd.DataFrame | None) -> None:
-        """Write all columns."""
-        key, schema = self._key, self._run.schema_of(self._shards[0])
-        found = set(schema.names)
-        obs: dict[str, Any] = {}
+    def write(self, file: h5py.File, clusters: pd.DataFrame | None, cells: _Join | None) -> None:
+        """Write all columns; of a run by clusters their texts, and those that single cells got besides."""
+        obs, obsm = self._columns()
+        if clusters is not None:
+            obs = self._of_clusters(file, clusters)
+            if cells is not None:
+                mine, obsm = cells._columns()
+                for name in (f"{self.key}_description", f"{self.key}_status"):
+                    mine[name] = np.where(cells.is_joined, np.asarray(mine[name]), np.asarray(obs[name]))
+                mine[f"{self.key}_status"] = pd.Categorical(mine[f"{self.key}_status"])
+                obs = mine
+        told = {"bundle": self._manifest.bundle["name"], "bundle_hash": self._manifest.bundle["hash"],
+                "run": self._manifest.run, **self._manifest.settings,
+                "versions": self._manifest.versions}  # fmt: skip
+        if clusters is not None:
+            told["pooled_by"] = clusters.attrs["column"]
+        if obsm:
+            is_raw = _is_raw(self._manifest.files[self._shards[0].file])
+            told["top_genes_of"] = "raw.var" if is_raw else "var"
+        has_words = bool(obs)
+        uns: dict[str, object] = {self.key if has_words else f"{self.key}_embedding": plain(told)}
+        add_fields(file, Fields(obs, obsm, uns))
+        if "embedding" in self._schema.names:
+            self._vectors(file, self._schema.field("embedding").type.list_size)
+
+    def _columns(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Return what the shards say of the cells of the file, for obs and obsm, less the vectors."""
+        found, obs = set(self._schema.names), dict[str, Any]()
+        if found.isdisjoint({"description", "label"}):
+            return {}, {}
         for name in (*_TEXTS, *_CATEGORIES):
-            if name in found and not (name == "status" and clusters is not None):
-                obs[f"{key}_{name}"] = self._texts(name)
+            if name in found:
+                obs[f"{self.key}_{name}"] = self._texts(name)
         for name in _NUMBERS:
             if name in found:
-                obs[f"{key}_{name}"] = self._numbers(name, np.float32, np.nan)
+                obs[f"{self.key}_{name}"] = self._numbers(name, np.float32, np.nan)
         if "num_tokens" in found:
-            obs[f"{key}_num_tokens"] = self._numbers("num_tokens", np.int32, 0)
-        obsm = self._top_genes() if "top_genes" in found and self._has_same_genes else {}
-        told = {"bundle": manifest.bundle["name"], "bundle_hash": manifest.bundle["hash"], "run": manifest.run,
-                **manifest.settings, "versions": manifest.versions}  # fmt: skip
-        if clusters is not None:
-            obs |= self._of_clusters(file, clusters)
-            told["pooled_by"] = clusters.attrs["column"]
-        is_vector_run = found.isdisjoint({"description", "label"}) and clusters is None
-        uns: dict[str, object] = {f"{key}_embedding" if is_vector_run else key: plain(told)}
-        add_fields(file, Fields(obs, obsm, uns))
-        if "embedding" in found:
-            self._vectors(file, schema.field("embedding").type.list_size)
+            obs[f"{self.key}_num_tokens"] = self._numbers("num_tokens", np.int32, 0)
+        return obs, self._top_genes() if "top_genes" in found and self.has_same_genes else {}
 
     def _tables(self, *columns: str) -> Iterator[tuple[pa.Table, Int64]]:
         for shard, places in zip(self._shards, self._places, strict=True):
@@ -204,11 +252,11 @@ class _Join:
                 within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
                 is_here = rows >= 0
                 values[rows[is_here], within[is_here]] = told.flatten().to_numpy()[is_here]
-        return {f"{self._key}_top_genes": columns, f"{self._key}_top_gene_weights": weights}
+        return {f"{self.key}_top_genes": columns, f"{self.key}_top_gene_weights": weights}
 
     def _vectors(self, file: h5py.File, width: int) -> None:
         """Write vectors shard by shard, so that they are never in memory together."""
-        group, name = file["obsm"], f"X_{self._key}"
+        group, name = file["obsm"], f"X_{self.key}"
         if name in group:
             del group[name]
         shape = (self._n_cells, width)
@@ -239,6 +287,6 @@ class _Join:
         blank = ("", NOT_RUN)
         said = [blank if one is None else (text.at[one, "description"], text.at[one, "status"]) for one in known]
         return {
-            f"{self._key}_description": np.array([one for one, _ in said], dtype=object),
-            f"{self._key}_status": pd.Categorical(np.array([one for _, one in said], dtype=object)),
+            f"{self.key}_description": np.array([one for one, _ in said], dtype=object),
+            f"{self.key}_status": pd.Categorical(np.array([one for _, one in said], dtype=object)),
         }

@@ -108,8 +108,9 @@ def look_through(
             break
         try:
             with Scratch() as scratch, opened(scratch.local(one.path), job) as source:
-                if job.report_by is not None:
-                    source.obs_column(job.report_by)
+                for column in (job.report_by, job.per_cluster):
+                    if column is not None:
+                        source.obs_column(column)
                 entry = _entry(one, source, chosen_rows(source, condition, left))
         except InputError as error:
             if is_strict:

@@ -65,7 +65,9 @@ class Progress:
         Records of shards that were there before.
     """
 
-    def __init__(self, total: int, total_shards: int, done: Mapping[int, ShardRecord]) -> None:
+    def __init__(
+        self, total: int, total_shards: int, done: Mapping[int, ShardRecord], *, state: str = "running"
+    ) -> None:
         self._total, self._total_shards = total, total_shards
         self._before = sum(one.n_cells for one in done.values())
         self._tokens_before = sum(one.n_tokens for one in done.values())
@@ -75,7 +77,7 @@ class Progress:
         self._started = time.perf_counter()
         self.points: list[tuple[float, int, int]] = []  # seconds, cells, tokens; evenly over the whole run
         self._apart = 0.5  # seconds
-        self.state = "running"
+        self.state = state
 
     def add(self, record: ShardRecord) -> None:
         """Take a finished shard."""

@@ -93,7 +93,6 @@ def run_atlas(
         When the device fails, or workers die again and again.
     """
     running, watch = running or Running(), watch or Watch()
-    running, watch = running or Running(), watch or Watch()
     folder = AtlasFolder(out)
     if folder.is_begun and not is_resumed:
         raise UsageError(f"{out} holds a run already; add --resume to go on with it, or choose another folder.")
@@ -105,14 +104,19 @@ def run_atlas(
     folder.make()
     with folder.locked():
         done: dict[int, ShardRecord] = {}
+        was_finished = False
         if folder.is_begun:
             old, _ = folder.read_manifest()
+            was_finished = old.state == "finished"
             check_same(old, manifest)
             folder.clean()
             done = folder.finished(manifest)
         todo = [one for one in plan.shards if one.number not in done]
         if watch.on_plan is not None:
             watch.on_plan(plan, len(done))
+        if was_finished and not todo:  # whose figures stay as they are
+            progress = Progress(plan.n_cells, len(plan.shards), done, state="finished")
+            return Outcome(progress.now(), old, tuple(done.values()), had_work=False)
         folder.write_manifest(manifest, done.values())
         progress = Progress(plan.n_cells, len(plan.shards), done)
         if todo:

@@ -45,7 +45,13 @@ def table(out: Path) -> pa.Table:
 
 def started(cells: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     """Start a run and wait for its first shard."""
-    process = subprocess.Popen(command(cells, out, *options), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command(cells, out, *options),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a job in the background ignores
+    )
     until = time.monotonic() + 60
     before = len(list((out / "shards").glob("*.parquet")))
     while len(list((out / "shards").glob("*.parquet"))) == before and process.poll() is None:

@@ -110,15 +110,61 @@ def test_clusters_are_described_and_joined(files: Path, tmp_path: Path) -> None:
     expected = model.describe(both, pool="tissue", max_new_tokens=32, copy=True)
     merge_into(out, files / "a.h5ad", tmp_path / "joined.h5ad")
     found = ad.read_h5ad(tmp_path / "joined.h5ad")
-    texts = found.obs.groupby("tissue", observed=True)["cellscribe_description"].agg(set)
+    own = found.obs["depth"] < 3
+    texts = found.obs[~own].groupby("tissue", observed=True)["cellscribe_description"].agg(set)
     assert {name: texts[name] for name in texts.index} == {
         name: {text} for name, text in expected["description"].items()
     }
+    single = model.describe(ad.read_h5ad(files / "a.h5ad")[:3].copy(), max_new_tokens=32, copy=True)
+    assert found.obs["cellscribe_description"][own].tolist() == single["description"].tolist()
+    assert found.uns["cellscribe"]["pooled_by"] == "tissue"
+    assert np.isfinite(found.obsm["X_cellscribe"]).all()
     assert (out / "cells" / "manifest.json").is_file()
     stamp = (out / "clusters.parquet").stat().st_mtime_ns
     run_per_cluster(*arguments, cells_where="depth < 3", is_resumed=True)
     assert (out / "clusters.parquet").stat().st_mtime_ns == stamp
     with pytest.raises(UsageError, match="--per-cluster describes"):
         run_per_cluster([str(files)], tmp_path / "other", replace(DESCRIBE, task="embed"), Running(), "tissue")
-    with pytest.raises(InputError, match="has no obs column"):
-        run_per_cluster([str(files)], tmp_path / "third", DESCRIBE, Running(), "tisue")
+    with pytest.raises(UsageError, match="--per-cluster is 'depth' and was 'tissue'"):
+        run_per_cluster([str(files)], out, DESCRIBE, Running(), "depth", is_resumed=True)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells_where", "said"),
+    [
+        ("tisue", None, "has no obs column 'tisue'"),
+        ("tissue", "depth <", "--cells-where is"),
+        ("tissue", "depth > 99", "--cells-where|no cell of 2 inputs is one where"),
+        ("tissue", "dept > 9", "has no obs column 'dept'"),
+    ],
+)
+def test_what_clusters_are_made_of_is_checked_before_any_work(
+    files: Path, tmp_path: Path, column: str, cells_where: str | None, said: str
+) -> None:
+    with pytest.raises((UsageError, InputError), match=said):
+        run_per_cluster([str(files)], tmp_path / "out", DESCRIBE, Running(), column, cells_where=cells_where)
+    assert not (tmp_path / "out").exists()
+
+
+def test_top_genes_of_an_input_are_kept_whatever_the_other_inputs_are_read_by(tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    raw = some_cells(6)
+    raw.raw = raw
+    raw = raw[:, ::2].copy()
+    raw.X = -raw.X
+    raw.write_h5ad(folder / "raw.h5ad")
+    plain = some_cells(6, prefix="b")
+    plain.raw = plain[:, :50].copy()
+    plain.write_h5ad(folder / "plain.h5ad")
+    run_atlas([str(folder)], tmp_path / "out", DESCRIBE)
+    for name, of in (("raw", "raw.var"), ("plain", "var")):
+        joined = merge_into(tmp_path / "out", folder / f"{name}.h5ad", tmp_path / f"{name}.h5ad")
+        found = ad.read_h5ad(tmp_path / f"{name}.h5ad")
+        assert joined.has_genes
+        assert found.uns["cellscribe"]["top_genes_of"] == of
+        assert (found.obsm["cellscribe_top_genes"][:, 0] >= 0).all()
+    fewer = ad.read_h5ad(folder / "plain.h5ad")[:, 5:].copy()
+    fewer.write_h5ad(tmp_path / "fewer.h5ad")
+    joined = merge_into(tmp_path / "out", tmp_path / "fewer.h5ad", tmp_path / "joined.h5ad")
+    assert "top genes are left out" in joined.sentence()

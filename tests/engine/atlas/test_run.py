@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from atlas_cells import some_cells, write_cells
 
 from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.manifest import Manifest, check_same
 from cellscribe.engine.atlas.run import Outcome, Watch, run_atlas
 from cellscribe.engine.errors import BundleError, InputError, OutputError, UsageError
 from cellscribe.engine.model import Model, load
+from cellscribe.engine.packaged import packaged_bundle
 from cellscribe.engine.types import Sampling
 
 EMBED = AtlasJob("embed", shard_cells=16)
@@ -235,3 +238,75 @@ def test_progress_and_metrics_are_kept(files: Path, tmp_path: Path) -> None:
     assert manifest["state"] == "finished"
     assert [one["number"] for one in manifest["finished"]] == [0, 1, 2, 3, 4]
     assert not [one for one in (tmp_path / "out").iterdir() if one.name.endswith(".part")]
+
+
+def test_another_way_to_say_the_same_keeps_what_is_done(files: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "cells", tmp_path / "out"
+    shutil.copytree(files, folder)
+    torn = folder / "c.h5ad"
+    torn.write_bytes((files / "a.h5ad").read_bytes()[:20_000])
+    bundle = tmp_path / "bundle"
+    shutil.copytree(packaged_bundle(), bundle)
+    run(folder, out, replace(EMBED, bundle=str(bundle)))
+    stamps = [one.stat().st_mtime_ns for one in sorted((out / "shards").glob("*.parquet"))]
+    torn.write_bytes((files / "a.h5ad").read_bytes()[:30_000])
+    relative = Path(os.path.relpath(bundle))
+    assert not run(folder, out, replace(EMBED, bundle=str(relative)), is_resumed=True).had_work
+    assert [one.stat().st_mtime_ns for one in sorted((out / "shards").glob("*.parquet"))] == stamps
+
+
+def test_a_run_is_the_same_exactly_where_it_can_be_gone_on_with(files: Path, tmp_path: Path) -> None:
+    manifest = run(files, tmp_path / "out").manifest
+    changes: list[Manifest] = [
+        replace(manifest, settings={**manifest.settings, name: "another"}) for name in manifest.settings
+    ]
+    changes += [
+        replace(manifest, bundle={"name": name, "hash": digest})
+        for name, digest in (("x", manifest.bundle["hash"]), ("demo", "0"))
+    ]
+    first = manifest.files[0]
+    for one in (
+        {"name": "z"},
+        {"fingerprint": "0"},
+        {"chosen_key": "0"},
+        {"genes_key": "0"},
+        {"why": "torn"},
+        {"n_cells": 3},
+    ):
+        changes.append(replace(manifest, files=(replace(first, **one), *manifest.files[1:])))
+    changes.append(replace(manifest, versions={}))
+    for changed in changes:
+        try:
+            check_same(manifest, changed)
+        except UsageError:
+            assert changed.run != manifest.run
+        else:
+            assert changed.run == manifest.run
+
+
+def test_a_shard_with_flipped_bytes_is_made_again(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(files, out)
+    run(files, tmp_path / "whole")
+    for number, is_remembered in ((1, True), (3, False)):
+        path = out / "shards" / f"shard-{number:06d}.parquet"
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 3
+        content[middle : middle + 40] = bytes(255 - one for one in content[middle : middle + 40])
+        path.write_bytes(content)
+        if not is_remembered:
+            lines = (out / "shards.jsonl").read_text().splitlines()
+            (out / "shards.jsonl").write_text("\n".join(x for x in lines if f'"number": {number}' not in x) + "\n")
+    seen: list[int] = []
+    run(files, out, is_resumed=True, watch=Watch(on_plan=lambda plan, done: seen.append(done)))
+    assert seen == [3]
+    assert table(out).equals(table(tmp_path / "whole"))
+
+
+def test_a_finished_run_keeps_its_figures(files: Path, tmp_path: Path) -> None:
+    run(files, tmp_path / "out")
+    names = ("progress.json", "report.html", "manifest.json")
+    before = [(tmp_path / "out" / name).read_bytes() for name in names]
+    outcome = run(files, tmp_path / "out", is_resumed=True)
+    assert (outcome.had_work, outcome.snapshot.cells, len(outcome.records)) == (False, 63, 5)
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
