@@ -62,7 +62,10 @@ def atlas(
     where: Annotated[
         str | None,
         typer.Option(
-            "--where", metavar="CONDITION", help="Only cells where it holds: 'tissue == \"blood\"'.", show_default=False
+            "--where",
+            metavar="CONDITION",
+            help="Only cells where it holds: 'tissue == \"blood\"'. A missing value equals nothing and is not true.",
+            show_default=False,
         ),
     ] = None,
     per_cluster: Annotated[

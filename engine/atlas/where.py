@@ -2,6 +2,9 @@
 
 Nothing is evaluated as Python: names are columns, and only comparisons, ``in``, ``and``, ``or``, ``not`` and brackets
 are understood. A column whose name is no identifier stands between backticks, as pandas' `query` has it.
+
+Values are compared with values of their own kind: text, numbers, or true and false. A missing value is equal to
+nothing, neither less nor greater, in no list, and not true; so ``!=``, ``not in`` and ``not`` choose its cell.
 """
 
 from __future__ import annotations
@@ -23,12 +26,17 @@ if TYPE_CHECKING:
 
 Bools = npt.NDArray[np.bool_]
 Column = Callable[[str], "pd.Series[Any]"]
+Compare = Callable[[Any, Any], Any]
 
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+_COMPARISONS: dict[type[ast.cmpop], Compare] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }  # fmt: skip
 _MIRRORED = {operator.lt: operator.gt, operator.le: operator.ge, operator.gt: operator.lt, operator.ge: operator.le}
+_NUMBERS, _BOOLS, _TEXT, _NOTHING = "numbers", "true or false", "text", "nothing"
+_INFERRED = {
+    "boolean": _BOOLS, "integer": _NUMBERS, "floating": _NUMBERS, "mixed-integer-float": _NUMBERS, "empty": _NOTHING,
+}  # fmt: skip
 _LONGEST = 10_000
 _HELP = 'write it as tissue == "blood" and n_genes > 500, with and, or, not, in and brackets'
 
@@ -65,7 +73,7 @@ class Condition:
         return cls(text, tuple(found), tree, names)
 
     def holds(self, column: Column, num_cells: int) -> Bools:
-        """Say of which cells it is true, bool [N]; a missing value is equal to nothing.
+        """Say of which cells it is true, bool [N]; a missing value is equal to nothing, and not true.
 
         Parameters
         ----------
@@ -100,25 +108,17 @@ class Condition:
     def _compared(self, left: ast.expr, op: ast.cmpop, right: ast.expr, asked: dict[str, pd.Series[Any]]) -> Bools:
         if isinstance(op, ast.In | ast.NotIn):
             assert isinstance(left, ast.Name)
-            values = _plain(asked[self._column(left)])
-            is_in = values.isin(list(ast.literal_eval(right))).to_numpy(dtype=bool)
+            is_in = _is_in(self._column(left), asked[self._column(left)], list(ast.literal_eval(right)))
             return is_in if isinstance(op, ast.In) else ~is_in
         compare = _COMPARISONS[type(op)]
         if not isinstance(left, ast.Name):
             left, right, compare = right, left, _MIRRORED.get(compare, compare)
         assert isinstance(left, ast.Name)
         name = self._column(left)
-        other = _plain(asked[self._column(right)]) if isinstance(right, ast.Name) else ast.literal_eval(right)
-        mine = _plain(asked[name])
-        is_text = mine.dtype.kind not in "iufb"
-        if not isinstance(right, ast.Name) and is_text != isinstance(other, str):
-            raise _incomparable(name, mine, other)
-        try:
-            told = compare(mine.to_numpy(), other.to_numpy() if isinstance(right, ast.Name) else other)
-            found = np.broadcast_to(np.asarray(told, dtype=bool), mine.shape)
-        except (TypeError, ValueError) as error:
-            raise _incomparable(name, mine, "another column" if isinstance(right, ast.Name) else other) from error
-        return found & mine.notna().to_numpy() if compare is not operator.ne else found
+        if isinstance(right, ast.Name):
+            other = self._column(right)
+            return _with_column(name, asked[name], compare, other, asked[other])
+        return _with_constant(name, asked[name], compare, ast.literal_eval(right))
 
     def _column(self, node: ast.Name) -> str:
         return self._names.get(node.id, node.id)
@@ -169,34 +169,76 @@ def _check(node: ast.expr, text: str, names: dict[str, str], found: dict[str, No
 
 
 def _is_constant(node: ast.expr) -> bool:
-    inner = node.operand if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else node
-    return isinstance(inner, ast.Constant) and isinstance(inner.value, str | int | float)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return isinstance(node.operand, ast.Constant) and type(node.operand.value) in (int, float)
+    return isinstance(node, ast.Constant) and isinstance(node.value, str | int | float)
 
 
 def _is_list(node: ast.expr) -> bool:
     return isinstance(node, ast.List | ast.Tuple | ast.Set) and all(_is_constant(one) for one in node.elts)
 
 
-def _incomparable(name: str, column: pd.Series[Any], other: object) -> InputError:
+def _with_constant(name: str, column: pd.Series[Any], compare: Compare, value: object) -> Bools:
+    if _kind(column) not in (_kind_of(value), _NOTHING):
+        raise _incomparable(name, column, repr(value))
+    known = column.notna().to_numpy(dtype=bool)
+    return _compared_where(known, compare, (name, column), value, repr(value))
+
+
+def _with_column(name: str, column: pd.Series[Any], compare: Compare, other: str, its: pd.Series[Any]) -> Bools:
+    said = f"the column {other!r}, which holds {_kind(its)}"
+    if _kind(column) != _kind(its) and _NOTHING not in (_kind(column), _kind(its)):
+        raise _incomparable(name, column, said)
+    known = (column.notna() & its.notna().to_numpy(dtype=bool)).to_numpy(dtype=bool)
+    return _compared_where(known, compare, (name, column), np.asarray(its[known]), said)
+
+
+def _compared_where(
+    known: Bools, compare: Compare, named: tuple[str, pd.Series[Any]], value: object, said: str
+) -> Bools:
+    """Compare what is known; the rest is equal to nothing."""
+    found = np.full(len(known), compare is operator.ne)
+    try:
+        found[known] = np.asarray(compare(np.asarray(named[1][known]), value), dtype=bool)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _incomparable(*named, said) from error
+    return found
+
+
+def _is_in(name: str, column: pd.Series[Any], values: list[object]) -> Bools:
+    for value in values:
+        if _kind(column) not in (_kind_of(value), _NOTHING):
+            raise _incomparable(name, column, repr(value))
+    known = column.notna().to_numpy(dtype=bool)
+    found = np.zeros(len(known), dtype=bool)
+    found[known] = column[known].isin(values).to_numpy(dtype=bool)
+    return found
+
+
+def _incomparable(name: str, column: pd.Series[Any], other: str) -> InputError:
     return InputError(
-        f"--where compares the obs column {name!r}, which holds {_kind(column)}, with {other!r}; compare it with "
+        f"--where compares the obs column {name!r}, which holds {_kind(column)}, with {other}; compare it with "
         "values of its own kind."
     )
 
 
-def _plain(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a column whose categories stand for themselves."""
-    if not hasattr(column, "cat"):
-        return column
-    numbers = column.cat.categories.dtype.kind in "iuf"
-    return column.astype("float64" if numbers else object)
-
-
 def _truth(column: pd.Series[Any], name: str) -> Bools:
-    if column.dtype != bool and str(column.dtype) != "boolean":
+    if _kind(column) not in (_BOOLS, _NOTHING):
         raise InputError(f"--where takes the obs column {name!r} as true or false, but it holds {_kind(column)}.")
-    return column.fillna(False).to_numpy(dtype=bool)
+    known = column.notna().to_numpy(dtype=bool)
+    found = np.zeros(len(known), dtype=bool)
+    found[known] = np.asarray(column[known]).astype(bool)
+    return found
 
 
 def _kind(column: pd.Series[Any]) -> str:
-    return "numbers" if column.dtype.kind in "iuf" else "true or false" if column.dtype.kind == "b" else "text"
+    values = column.cat.categories if hasattr(column, "cat") else column
+    if values.dtype.kind in "iufb":
+        return _BOOLS if values.dtype.kind == "b" else _NUMBERS
+    from pandas.api.types import infer_dtype
+
+    return _INFERRED.get(infer_dtype(values, skipna=True), _TEXT)
+
+
+def _kind_of(value: object) -> str:
+    return _TEXT if isinstance(value, str) else _BOOLS if isinstance(value, bool) else _NUMBERS

@@ -15,6 +15,13 @@ FRAME = pd.DataFrame(
         "is_doublet": [True, False, False, True],
         "cell type": ["T", "B", "B", "NK"],
         "batch": pd.Categorical([1, 2, 1, 2]),
+        "donor": ["a", None, "c", "b"],
+        "leiden": pd.Categorical(["1", "2", "1", "2"]),
+        "nullable": pd.array([True, None, False, True], dtype="boolean"),
+        "masked": np.array([True, None, False, np.nan], dtype=object),
+        "flag": pd.Categorical([True, None, False, True]),
+        "few": pd.array([1, None, 3, 4], dtype="Int64"),
+        "empty": np.array([None] * 4, dtype=object),
     }
 )
 
@@ -41,6 +48,29 @@ def holds(text: str) -> list[bool]:
         ("batch == 2", [False, True, False, True]),
         ('not (tissue == "blood" and batch == 2)', [True, True, True, False]),
         ("n_genes > batch", [True, True, True, True]),
+        ("score == -1", [False, False, True, False]),
+        ("score in [-1, 0.5]", [True, False, True, False]),
+        ("score not in [-1, 0.5]", [False, True, False, True]),
+        ("is_doublet == True", [True, False, False, True]),
+        ("is_doublet in [False]", [False, True, True, False]),
+        ("nullable", [True, False, False, True]),
+        ("not nullable", [False, True, True, False]),
+        ("nullable == True", [True, False, False, True]),
+        ("nullable == False", [False, False, True, False]),
+        ("nullable != False", [True, True, False, True]),
+        ("masked", [True, False, False, False]),
+        ("not masked", [False, True, True, True]),
+        ("masked == False", [False, False, True, False]),
+        ("masked == nullable", [True, False, True, False]),
+        ("flag", [True, False, False, True]),
+        ('donor > "a"', [False, False, True, True]),
+        ('donor not in ["a"]', [False, True, True, True]),
+        ("few >= 3", [False, False, True, True]),
+        ("few in [1, 3]", [True, False, True, False]),
+        ("few != batch", [False, True, True, True]),
+        ("n_genes > few", [True, False, True, True]),
+        ('empty == "a" or empty > 1 or empty', [False, False, False, False]),
+        ("n_genes in []", [False, False, False, False]),
     ],
 )
 def test_conditions(text: str, expected: list[bool]) -> None:
@@ -52,14 +82,19 @@ def test_conditions(text: str, expected: list[bool]) -> None:
     ["", "tissue ==", "1 == 1", "__import__('os').system('true')", "tissue.str.len() > 3", "n_genes + 1 > 2",
      "n_genes[0] > 1", "lambda: tissue",
      "tissue == f'{n_genes}'", "tissue is None", "n_genes in 5", "x" * 20_000, "(" * 5000,
-     "tissue == None", "-tissue == 3"],
+     "tissue == None", "-tissue == 3", "n_genes == -True", 'tissue == -"a"', "n_genes in [-True]"],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--where"):
         Condition.parse(text)
 
 
-@pytest.mark.parametrize("text", ["tissue > 5", 'n_genes == "600"', 'n_genes > "x"', "tissue", "n_genes < tissue"])
+@pytest.mark.parametrize(
+    "text",
+    ["tissue > 5", 'n_genes == "600"', 'n_genes > "x"', "tissue", "n_genes < tissue", 'n_genes in ["1"]',
+     "leiden in [1]", "leiden == n_genes", "n_genes == leiden", "n_genes == True", 'nullable == "True"',
+     "nullable in [1]", "few"],
+)  # fmt: skip
 def test_values_of_another_kind_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="--where"):
         holds(text)
