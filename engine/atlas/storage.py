@@ -47,7 +47,10 @@ class Storage(Protocol):
         ...
 
     def append(self, name: str, text: str) -> int:
-        """Add to the end of a file, at once or within seconds, and return its bytes; OutputError where that fails."""
+        """Add to the end of a file, and return its bytes; OutputError where that fails.
+
+        Some storage does so within seconds, or when the block of :meth:`locked` ends.
+        """
         ...
 
     def remove(self, name: str) -> None:

@@ -17,11 +17,12 @@ _APPEND_SECONDS = 5.0
 
 
 class UrlStorage:
-    """Objects below a URL, each put whole; a file that grows is put anew, every few seconds at most."""
+    """Objects below a URL, each put whole; a file that grows is put anew, every few seconds and when a run ends."""
 
     def __init__(self, url: str) -> None:
         self.name = url.rstrip("/")
         self._grown: dict[str, tuple[float, bytes]] = {}
+        self._late: set[str] = set()  # grown since they were put
         file_system(self.name)
 
     def make(self, *folders: str) -> None:
@@ -69,16 +70,16 @@ class UrlStorage:
         if content is None:
             content = self._content(name)
         content += text.encode()
-        if time.monotonic() - put >= _APPEND_SECONDS:
-            put = time.monotonic()
-            with asked_of(self.name):
-                file_system(self.name).pipe_file(self._at(name), content)
         self._grown[name] = (put, content)
+        self._late.add(name)
+        if time.monotonic() - put >= _APPEND_SECONDS:
+            self._put(name)
         return len(content)
 
     def remove(self, name: str) -> None:
         """See :class:`cellscribe.engine.atlas.storage.Storage`."""
         self._grown.pop(name, None)
+        self._late.discard(name)
         with contextlib.suppress(FileNotFoundError), asked_of(self.name):
             file_system(self.name).rm_file(self._at(name))
 
@@ -88,9 +89,16 @@ class UrlStorage:
             if name.startswith(".") and name.endswith(".part"):
                 self.remove(f"{folder}/{name}".lstrip("/"))
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Objects have no locks."""
-        return contextlib.nullcontext()
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Objects have no locks; what was added to files is put when the block ends, well or not."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(Exception):  # what ended the block is told, not what came of it
+                self._put_late()
+            raise
+        self._put_late()
 
     def below(self, name: str) -> UrlStorage:
         """See :class:`cellscribe.engine.atlas.storage.Storage`."""
@@ -98,6 +106,17 @@ class UrlStorage:
 
     def _at(self, name: str) -> str:
         return f"{self.name}/{name}" if name else self.name
+
+    def _put_late(self) -> None:
+        for name in sorted(self._late):
+            self._put(name)
+
+    def _put(self, name: str) -> None:
+        content = self._grown[name][1]
+        with asked_of(self.name):
+            file_system(self.name).pipe_file(self._at(name), content)
+        self._grown[name] = (time.monotonic(), content)
+        self._late.discard(name)
 
     def _content(self, name: str) -> bytes:
         if not self.is_file(name):

@@ -37,6 +37,8 @@ def file_system(url: str) -> Any:
     ------
     UsageError
         When fsspec, or its package for such URLs, is not there, or there is none.
+    InputError
+        When a file that it opens for that, as an archive in a chained URL, is not there or cannot be read.
     """
     scheme = url.partition("://")[0]
     package = _PACKAGES.get(scheme, "")
@@ -50,6 +52,10 @@ def file_system(url: str) -> Any:
         raise UsageError(f"{url} needs {needed}; {mend}, or name a folder.") from error
     except ValueError as error:
         raise UsageError(f"{url} is no URL that can be used ({error}); name a folder, or s3://bucket/name.") from error
+    except FileNotFoundError as error:
+        raise _absent(url) from error
+    except Exception as error:  # every file system has errors of its own
+        raise _unusable(url, error, InputError) from error
 
 
 @contextmanager
@@ -60,8 +66,16 @@ def asked_of(url: str, kind: type[CellscribeError] = OutputError) -> Iterator[No
     except (CellscribeError, FileNotFoundError):
         raise
     except Exception as error:  # every file system has errors of its own
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise kind(f"{url} cannot be used ({reason}); check the address and your credentials.") from error
+        raise _unusable(url, error, kind) from error
+
+
+def _unusable(url: str, error: Exception, kind: type[CellscribeError]) -> CellscribeError:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return kind(f"{url} cannot be used ({reason}); check the address and your credentials.")
+
+
+def _absent(url: str) -> InputError:
+    return InputError(f"there is no {url}; check the address.")
 
 
 def cell_urls(url: str) -> list[str]:
@@ -74,9 +88,12 @@ def cell_urls(url: str) -> list[str]:
     """
     system = file_system(url)
     with asked_of(url, InputError):
-        is_pattern = any(sign in url for sign in "*?[") and not system.exists(url)
-        starts = sorted(map(str, system.glob(url))) if is_pattern else [url]
-        found = [one for start in starts for one in _below(system, start)]
+        try:
+            is_pattern = any(sign in url for sign in "*?[") and not system.exists(url)
+            starts = sorted(map(str, system.glob(url))) if is_pattern else [url]
+            found = [one for start in starts for one in _below(system, start)]
+        except FileNotFoundError as error:
+            raise _absent(url) from error
     if not found:
         raise InputError(f"{url} stands for no cells; check the address.")
     return [str(system.unstrip_protocol(one)) for one in found]
@@ -122,7 +139,7 @@ class Scratch:
                 else:
                     system.get(place.rstrip("/") + "/", f"{copy}/", recursive=True)
             except FileNotFoundError as error:
-                raise InputError(f"there is no {place}; check the address.") from error
+                raise _absent(place) from error
         return copy
 
     def close(self) -> None:

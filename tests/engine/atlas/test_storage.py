@@ -167,3 +167,49 @@ def test_a_store_that_cannot_be_reached_is_told_in_a_sentence(memory: str, monke
     monkeypatch.setattr(MemoryFileSystem, "put_file", refused)
     with pytest.raises(OutputError, match=r"memory://bucket/run cannot be used \(access denied\); check the address"):
         _put(place, "one", b"1")
+
+
+def _add_and_fail(storage: Storage, name: str) -> None:
+    storage.append(name, "3\n")
+    raise FileNotFoundError
+
+
+def test_what_was_added_last_is_there_when_a_run_ends(storage: Storage) -> None:
+    with storage.locked():
+        for number in range(3):
+            storage.append("grown", f"{number}\n")
+    with storage.open("grown") as file:
+        assert file.read() == b"0\n1\n2\n"
+    with pytest.raises(FileNotFoundError), storage.locked():
+        _add_and_fail(storage, "grown")
+    with storage.open("grown") as file:
+        assert file.read() == b"0\n1\n2\n3\n"
+
+
+def test_a_run_behind_a_url_remembers_every_shard(memory: str) -> None:
+    out = f"{memory}/run"
+    done = run_atlas([str(packaged_cells())], out, JOB)
+    with AtlasFolder(out).storage.open("shards.jsonl") as file:
+        assert len(file.read().splitlines()) == len(done.records) == 3
+
+
+def test_a_chained_url_whose_archive_is_missing_or_damaged_is_told_in_a_sentence(memory: str, tmp_path: Path) -> None:
+    url = f"zip://z.h5ad::file://{tmp_path}/zz.zip"
+    with pytest.raises(InputError, match=r"there is no zip://z\.h5ad::file.*zz\.zip; check the address"):
+        find_inputs([url])
+    with Scratch() as scratch, pytest.raises(InputError, match=r"there is no zip://z\.h5ad"):
+        scratch.local(url)
+    (tmp_path / "zz.zip").write_bytes(b"no archive")
+    with pytest.raises(InputError, match=r"zz\.zip cannot be used \("):
+        find_inputs([url])
+
+
+def test_a_place_that_vanishes_while_it_is_listed_is_told(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def gone(*_: object, **__: object) -> None:
+        raise FileNotFoundError("gone")
+
+    monkeypatch.setattr(MemoryFileSystem, "isfile", gone)
+    with pytest.raises(InputError, match=r"there is no memory://bucket/in; check the address"):
+        find_inputs([f"{memory}/in"])
