@@ -28,7 +28,18 @@ def merge(
     from cellscribe.engine.atlas.merge import merge_into
     from cellscribe.engine.output.text import printable
 
+    _check_outside(folder, output or into)
     joined = merge_into(folder, into, output or into, key_added=key_added, is_partial=partial)
     if not quiet:
         error_console().print(printable(joined.sentence()), style="green", markup=False, soft_wrap=True)
     return 0
+
+
+def _check_outside(folder: str, out: Path) -> None:
+    """Raise UsageError for a file within the folder of the run, which holds files of the run alone."""
+    from cellscribe.engine.atlas.urls import is_url, local_path
+    from cellscribe.engine.errors import UsageError
+
+    run = local_path(folder) if is_url(folder) else Path(folder)
+    if run is not None and out.resolve().is_relative_to(run.resolve()):
+        raise UsageError(f"{out} lies in {folder}, which holds the run alone; choose another place with -o.")

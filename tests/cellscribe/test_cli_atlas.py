@@ -113,6 +113,18 @@ def test_a_run_says_what_it_did_and_merges(cells: Path, tmp_path: Path) -> None:
     assert np.isfinite(ad.read_h5ad(joined).obsm["X_cellscribe"]).all(axis=1).sum() == 60
 
 
+@pytest.mark.parametrize("name", ["shards/x.h5ad", "x.h5ad", "shards/../new/x.h5ad"])
+@pytest.mark.parametrize("is_url", [False, True])
+def test_merged_cells_are_not_written_among_the_shards(cells: Path, tmp_path: Path, name: str, is_url: bool) -> None:
+    out = tmp_path / "out"
+    (out / "shards").mkdir(parents=True)
+    named = f"file://{out}" if is_url else str(out)
+    code, said = run("merge", named, "--into", str(cells), "-o", str(out / name))
+    assert code == 2
+    assert "holds the run alone; choose another place with -o" in said
+    assert not list((out / "shards").iterdir())
+
+
 def test_failed_cells_and_skipped_files_give_another_exit_code(cells: Path, tmp_path: Path) -> None:
     some = ad.read_h5ad(cells)[:9].copy()
     some.X.data[some.X.indptr[2] : some.X.indptr[3]] = 0
