@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cellscribe.engine.atlas.failures import Failures
 from cellscribe.engine.atlas.folder import REPORT, AtlasFolder
 from cellscribe.engine.atlas.manifest import Manifest, ShardRecord
 from cellscribe.engine.atlas.progress import Progress
@@ -18,7 +18,7 @@ from cellscribe.engine.atlas.tables import OK
 from cellscribe.engine.output.page import page, percent, safe
 from cellscribe.engine.output.run import count
 
-_NUM_GENES, _NUM_LABELS, _NUM_REASONS, _NUM_NAMES = 12, 24, 20, 5
+_NUM_GENES, _NUM_LABELS = 12, 24
 _WIDTH, _HEIGHT = 720, 160
 _FAILED = ("cell_id", "status")
 _STYLE = """
@@ -31,6 +31,7 @@ svg .line { fill: none; stroke: currentColor; stroke-width: 2; }
 svg .bar { fill: currentColor; opacity: .65; }
 table.wide { width: 100%; border-collapse: collapse; }
 table.wide th, table.wide td { text-align: left; padding: .3rem .6rem .3rem 0; vertical-align: top; }
+table.wide td { background: none; border-radius: 0; }
 table.wide td.number { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
@@ -44,18 +45,15 @@ class _Seen:
         self.labels: Counter[str] = Counter()
         self.groups: Counter[str] = Counter()
         self.genes: dict[str, Counter[str]] = {}
-        self.reasons: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
+        self.failures = Failures()
+        self.n_missing = 0  # shards
 
     def add(self, table: pa.Table) -> None:
         """Look at a shard."""
         names = set(table.column_names)
         is_ok = pc.equal(table["status"], OK)
         for name, status in zip(*(table[one].filter(pc.invert(is_ok)).to_pylist() for one in _FAILED), strict=True):
-            why = status.removeprefix("failed: ")
-            self.reasons[why] += 1
-            if len(shown := self.examples.setdefault(why, [])) < _NUM_NAMES:
-                shown.append(name)
+            self.failures.add(name, status)
         if "num_tokens" in names:
             self.lengths.update(_counts(table["num_tokens"].filter(is_ok)))
         if "grounding" in names:
@@ -92,17 +90,21 @@ def write_atlas_report(
     OutputError
         When it cannot be written.
     """
-    seen = _Seen()
-    for table in _tables(folder, manifest):
-        seen.add(table)
+    seen = _seen(folder, manifest)
     folder.put(REPORT, _html(manifest, records, progress, seen))
 
 
-def _tables(folder: AtlasFolder, manifest: Manifest) -> Iterator[pa.Table]:
+def _seen(folder: AtlasFolder, manifest: Manifest) -> _Seen:
+    seen = _Seen()
     wanted = (*_FAILED, "group", "num_tokens", "grounding", "label", "top_genes", "top_gene_weights")
     for shard in manifest.plan.shards:
-        with contextlib.suppress(FileNotFoundError):
-            yield folder.read_shard(shard, wanted)
+        try:
+            table = folder.read_shard(shard, wanted)
+        except FileNotFoundError:
+            seen.n_missing += 1
+        else:
+            seen.add(table)
+    return seen
 
 
 def _html(manifest: Manifest, records: Sequence[ShardRecord], progress: Progress, seen: _Seen) -> str:
@@ -138,7 +140,9 @@ def _html(manifest: Manifest, records: Sequence[ShardRecord], progress: Progress
 
 
 def _sections(manifest: Manifest, progress: Progress, seen: _Seen) -> Iterator[str]:
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
+    if seen.n_missing:
+        yield f"<section><p>{_missing(seen.n_missing, len(manifest.plan.shards))}</p></section>"
     if len(progress.points) > 1:
         yield f"<section><h2>Throughput</h2>{_throughput(progress)}{_stages(progress)}</section>"
     if seen.lengths:
@@ -157,15 +161,18 @@ def _sections(manifest: Manifest, progress: Progress, seen: _Seen) -> Iterator[s
             for one in whose
         ]
         yield f"<section><h2>Most attended genes</h2>{_table(('of', 'genes'), rows)}</section>"
-    if seen.reasons:
-        rows = [
-            (why, f"{number:,}", ", ".join(seen.examples[why]) + (", ..." if number > _NUM_NAMES else ""))
-            for why, number in seen.reasons.most_common(_NUM_REASONS)
-        ]
+    if rows := [*seen.failures.rows()]:
         yield f"<section><h2>Failures</h2>{_table(('why', 'cells', 'such as'), rows)}</section>"
     if manifest.plan.skipped:
         rows = [(one.name, one.why) for one in manifest.plan.skipped]
         yield f"<section><h2>Inputs that were skipped</h2>{_table(('input', 'why'), rows)}</section>"
+
+
+def _missing(number: int, shards: int) -> str:
+    verb = "is" if number == 1 else "are"
+    return (
+        f"{number:,} of {count(shards, 'shard')} {verb} missing, and not counted here; --resume makes what is missing."
+    )
 
 
 def _throughput(progress: Progress) -> str:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from atlas_cells import some_cells
 
+from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.job import AtlasJob
+from cellscribe.engine.atlas.progress import Progress
+from cellscribe.engine.atlas.report import write_atlas_report
 from cellscribe.engine.atlas.run import run_atlas
 
 
@@ -43,3 +46,13 @@ def test_a_report_of_vectors_has_no_texts(cells: Path, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "report.html").read_text()
     assert "19 cells embedded" in text
     assert "Lengths of texts" not in text
+    assert "missing" not in text
+    assert "table.wide td { background: none;" in text  # the page's own tables have bars in their second cells
+
+
+def test_a_report_counts_shards_that_are_gone(cells: Path, tmp_path: Path) -> None:
+    done = run_atlas([str(cells)], tmp_path / "out", replace(AtlasJob("embed"), shard_cells=8))
+    folder = AtlasFolder(tmp_path / "out")
+    folder.shard_path(done.manifest.plan.shards[1]).unlink()
+    write_atlas_report(folder, done.manifest, done.records, Progress(20, 3, {}))
+    assert "1 of 3 shards is missing, and not counted here" in folder.report_path.read_text()
