@@ -206,8 +206,9 @@ def _compared_where(
 
 
 def _is_in(name: str, column: pd.Series[Any], values: list[object]) -> Bools:
+    kind = _kind(column)
     for value in values:
-        if _kind(column) not in (_kind_of(value), _NOTHING):
+        if kind not in (_kind_of(value), _NOTHING):
             raise _incomparable(name, column, repr(value))
     known = column.notna().to_numpy(dtype=bool)
     found = np.zeros(len(known), dtype=bool)
