@@ -21,7 +21,13 @@ from cellscribe.engine.source_model import SourceModel
 
 Floats = npt.NDArray[np.float32]
 _BATCH_CELLS = 32
+_AHEAD = 2
 _NOT_FINITE = "failed: its embedding is not finite"
+
+
+def _with_keys(batches: Iterator[TokenBatch]) -> Iterator[tuple[TokenBatch, list[bytes]]]:
+    for batch in batches:
+        yield batch, input_keys(batch)
 
 
 class Embedding:
@@ -43,14 +49,14 @@ class Embedding:
         vectors = np.full((len(rows), self._width), np.nan, np.float32)
         statuses = [OK] * len(rows)
         batches = token_batches(self._model.tokenizer(source), source, rows, _BATCH_CELLS, self._meter)
-        ahead = 2 if self._model.backend.cells_ahead else 0
-        with closing(Ahead(batches, ahead)) as ready:
-            for batch in ready:
+        # On a CPU, too: the encoder's threads fall asleep when batches do not follow each other at once.
+        with closing(Ahead(_with_keys(batches), _AHEAD)) as ready:
+            for batch, keys in ready:
                 for row, why in batch.failures:
                     statuses[place_of[row]] = f"failed: {why}"
                     self._meter.failed += 1
                 places = [place_of[row] for row in batch.rows.tolist()]
-                found = self.vectors(batch)
+                found = self._vectors(batch, keys)
                 vectors[places] = found
                 for place in np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist():
                     statuses[places[place]] = _NOT_FINITE
@@ -61,10 +67,9 @@ class Embedding:
         groups = self._sources.groups(shard)
         return table_of(self._files[shard.file].name, rows, names, statuses, columns, groups)
 
-    def vectors(self, batch: TokenBatch) -> Floats:
+    def _vectors(self, batch: TokenBatch, keys: list[bytes]) -> Floats:
         """Return vectors of length 1, float32 [B, d]; NaN where the encoder gave no finite ones."""
         found = np.empty((batch.n_cells, self._width), np.float32)
-        keys = input_keys(batch)
         first: dict[bytes, int] = {}
         for i, key in enumerate(keys):
             known = self._recent.get(key)
