@@ -15,13 +15,15 @@ from cellscribe.engine.backends.instruct import EncoderPrompt, InstructBackend, 
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.decode.labels import LabelTrie
-from cellscribe.engine.decode.scheduler import Text
+from cellscribe.engine.decode.scheduler import Text, TextRequest
 from cellscribe.engine.decode.texts import decode
 from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.instruct.asking import AskSettings, instructions_for
 from cellscribe.engine.instruct.cells import InstructCells
+from cellscribe.engine.instruct.fields import check_labels
 from cellscribe.engine.instruct.prompts import PromptEncoder
 from cellscribe.engine.instruct.templates import Instructions, instructions_with
+from cellscribe.engine.instruct.unread import check_told_apart, unread_note
 from cellscribe.engine.instruct.writer import Asked, write_answers
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.labels import twice
@@ -96,10 +98,12 @@ class InstructModel:
         return self._cells[1]
 
     def label_trie(self, labels: Sequence[str]) -> LabelTrie:
-        """Return labels as the model writes them; UsageError where they cannot be told apart."""
+        """Return labels as the model writes them; UsageError for those that are alike, or hold what is no word."""
         named = [one.strip() for one in labels]
         if problem := twice(named):
             raise UsageError(problem)
+        check_labels(named, self.prompts.cell)
+        check_told_apart(self.bundle.tokenizer, named)
         ids = [self.bundle.tokenizer.encode(one, add_special_tokens=False).ids for one in named]
         ends = [one for one in self.shapes.spec.eos_token_ids if one != self.shapes.spec.signal_id]
         return LabelTrie(named, ids, ends[0])
@@ -138,7 +142,8 @@ class InstructModel:
         Raises
         ------
         UsageError
-            For an unknown task, a value that an instruction lacks, or labels that are alike.
+            For an unknown task, a value that an instruction lacks, or labels that are alike or hold a token that is no
+            word, or differ in what the model cannot read alone (:mod:`cellscribe.engine.instruct.unread`).
         InputError
             When none of the model's genes or a row is there, or values cannot be read.
         BackendError
@@ -148,6 +153,9 @@ class InstructModel:
         names = [str(source.obs_names[row]) for row in rows]
         if len(np.unique(rows)) < len(rows):
             raise UsageError("rows names a cell twice; name each once.")
+        if choices is not None and labels is None:
+            check_labels(choices, self.prompts.cell)
+            check_told_apart(self.bundle.tokenizer, choices, in_words=True)
         options = self._options(labels, all_labels, sampling, max_new_tokens, batch_size)
         lost: dict[int, str] = {}
         texts = self.instructions(source, rows, asked or AskSettings(), choices or labels, lost)
@@ -155,9 +163,11 @@ class InstructModel:
             place: self.prompts.encode(text, has_cell=True) for place, text in enumerate(texts) if place not in lost
         }
         wanted = self._asked(source, rows, names, prompts, lost)
-        longest = max((len(one.tokens) for one in prompts.values()), default=1)
+        read = {texts[place]: one.tokens for place, one in prompts.items()}
+        unread = unread_note(self.bundle.tokenizer, read, labels or choices or ())
+        longest = max(map(len, read.values()), default=1)
         answers = self._answers(names, wanted, longest, options, lost, progress)
-        self.notice = " ".join(one for one in (self.cells(source).warning, self.notice) if one)
+        self.notice = " ".join(one for one in (self.cells(source).warning, unread, self.notice) if one)
         return answers
 
     def about_prompts(
@@ -175,8 +185,11 @@ class InstructModel:
         options = self._options(None, False, sampling, max_new_tokens, batch_size)
         prompts = [self.prompts.encode(text, has_cell=False) for text in texts]
         asked = (Asked(i, cell_key(name), one) for i, (name, one) in enumerate(zip(names, prompts, strict=True)))
-        longest = max((len(one.tokens) for one in prompts), default=0)
-        return self._answers(names, asked, longest, options, {}, progress, on_text)
+        read = {text: one.tokens for text, one in zip(texts, prompts, strict=True)}
+        unread = unread_note(self.bundle.tokenizer, read)
+        answers = self._answers(names, asked, max(map(len, read.values()), default=0), options, {}, progress, on_text)
+        self.notice = " ".join(one for one in (unread, self.notice) if one)
+        return answers
 
     def instructions(
         self,
@@ -263,7 +276,8 @@ class InstructModel:
     def _answer(self, name: str, text: Text) -> Answer:
         if text.finish_reason == "failed":
             return Answer(name, "", (), float("nan"), "failed", "failed: the model's output is not finite")
-        written = decode(self.bundle.tokenizer, text.token_ids).strip()
+        labels = text.request.labels if isinstance(text.request, TextRequest) else None
+        written = decode(self.bundle.tokenizer, text.token_ids) if labels is None else labels.named(text.token_ids)
         total = float(np.sum(text.logprobs))
         ids = tuple(text.token_ids)
         return Answer(name, written, ids, total, text.finish_reason, label_logprobs=text.label_logprobs)

@@ -93,6 +93,16 @@ class LabelTrie:
             tokens.append(token)
         return tokens, node
 
+    def named(self, token_ids: Sequence[int]) -> str:
+        """Return the label that tokens spell, with or without the end token; "" where they spell none."""
+        node = 0
+        for token in token_ids:
+            node = self._nodes[node].children.get(int(token), -1)
+            if node < 0:
+                return ""
+        label = self.label_at(self._nodes[node].children.get(self.eos_id, node))
+        return self.labels[label] if label >= 0 else ""
+
     def label_at(self, node: int) -> int:
         """Return the label that ends at a node, or -1."""
         return self._nodes[node].label

@@ -67,9 +67,9 @@ def annotate_cells(
     described, chosen = tuple(map(_described, found)), tuple(one.text for one in found)
     if labels is None or in_words:
         chosen = tuple(_label_of(one, labels if in_words else None) for one in found)
-        described = tuple(
-            one if name or not one.is_ok else _unlabelled(one) for one, name in zip(described, chosen, strict=True)
-        )
+    described = tuple(
+        one if name or not one.is_ok else _unlabelled(one) for one, name in zip(described, chosen, strict=True)
+    )
     if all_scores and labels is not None:
         labelled = Labelled.of_scores(labels, chosen, _label_scores(found, len(labels.names)))
     else:

@@ -19,9 +19,21 @@ def check_fields(fields: Mapping[str, str], cell: CellToken, where: str = "the f
             raise UsageError(f"the value of {name} is {value!r}, which is no text; give one, or leave it out.")
         if not value.strip():
             raise UsageError(f"the value of {name} is empty; name one, or leave it out.")
-        odd = f"{{{CELL}}}" if f"{{{CELL}}}" in value else cell.odd_in(value)
+        odd = _odd_in(value, cell)
         if odd is not None:
             raise UsageError(f"{name} in {where} is {value[:60]!r}, where {odd} has a meaning of its own; rename it.")
+
+
+def check_labels(labels: Collection[str], cell: CellToken) -> None:
+    """Raise UsageError for a label that holds a cell, or a token that is no word."""
+    for label in labels:
+        odd = _odd_in(label, cell)
+        if odd is not None:
+            raise UsageError(f"a label is {label[:60]!r}, where {odd} has a meaning of its own; rename it.")
+
+
+def _odd_in(text: str, cell: CellToken) -> str | None:
+    return f"{{{CELL}}}" if f"{{{CELL}}}" in text else cell.odd_in(text)
 
 
 def check_used(given: Collection[str], named: Collection[str], task: Instructions, known: Collection[str]) -> None:

@@ -98,7 +98,8 @@ class Instructions:
 def own_instruction(text: str) -> Instructions:
     """Return an instruction in a user's own words; fields in braces as :data:`FIELDS`.
 
-    Braces that are no fields, as those of JSON, are read as they are.
+    Braces that are no fields, as those of JSON, are handed on; the tokenizer of a T5 knows none
+    (:mod:`cellscribe.engine.instruct.unread`).
 
     Raises
     ------

@@ -28,3 +28,10 @@ def test_every_node_is_visited_once_and_after_those_above() -> None:
 def test_labels_that_cannot_be_used(labels: tuple[str, ...], ids: tuple[tuple[int, ...], ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         LabelTrie(labels, ids, EOS)
+
+
+def test_tokens_are_told_by_their_label() -> None:
+    trie = LabelTrie(NAMES, IDS, EOS)
+    assert [trie.named(ids) for ids in IDS] == list(NAMES)
+    assert trie.named((1, 2, EOS)) == "B cell"
+    assert trie.named((1,)) == trie.named((6, 7)) == trie.named((8,)) == ""
