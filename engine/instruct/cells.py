@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from cellscribe.engine.backends.instruct import ExpressedCell
 from cellscribe.engine.cells.logarithm import log_base_of
 from cellscribe.engine.cells.source import CellSource
-from cellscribe.engine.instruct.genes import gene_columns, in_gene_order
+from cellscribe.engine.instruct.genes import gene_columns, in_gene_order, num_in_other_case
 
 Ints = npt.NDArray[np.int64]
 
@@ -65,6 +65,7 @@ class InstructCells:
         better = own if sum(one in known for one in own) > sum(one in known for one in names) else names
         self._place_of = gene_columns(better, genes)
         self.num_found = int((self._place_of >= 0).sum())
+        self._num_near = num_in_other_case(better, genes) if self._are_few else 0
         self._base = 1.0 if source.value_kind == "counts" else log_base_of(source)
 
     def sentence(self) -> str:
@@ -74,9 +75,14 @@ class InstructCells:
     @property
     def warning(self) -> str:
         """A sentence where so few genes match that answers mean little; empty otherwise."""
-        if self.num_found >= _FEW * self._num_genes:
+        if not self._are_few:
             return ""
-        return f"Only {self.sentence()}, so that answers may mean little."
+        near = f"{self._num_near:,} more are there in another case, as of other species" if self._num_near else ""
+        return f"Only {self.sentence()}{f' ({near})' if near else ''}, so that answers may mean little."
+
+    @property
+    def _are_few(self) -> bool:
+        return self.num_found < _FEW * self._num_genes
 
     def batches(self, rows: npt.ArrayLike | None = None) -> Iterator[InstructBatch]:
         """Yield the cells of `rows` (None: all), in that order."""

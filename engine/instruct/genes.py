@@ -37,9 +37,11 @@ def gene_columns(symbols: Sequence[str], genes: Sequence[str], *, ignores_case: 
     found = np.array([place_of.get(name, -1) for name in symbols], np.int64)
     known = np.flatnonzero(found >= 0)
     if not len(known):
+        near = num_in_other_case(symbols, genes)
+        aside = f" as they are written ({near:,} are there in another case, as of other species)" if near else ""
         raise InputError(
-            f"none of the {len(symbols):,} genes is one of the model's {len(genes):,}{_but_for_case(symbols, genes)}; "
-            f"give symbols such as {genes[0]}."
+            f"none of the {len(symbols):,} genes is one of the model's {len(genes):,}{aside}; give symbols such as "
+            f"{genes[0]}."
         )
     order = known if ignores_case else known[::-1]
     _, first = np.unique(found[order], return_index=True)
@@ -48,10 +50,10 @@ def gene_columns(symbols: Sequence[str], genes: Sequence[str], *, ignores_case: 
     return kept
 
 
-def _but_for_case(symbols: Sequence[str], genes: Sequence[str]) -> str:
-    """Say how many would be where case counted nothing; empty where none would."""
-    number = len({one.upper() for one in symbols} & {one.upper() for one in genes})
-    return f" as they are written ({number:,} are in capitals, as of other species)" if number else ""
+def num_in_other_case(symbols: Sequence[str], genes: Sequence[str]) -> int:
+    """Return how many more of the genes there would be where case counted nothing."""
+    missing = {one.upper() for one in set(genes).difference(symbols)}
+    return len(missing.intersection(one.upper() for one in symbols))
 
 
 def in_gene_order(matrix: sp.csr_matrix, place_of: Ints, num_genes: int) -> sp.csr_matrix:

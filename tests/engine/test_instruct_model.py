@@ -114,6 +114,12 @@ def test_few_known_genes_are_said(model: DialogueModel, golden: GoldenInstructCe
     cells.var_names = [name if i < 200 else f"x{i}" for i, name in enumerate(cells.var_names)]
     model.ask(cells, asking(golden)[0], max_new_tokens=1)
     assert model.notice.startswith("Only 200 of the 500 genes the model reads")
+    cells.var_names = [name.lower() if i < 450 else name for i, name in enumerate(golden.genes)]
+    model.ask(cells, asking(golden)[0], max_new_tokens=1)
+    num_left = sum(name == other for name, other in zip(cells.var_names, golden.genes, strict=True))
+    near = f"({500 - num_left} more are there in another case, as of other species), so that"
+    assert model.notice.startswith(f"Only {num_left} of the 500 genes")
+    assert near in model.notice
     model.ask(golden.cells(), asking(golden)[0])
     assert model.notice == ""
 
