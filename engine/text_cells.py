@@ -14,7 +14,7 @@ from cellscribe.engine.sentences.known import checked_words
 from cellscribe.engine.text_groups import fill_task
 from cellscribe.engine.text_model import Progress, TextModel
 from cellscribe.engine.text_samples import Sample
-from cellscribe.engine.types import Sampling, check_whole
+from cellscribe.engine.types import Sampling, check_written
 from cellscribe.engine.written_cells import laid_out, provenance, shortfall
 
 TOKENS_PER_GENE = 8
@@ -121,7 +121,7 @@ class _Order:
     num_cells: int = 1
 
     def __post_init__(self) -> None:
-        check_whole(f"the number of {self.noun}s (-n, n)", self.count)
+        check_written(self.noun, self.count)
 
     @property
     def values(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cellscribe.engine.errors import UsageError
 
 MIN_NEW_TOKENS, MAX_NEW_TOKENS = 32, 256
+MAX_WRITTEN = 10_000_000  # cells or samples of one call, which are held in memory
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 10.0
 
 
@@ -141,11 +142,18 @@ class AttentionRecord:
     weights: npt.NDArray[np.float16]
 
 
-def check_whole(name: str, value: int) -> int:
-    """Return `value`, or raise UsageError when it is no whole number from 1 on."""
+def check_whole(name: str, value: int, most: int | None = None) -> int:
+    """Return `value`, or raise UsageError when it is no whole number from 1 on, or above `most`."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise UsageError(f"{name} is {value!r}; choose a whole number, at least 1.")
+    if most is not None and value > most:
+        raise UsageError(f"{name} is {value:,}; choose at most {most:,} for one call.")
     return int(value)
+
+
+def check_written(noun: str, value: int) -> int:
+    """Return how many cells (or samples, its `noun`) are to be written; UsageError as :func:`check_whole`."""
+    return check_whole(f"the number of {noun}s (-n, n)", value, MAX_WRITTEN)
 
 
 def check_max_new_tokens(value: int) -> int:

@@ -34,7 +34,7 @@ from cellscribe.engine.text_cells import write_cells, write_samples
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_samples import sample_of
 from cellscribe.engine.text_types import TextSettings
-from cellscribe.engine.types import Sampling
+from cellscribe.engine.types import Sampling, check_written
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class GenerateJob:
 
 def generate_file(job: GenerateJob) -> int:
     """Write cells into an .h5ad and return the exit code."""
+    check_written("cell", job.count)
     check_output(job.output, job.like, (".h5ad",))
     check_reading(job.like is not None, job.layer, job.values)
     bundle = open_bundle(bundle_folder(job.bundle))

@@ -22,7 +22,7 @@ from cellscribe.engine.instruct.templates import GENERATION, Chosen, own_instruc
 from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.output.run import count
 from cellscribe.engine.text_types import Answer
-from cellscribe.engine.types import Sampling
+from cellscribe.engine.types import Sampling, check_written
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[int, int, int], None]  # cells done, cells in all, tokens so far
@@ -67,8 +67,7 @@ class CellOrder:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UsageError(f"{self.count} cells are asked for; ask for at least 1.")
+        check_written("cell", self.count)
         check_own(self.instruction, self.number, self.draws)
 
 

@@ -109,6 +109,7 @@ CASES: list[tuple[str, int, str]] = [
     (f"{GENERATE} --genes genes.tsv --fit nan.json", 3, "not finite"),
     (f"{GENERATE} --genes nothing.txt --fit fit.json", 3, "names no gene"),
     (f"{GENERATE} --like silent.h5ad", 3, "no cell of silent.h5ad expresses a gene"),
+    (f"{GENERATE} --like ok.h5ad -n 1000000000000", 2, "(-n, n) is 1,000,000,000,000; choose at most 10,000,000"),
     (f"{GENERATE} --like ok.h5ad --temperature -1", 2, "temperature is -1"),
     (f"{GENERATE} --like ok.h5ad --seed -1", 2, "seed is -1"),
     ("generate --bundle demo -o out.h5ad --like ok.h5ad", 3, "reads no sentences"),

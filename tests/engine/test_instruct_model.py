@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import anndata as ad
 import numpy as np
@@ -241,7 +242,7 @@ def test_an_answer_without_a_cell_is_said(model: DialogueModel) -> None:
 
 
 def test_bad_input_is_one_sentence(model: DialogueModel, golden: GoldenInstructCell) -> None:
-    cells = golden.cells()
+    cells, half = golden.cells(), cast(Any, 2.5)
     strange = cells.copy()
     strange.var_names = [f"x{i}" for i in range(500)]
     with pytest.raises(InputError, match="none of the 500 genes is one of the model's 500"):
@@ -261,7 +262,9 @@ def test_bad_input_is_one_sentence(model: DialogueModel, golden: GoldenInstructC
         (lambda: model.annotate(cells, labels=["T Cell", "T Cell"]), "twice"),
         (lambda: model.annotate(cells, scores=True), "the scores of all labels need a list"),
         (lambda: model.annotate(cells, in_words=True), "finding labels in answers needs a list"),
-        (lambda: model.generate("B Cell", n=0), "0 cells are asked for"),
+        (lambda: model.generate("B Cell", n=0), r"the number of cells \(-n, n\) is 0; choose a whole number"),
+        (lambda: model.generate("B Cell", n=half), r"the number of cells \(-n, n\) is 2.5; choose a whole number"),
+        (lambda: model.generate("B Cell", n=10**12), "is 1,000,000,000,000; choose at most 10,000,000 for one call"),
         (lambda: model.generate(" "), "the value of cell_type is empty"),
         (lambda: model.generate(), r"needs a value for \{cell_type\}"),
         (lambda: model.generate(instruction="{cell}"), "names 1 cell where none is given"),
