@@ -17,7 +17,7 @@ from cellscribe.cli.guard import SOME_FAILED
 from cellscribe.cli.instructing import asked_of, instruct_facts, refuse_sentences
 from cellscribe.cli.options import bundle_folder, pairs
 from cellscribe.cli.progress import Report, progress_bar
-from cellscribe.engine.bundle import open_bundle
+from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.instruct.asking import AskSettings
@@ -80,10 +80,18 @@ class AskJob:
         """The file of cells; None where ``-`` stands for none."""
         return None if str(self.cells) == "-" else self.cells
 
-    def check(self) -> Wanted:
-        """Return what is asked, and how; UsageError, InputError or OutputError for what cannot work."""
+    def open_bundle(self) -> Bundle:
+        """Open the bundle; UsageError for none, and for options of bundles of the other kind."""
         if not self.bundle:
             raise UsageError("no bundle is named; give --bundle DIR, one that reads sentences or follows instructions.")
+        bundle = open_bundle(bundle_folder(self.bundle))
+        if bundle.manifest.instruct is not None:
+            cells = None if self.group_cells == Question.group_cells else self.group_cells
+            refuse_sentences(bundle, self.settings, ("--by", self.by), ("--cells", cells))
+        return bundle
+
+    def check(self) -> Wanted:
+        """Return what is asked, and how; UsageError, InputError or OutputError for what cannot work."""
         fields = pairs(self.pairs)
         question = Question(self.question, self.task, self.by, self.group_cells, fields)
         if self.output is not None:
@@ -94,12 +102,10 @@ class AskJob:
 
 def ask_file(job: AskJob) -> int:
     """Ask about the cells of a file, write and show the answers, and return the exit code."""
+    bundle = job.open_bundle()
     wanted = job.check()
-    bundle = open_bundle(bundle_folder(job.bundle))
     model: TextModel | InstructModel
     if bundle.manifest.instruct is not None:
-        cells = None if job.group_cells == Question.group_cells else job.group_cells
-        refuse_sentences(bundle, job.settings, ("--by", job.by), ("--cells", cells))
         if job.cells_path is None:
             raise UsageError(f"{bundle.name} answers about cells, and none are given; name them in place of -.")
         asked = _asked(job, wanted.question)

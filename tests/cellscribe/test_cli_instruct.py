@@ -140,7 +140,8 @@ def test_the_doctor_looks_at_it(cellscribe: Call, instruct_bundle: Path, cells_f
     ("arguments", "message"),
     [
         (("describe", "CELLS", "--bundle", "BUNDLE"), "does not describe; use annotate, ask or generate"),
-        (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--by", "cell_type"), "--by"),
+        (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--by", "cell_type"), "--by is for bundles"),
+        (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--cells", "5"), "--cells is for bundles that read sentences"),
         (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--organism", "mouse"), "is for bundles that read sentences"),
         (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--genes-per-cell", "9"), "--genes-per-cell is for bundles"),
         (("ask", "CELLS", "What?", "--bundle", "demo"), "choose one of the family c2s or instructcell"),
