@@ -200,7 +200,7 @@ class DialogueModel(FamilyModel):
         instruction: str | None = None,
         means: bool = False,
         temperature: float = 0.0,
-        top_p: float = 0.9,
+        top_p: float | None = None,
         max_new_tokens: int = 64,
         batch_size: int = 32,
     ) -> AnnData:
@@ -215,7 +215,8 @@ class DialogueModel(FamilyModel):
         fields, instruction, means, max_new_tokens, batch_size
             As for :class:`cellscribe.engine.instruct.writing.CellOrder`.
         temperature, top_p
-            How the model's words are drawn; 0 takes the most probable ones.
+            How the model's words are drawn; 0 takes the most probable ones. Without `top_p` it is 0.9 where they are
+            drawn.
 
         Returns
         -------

@@ -161,7 +161,7 @@ class SentenceModel(SentenceWriter):
         labels: Sequence[str] | None = None,
         limit: int | None = None,
         temperature: float = 0.0,
-        top_p: float = 0.9,
+        top_p: float | None = None,
         max_new_tokens: int = 64,
         batch_size: int = 8,
         layer: str | None = None,
@@ -178,7 +178,8 @@ class SentenceModel(SentenceWriter):
         labels, limit
             As for :func:`cellscribe.engine.questions.ask`.
         temperature, top_p
-            How tokens are drawn; temperature 0 takes the most probable ones.
+            How tokens are drawn; temperature 0 takes the most probable ones. Without `top_p` it is 0.9 where they
+            are drawn.
         max_new_tokens, batch_size, layer, values
             As for :meth:`annotate`.
 

@@ -42,7 +42,7 @@ class SentenceWriter(FamilyModel):
         tissue: str | None = None,
         abstract: str | None = None,
         temperature: float = 0.7,
-        top_p: float = 0.9,
+        top_p: float | None = None,
         max_new_tokens: int | None = None,
         batch_size: int = 8,
         layer: str | None = None,
@@ -62,7 +62,8 @@ class SentenceWriter(FamilyModel):
         like, genes, fit
             What turns sentences into cells, as for :func:`cellscribe.engine.sentences.words.words_and_line`.
         temperature, top_p
-            How tokens are drawn; temperature 0 writes the same cell every time.
+            How tokens are drawn; temperature 0 writes the same cell every time. Without `top_p` it is 0.9 where they
+            are drawn.
         layer, values
             Of `like`, as for :meth:`cellscribe.engine.model.Model.describe`.
 

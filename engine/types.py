@@ -11,6 +11,7 @@ from cellscribe.engine.errors import UsageError
 
 MIN_NEW_TOKENS, MAX_NEW_TOKENS = 32, 256
 MAX_WRITTEN = 10_000_000  # cells or samples of one call, which are held in memory
+DEFAULT_TOP_P = 0.9
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 10.0
 
 
@@ -53,10 +54,12 @@ class Sampling:
             raise UsageError(f"seed is {self.seed}; choose a whole number from 0 to 2**63 - 1.")
 
     @classmethod
-    def of(cls, top_p: float, temperature: float, seed: int) -> Sampling:
-        """Make one of a nucleus that counts where something is drawn, and is checked all the same."""
+    def of(cls, top_p: float | None, temperature: float, seed: int) -> Sampling:
+        """Make one of a nucleus, 0.9 for None where something is drawn; one that is given needs a temperature."""
+        if top_p is None:
+            return cls(DEFAULT_TOP_P if temperature else 1.0, temperature, seed)
         cls(top_p, temperature or 1.0, seed)
-        return cls(top_p if temperature else 1.0, temperature, seed)
+        return cls(top_p, temperature, seed)
 
     @property
     def is_greedy(self) -> bool:

@@ -50,7 +50,10 @@ def ask(
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the words: 0 takes the most probable ones.")
     ] = 0.0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Nucleus size, with a temperature.")] = 0.9,
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Nucleus size, with a temperature; 0.9 without it.", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="OUT", help="Result: .csv, .jsonl or .parquet.")
     ] = None,

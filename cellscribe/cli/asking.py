@@ -73,7 +73,7 @@ class AskJob:
     template: str | None = None
     labels: Path | None = None
     temperature: float = 0.0
-    top_p: float = 0.9
+    top_p: float | None = None
 
     @property
     def cells_path(self) -> Path | None:

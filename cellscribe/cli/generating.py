@@ -72,7 +72,7 @@ class GenerateJob:
     like: Path | None
     settings: TextSettings
     temperature: float | None = None
-    top_p: float = 0.9
+    top_p: float | None = None
     templates: Path | None = None
     max_new_tokens: int | None = None
     batch_size: int = 8

@@ -146,6 +146,8 @@ def test_the_doctor_looks_at_it(cellscribe: Call, instruct_bundle: Path, cells_f
         (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--genes-per-cell", "9"), "--genes-per-cell is for bundles"),
         (("ask", "CELLS", "What?", "--bundle", "demo"), "choose one of the family c2s or instructcell"),
         (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--cell-type", "T", "--top-p", "0"), "top_p is 0; choose"),
+        (("ask", "CELLS", "What?", "--bundle", "BUNDLE", "--top-p", "0.1"), "top_p 0.1 has no effect on greedy"),
+        (("generate", "--bundle", "BUNDLE", "-o", "x.h5ad", "--cell-type", "T", "--top-p", "0.1"), "no effect on gr"),
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--alpha", "0.5"), "match texts with cells"),
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--set", "drug"), "write it as name=text"),
         (("annotate", "CELLS", "--bundle", "BUNDLE", "-o", "x.csv", "--in-words"), "needs a list of them"),

@@ -33,6 +33,16 @@ def test_sampling_says_what_it_is() -> None:
     assert Sampling(0.9, 0.7, 3).label() == "top-p 0.9, temperature 0.7, seed 3"
 
 
+def test_a_nucleus_that_is_given_needs_a_temperature() -> None:
+    assert Sampling.of(None, 0.0, 1) == Sampling(seed=1)
+    assert Sampling.of(None, 0.7, 1) == Sampling(0.9, 0.7, 1)
+    assert Sampling.of(1.0, 0.0, 1).is_greedy
+    with pytest.raises(UsageError, match=r"top_p 0.1 has no effect on greedy sampling; give a temperature"):
+        Sampling.of(0.1, 0.0, 1)
+    with pytest.raises(UsageError, match="top_p is 2; choose"):
+        Sampling.of(2.0, 0.0, 1)
+
+
 @pytest.mark.parametrize("value", [0, 31, 257, -5])
 def test_token_limits(value: int) -> None:
     with pytest.raises(UsageError, match="32 to 256"):
