@@ -13,6 +13,7 @@ from cellscribe.engine.errors import InputError, UsageError
 ValueKind = Literal["counts", "lognorm"]
 ValueChoice = Literal["auto", "counts", "lognorm"]
 MAX_LOGGED = 20.0  # ln(1 + x) of 20 would be 485 million counts
+MAX_COUNT = 1e7  # of one gene in one cell, beyond which a count is hard to believe
 _MAX_BAD_SHARE = 0.1  # of cells that may be bad where single cells do not count against a matrix
 COUNT_LAYERS = ("counts", "raw_counts", "count", "raw", "umi", "umis", "umi_counts")
 LOG_LAYERS = ("logcounts", "lognorm", "log1p", "log_normalized", "lognormalized", "log1p_norm", "normalized", "data")
@@ -33,6 +34,7 @@ class ValueStats:
     bad_word: str = ""  # "NaN", "infinite"
     bad_row: int = -1
     negative_row: int = -1
+    huge_row: int = -1  # the first with a count above MAX_COUNT
     is_lenient: bool = False
     n_bad_rows: int = 0
 
@@ -50,6 +52,8 @@ class ValueStats:
             low, high = float(np.nanmin(part.data)), float(np.nanmax(part.data))
             if low < 0 and self.negative_row < 0:
                 self.negative_row = int(rows[part.row_of[int(np.argmax(part.data < 0))]])
+            if high > MAX_COUNT and self.huge_row < 0:
+                self.huge_row = int(rows[part.row_of[int(np.argmax(part.data > MAX_COUNT))]])
             self.minimum = min(self.minimum, low)
             if self.is_lenient:
                 part, high = self._good(part, high)
@@ -131,7 +135,7 @@ def choose_values(store: MatrixStore, layer: str | None, values: ValueChoice, *,
                 seen[origin] = store.stats(origin, is_lenient=is_lenient)
             stats = seen[origin]
             if stats.kind == wanted and not (stats.n_values == 0 and len(origins) > 1):
-                return _chosen(origin, stats, wanted, seen, layer)
+                return _chosen(store, origin, wanted, seen, layer)
     return _forced(store, origins, seen, values)
 
 
@@ -157,13 +161,23 @@ def _candidates(store: MatrixStore, values: ValueChoice) -> list[str]:
     return origins
 
 
-def _chosen(origin: str, stats: ValueStats, kind: str, seen: dict[str, ValueStats], layer: str | None) -> Values:
+def _chosen(store: MatrixStore, origin: str, kind: str, seen: dict[str, ValueStats], layer: str | None) -> Values:
+    stats = seen[origin]
     words = "counts" if kind == "counts" else "log-normalised values"
     how = "as asked" if layer is not None else "found by looking at the values"
     passed = [f"{name} holds {_describe(other)}" for name, other in seen.items() if name != origin]
     aside = f" ({'; '.join(passed)})" if passed and layer is None else ""
     note = f"Values: {words} from {origin}, {how}, largest {stats.maximum:g}{aside}."
-    return Values(origin, "counts" if kind == "counts" else "lognorm", note, maximum=stats.maximum)
+    return Values(
+        origin, "counts" if kind == "counts" else "lognorm", note + _doubt(store, stats), maximum=stats.maximum
+    )
+
+
+def _doubt(store: MatrixStore, stats: ValueStats) -> str:
+    """Say that a count is too large to be one; empty where none is."""
+    if stats.huge_row < 0:
+        return ""
+    return f" A count above {MAX_COUNT:,.0f} is hard to believe; look at cell {store.obs_names[stats.huge_row]!r}."
 
 
 def _describe(stats: ValueStats) -> str:
@@ -196,7 +210,7 @@ def _forced(store: MatrixStore, origins: list[str], seen: dict[str, ValueStats],
         return Values(origin, "counts", f"Values: {origin} holds nothing but zeros.")
     if values == "counts":
         note = f"Values: {origin} is taken as counts, as asked, although they are not whole numbers."
-        return Values(origin, "counts", note, (note,))
+        return Values(origin, "counts", note + _doubt(store, stats), (note,))
     if values == "lognorm" and stats.maximum < MAX_LOGGED:
         note = f"Values: {origin} is taken as log-normalised, as asked, although it holds whole numbers only."
         return Values(origin, "lognorm", note, (note,), stats.maximum)

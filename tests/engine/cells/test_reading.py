@@ -160,3 +160,16 @@ def test_names_that_are_not_there(cells):
             source.rows_of(["cel8"])
         with pytest.raises(InputError, match="did you mean 'kind'"):
             source.obs_column("kinds")
+
+
+@pytest.mark.parametrize("values", ["auto", "counts"])
+def test_a_count_that_is_hard_to_believe_is_named(cells, values):
+    counts = cells.X.toarray().astype(np.float64)
+    cells.X = sp.csr_matrix(counts)
+    with open_cells(cells, values=values) as source:
+        assert "hard to believe" not in source.value_note
+    counts[[3, 5], 0] = 1e30, np.nextafter(1e7, 2e7) if values == "counts" else 1e9
+    cells.X = sp.csr_matrix(counts)
+    with open_cells(cells, values=values) as source:
+        name = str(source.obs_names[3])
+        assert source.value_note.endswith(f"A count above 10,000,000 is hard to believe; look at cell {name!r}.")
