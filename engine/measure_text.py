@@ -22,7 +22,7 @@ from cellscribe.engine.sentences.templates import fill, packaged_templates
 from cellscribe.engine.sentences.transform import TIES
 from cellscribe.engine.types import Sampling
 
-_DRAW = 14  # stream of the draws that choose cells
+_DRAW = 19  # stream of the draws that choose cells
 _ORGANISM = "human"
 
 

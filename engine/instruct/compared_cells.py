@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 MIN_GENES = 50  # that both sides must have
 TARGET = 1e4  # counts a cell is scaled to
-_DRAW = 15  # stream of the draws that choose cells
+_DRAW = 18  # stream of the draws that choose cells
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from cellscribe.engine import measure_text, text_groups
+from cellscribe.engine.cells import tokenizer
+from cellscribe.engine.decode import sampling as tokens
+from cellscribe.engine.instruct import compared_cells, sampling
+from cellscribe.engine.instruct import templates as instructions
 from cellscribe.engine.keyed import cell_key, cell_keys, stream_keys, uniforms
+from cellscribe.engine.sentences import templates, transform
 
 
 def splitmix(state: int) -> int:
@@ -60,3 +66,12 @@ def test_draws_are_uniform() -> None:
 def test_the_key_of_a_name_is_stable() -> None:
     assert cell_key("AAACATACAACCAC-1") == cell_keys(["x", "AAACATACAACCAC-1"])[1]
     assert cell_key("a") != cell_key("b")
+
+
+def test_every_purpose_has_a_stream_of_its_own() -> None:
+    drawing = (text_groups, measure_text, compared_cells, instructions, templates)
+    streams = [
+        tokens.TOKEN_STREAM, tokenizer._TIES, tokenizer._THINNING, transform.TIES, transform.SAMPLE,
+        sampling._LATENTS, sampling._COUNTS, *(one._DRAW for one in drawing),
+    ]  # fmt: skip
+    assert len(set(streams)) == len(streams)
