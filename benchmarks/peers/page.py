@@ -61,4 +61,11 @@ def lines_of(key: str, entry: Mapping[str, Any], parts: Iterable[str]) -> list[s
         running = f" ({row['running_peak_bytes'] / 1e9:.2f})" if "running_peak_bytes" in row else ""
         cells += [f"{row['units_per_s']:,.2f}", f"{row['peak_bytes'] / 1e9:.2f}{running}", agreement]
         lines.append("| " + " | ".join(cells) + " |")
+    lines += _written(entry)
     return [*lines, *(f"- {name}: not measured, as {why}" for name, why in entry["missing"].items()), ""]
+
+
+def _written(entry: Mapping[str, Any]) -> list[str]:
+    """Say how many cells each engine wrote, where it was asked for a number of its own."""
+    said = [f"{row['sizes']['n']:,} by {row['who']}" for row in entry["rows"] if "n" in row.get("sizes", {})]
+    return ["", f"Times are those of one cell; cells written: {'; '.join(said)}."] if said else []
