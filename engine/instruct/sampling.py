@@ -11,8 +11,13 @@ import scipy.sparse as sp
 from cellscribe.engine.backends.instruct import Profiles
 from cellscribe.engine.bundle.shapes import ProfileShape
 from cellscribe.engine.keyed import cell_keys, stream_keys
+from cellscribe.engine.output.run import count
 
 Floats = npt.NDArray[np.float32]
+
+MAX_RATE = 1e8  # at which drawn rates are cut
+_REACHED = 0.999 * MAX_RATE  # a count of such a rate is at least so large
+_THETAS = (1e-8, 1e12)  # beyond them nothing changes, but for numbers that are none
 
 _LATENTS, _COUNTS = 16, 17  # streams of draws
 
@@ -46,15 +51,25 @@ def draw_counts(names: Sequence[str], profiles: Profiles, theta: Floats, seed: i
     profiles
         Rates and logits of dropout, finite ones (:func:`are_finite`).
     theta
-        Inverse dispersion of every gene [G].
+        Inverse dispersion of every gene [G], no NaN. With 0 a gene is never expressed, with infinity its counts are
+        those of its rate alone.
     """
-    rows = []
+    rows, shape = [], np.clip(theta.astype(np.float64), *_THETAS)
     for i, one in enumerate(_generators(names, seed, _COUNTS)):
-        rate = one.gamma(theta.astype(np.float64), profiles.rates[i].astype(np.float64) / theta)
-        counts = one.poisson(np.minimum(rate, 1e8)).astype(np.float32)
+        rate = one.gamma(shape, profiles.rates[i].astype(np.float64) / shape)
+        counts = one.poisson(np.minimum(rate, MAX_RATE)).astype(np.float32)
         is_kept = one.random(len(theta)) >= _probability(profiles.dropout[i])
         rows.append(sp.csr_matrix(counts * is_kept))
     return sp.csr_matrix(sp.vstack(rows))
+
+
+def cut_rates_note(counts: sp.csr_matrix) -> str:
+    """Say how many of drawn counts are as large as they can be; empty where none is."""
+    number = int((counts.data >= _REACHED).sum())
+    if not number:
+        return ""
+    reach = "reaches" if number == 1 else "reach"
+    return f"{count(number, 'count')} {reach} {MAX_RATE:,.0f}, where drawn rates are cut; such cells mean little."
 
 
 def expected_counts(profiles: Profiles) -> sp.csr_matrix:

@@ -14,10 +14,10 @@ from anndata import AnnData
 from cellscribe.engine.backends.instruct import Profiles, require_profiles
 from cellscribe.engine.bundle.load import DISPERSION
 from cellscribe.engine.decode.scheduler import Text
-from cellscribe.engine.errors import BackendError, UsageError
+from cellscribe.engine.errors import BackendError, BundleError
 from cellscribe.engine.instruct.fields import check_fields, check_own, check_used
 from cellscribe.engine.instruct.prompts import framed
-from cellscribe.engine.instruct.sampling import are_finite, draw_counts, draw_latents, expected_counts
+from cellscribe.engine.instruct.sampling import are_finite, cut_rates_note, draw_counts, draw_latents, expected_counts
 from cellscribe.engine.instruct.templates import GENERATION, Chosen, own_instruction
 from cellscribe.engine.instruct_model import InstructModel
 from cellscribe.engine.output.run import count
@@ -88,7 +88,7 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     BackendError
         When the model answers without a cell each time.
     BundleError
-        When the bundle writes no cells.
+        When the bundle writes no cells, or a gene's dispersion is no number.
     """
     require_profiles(model.bundle, model.shapes.profile)
     names = [f"generated_{i}" for i in range(order.count)]
@@ -124,6 +124,7 @@ def write_cells(model: InstructModel, order: CellOrder, progress: Progress | Non
     kept = [(names[i], asking[i], answers[places[i]]) for i, is_kept in zip(good, is_finite, strict=True) if is_kept]
     if not kept:
         raise BackendError(f"no cell was written ({_NOT_FINITE}); try again, or another backend.")
+    model.notice = " ".join(one for one in (model.notice, "" if order.means else cut_rates_note(counts)) if one)
     cells = _laid_out(model, order, kept, counts)
     whys = [one.status for one in (answers[place] for place in places) if one.status != "ok"]
     whys += [_NOT_FINITE] * (len(good) - len(kept))
@@ -157,6 +158,9 @@ def _profiles(
     """Return the values of the cells whose profile is finite [n, G], and which they are [N]."""
     shape = require_profiles(model.bundle, model.shapes.profile)
     theta = model.bundle.tensors(DISPERSION)["theta"].astype(np.float32)
+    if np.isnan(theta).any():
+        gene = model.genes[int(np.argmax(np.isnan(theta)))]
+        raise BundleError(f"the dispersion of the gene {gene} in {model.bundle.name} is no number; export it again.")
     parts, flags = [], []
     for start in range(0, len(names), _PROFILES):
         some = names[start : start + _PROFILES]

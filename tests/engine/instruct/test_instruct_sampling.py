@@ -4,7 +4,7 @@ import numpy as np
 
 from cellscribe.engine.backends.instruct import Profiles
 from cellscribe.engine.bundle.shapes import ProfileShape
-from cellscribe.engine.instruct.sampling import draw_counts, draw_latents, expected_counts
+from cellscribe.engine.instruct.sampling import cut_rates_note, draw_counts, draw_latents, expected_counts
 
 SHAPE = ProfileShape(n_genes=3, n_latent=5, library_mean=7.0, library_deviation=0.5)
 
@@ -35,3 +35,19 @@ def test_counts_have_the_moments_of_the_distribution() -> None:
     zero = 1 - kept + kept * (theta / (theta + rates)) ** theta
     np.testing.assert_allclose((drawn == 0).mean(0), zero, atol=0.01)
     np.testing.assert_allclose(expected_counts(profiles).toarray()[0], mean, rtol=1e-5)
+
+
+def test_dispersions_at_the_ends_draw_numbers() -> None:
+    rates, dropout = np.full((200, 3), 5.0, np.float32), np.full((200, 3), -30.0, np.float32)
+    theta = np.array([0.0, np.inf, 1.0], np.float32)
+    drawn = draw_counts([f"c{i}" for i in range(200)], Profiles(rates, dropout), theta, 0).toarray()
+    assert np.isfinite(drawn).all()
+    assert not drawn[:, 0].any()
+    assert abs(drawn[:, 1].var() / drawn[:, 1].mean() - 1) < 0.4  # as of Poisson
+
+
+def test_rates_that_are_cut_are_said() -> None:
+    profiles, theta = Profiles(np.array([[1e12, 3.0]], np.float32), np.full((1, 2), -30.0, np.float32)), np.ones(2)
+    drawn = draw_counts(["c"], profiles, theta.astype(np.float32), 0)
+    assert cut_rates_note(drawn).startswith("1 count reaches 100,000,000, where drawn rates are cut")
+    assert cut_rates_note(drawn[:, 1]) == ""

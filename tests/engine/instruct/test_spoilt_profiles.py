@@ -11,7 +11,8 @@ from instruct_bundles import GoldenInstructCell
 
 import cellscribe as cs
 from cellscribe.engine.backends.instruct import Profiles
-from cellscribe.engine.errors import BackendError
+from cellscribe.engine.bundle.load import DISPERSION
+from cellscribe.engine.errors import BackendError, BundleError
 from cellscribe.engine.instruct.sampling import are_finite
 from cellscribe.engine.instruct.writing import CellOrder, write_cells
 from cellscribe.engine.instruct_model import InstructModel
@@ -46,3 +47,28 @@ def test_a_spoilt_cell_fails_alone(
     spoilt[:] = range(5)
     with pytest.raises(BackendError, match=r"no cell was written \(the model's rates are not finite\)"):
         write_cells(model, order)
+
+
+def test_a_dispersion_that_is_no_number_is_named(
+    instruct_bundle: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = InstructModel(cs.load(instruct_bundle).bundle)
+    theta = model.bundle.tensors(DISPERSION)["theta"].copy()
+    theta[3] = np.nan
+    monkeypatch.setattr(type(model.bundle), "tensors", lambda *_: {"theta": theta})
+    order = CellOrder(2, instruction=GoldenInstructCell(shared).case("cpcg").instructions[0])
+    with pytest.raises(BundleError, match=f"the dispersion of the gene {model.genes[3]} in .* is no number"):
+        write_cells(model, order)
+
+
+def test_counts_that_are_cut_are_noted(instruct_bundle: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = InstructModel(cs.load(instruct_bundle).bundle)
+    write = model.runtime.write_profiles
+
+    def huge(*given: np.ndarray) -> Profiles:
+        found = write(*given)
+        return Profiles(np.full_like(found.rates, 1e20), np.full_like(found.dropout, -30.0))
+
+    monkeypatch.setattr(model.runtime, "write_profiles", huge)
+    write_cells(model, CellOrder(2, instruction=GoldenInstructCell(shared).case("cpcg").instructions[0]))
+    assert "reach 100,000,000, where drawn rates are cut" in model.notice
