@@ -22,13 +22,13 @@ from cellscribe.engine.instruct.asking import AskSettings, instructions_for
 from cellscribe.engine.instruct.cells import InstructCells
 from cellscribe.engine.instruct.fields import check_labels
 from cellscribe.engine.instruct.prompts import PromptEncoder
-from cellscribe.engine.instruct.templates import Instructions, instructions_with
+from cellscribe.engine.instruct.templates import TASKS, Instructions, packaged_instructions, read_instructions
 from cellscribe.engine.instruct.unread import check_told_apart, unread_note
 from cellscribe.engine.instruct.writer import Asked, write_answers
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.labels import twice
 from cellscribe.engine.provenance import settings_of
-from cellscribe.engine.sentences.templates import known_task
+from cellscribe.engine.sentences.templates import known_task, own_tasks
 from cellscribe.engine.text_types import Answer, cut_note
 from cellscribe.engine.text_writer import TextOptions
 from cellscribe.engine.types import Sampling
@@ -72,7 +72,9 @@ class InstructModel:
 
     def __post_init__(self) -> None:
         self.shapes = instruct_shapes(self.bundle)
-        self._tasks = instructions_with(self.templates, self.template_task)
+        given = {} if self.templates is None else read_instructions(self.templates, self.template_task)
+        self._tasks = packaged_instructions() | given
+        self._remark = own_tasks((one for one in given if one != self.template_task), TASKS)
         self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
         self.runtime = cast(InstructBackend, self.backend_choice.backend)
         self.prompts = PromptEncoder(self.bundle.tokenizer, self.shapes.spec, self.shapes.tower.n_queries)
@@ -266,8 +268,7 @@ class InstructModel:
                 raise
             lost |= {i: str(error).removesuffix(".") for i in range(len(names)) if i not in found and i not in lost}
         note = cut_note(found.values(), options.max_new_tokens)
-        said += [note] if note else []
-        self.notice = " ".join(said)
+        self.notice = " ".join(one for one in (self._remark, *said, note) if one)
         return tuple(
             found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {lost[i]}")
             for i, name in enumerate(names)

@@ -16,6 +16,7 @@ from cellscribe.engine.output.run import count
 FRAME = "User:\n{instruction}\n\nAssistant:\n"  # what the checkpoints were trained to read
 CELL = "{cell}"  # stands for the cell in our templates and in a user's own words
 _NO_WORD = re.compile(r"</?\w+>")  # as "</s>" and "<extra_id_0>"
+_KEPT = 1024  # prompts whose tokens are kept
 MAX_TOKENS = 2048  # of a prompt: attention to itself grows with the square
 
 
@@ -85,9 +86,13 @@ class PromptEncoder:
         UsageError
             When the text names another number of cells than is given, or is too long.
         """
-        if (text, has_cell) not in self._known:
-            self._known[text, has_cell] = self._encoded(text, has_cell)
-        return self._known[text, has_cell]
+        found = self._known.get((text, has_cell))
+        if found is None:
+            found = self._encoded(text, has_cell)
+            if len(self._known) >= _KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[text, has_cell] = found
+        return found
 
     def _encoded(self, text: str, has_cell: bool) -> EncoderPrompt:
         tokens = np.array(self._tokenizer.encode(text).ids, np.int64)

@@ -174,9 +174,12 @@ def digest(templates: Mapping[str, Template]) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
-def own_tasks(templates: Iterable[str]) -> str:
-    """Say which tasks of a file are none of ours, a user's own or misspelt; empty when there are none."""
-    ours = packaged_templates()
+def own_tasks(templates: Iterable[str], ours: Collection[str] | None = None) -> str:
+    """Say which tasks of a file are none of ours, a user's own or misspelt; empty when there are none.
+
+    `ours` are those of :func:`packaged_templates` for None.
+    """
+    ours = packaged_templates() if ours is None else ours
     own = [f"{one!r}{_near(one, ours)}" for one in templates if one not in ours]
     return f"The templates have tasks of their own, used only where they are named: {', '.join(own)}." if own else ""
 

@@ -32,7 +32,9 @@ def test_columns_are_the_originals(shared: Path, case: str) -> None:
 def test_what_cannot_be_matched_is_one_sentence() -> None:
     with pytest.raises(InputError, match="none of the 2 genes is one of the model's 1"):
         gene_columns(["x", "y"], ["CD19"])
-    with pytest.raises(InputError, match=r"model's 1 as they are written \(1 are there in another case, as of other species\)"):
+    with pytest.raises(
+        InputError, match=r"model's 1 as they are written \(1 are there in another case, as of other species\)"
+    ):
         gene_columns(["Cd19", "y"], ["CD19"])
     with pytest.raises(InputError, match="1 of the model's 2 genes are named twice"):
         gene_columns(["A"], ["a", "A"], ignores_case=True)

@@ -38,3 +38,23 @@ def test_the_prompt_is_kept(mixed: InstructModel) -> None:
     assert one.uns["cellscribe"]["prompt"] == drawn.obs["prompt"].iloc[0]
     assert "prompt" not in one.obs
     assert one.uns["cellscribe"]["templates"] == "t.json"
+
+
+def test_tasks_of_ones_own_are_told(instruct_bundle: Path, tmp_path: Path) -> None:
+    bundle, path = cs.load(instruct_bundle).bundle, tmp_path / "t.json"
+    path.write_text(json.dumps({"cell_type_anotation": ["Name {cell}."], GENERATION: ["What is a cell?"]}))
+    model = InstructModel(bundle, templates=path)
+    model.about_prompts(["a"], ["What is a cell?"])
+    assert "tasks of their own, used only where they are named: 'cell_type_anotation' (is 'cell_type_" in model.notice
+    named = InstructModel(bundle, templates=path, template_task="cell_type_anotation")
+    named.about_prompts(["a"], ["What is a cell?"])
+    assert "tasks of their own" not in named.notice
+
+
+def test_few_prompts_are_kept(instruct_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cellscribe.engine.instruct.prompts._KEPT", 2)
+    prompts = InstructModel(cs.load(instruct_bundle).bundle).prompts
+    found = [prompts.encode(text, has_cell=False) for text in ("a", "b", "cell", "a", "cell")]
+    assert len(prompts._known) == 2
+    assert found[2] is found[4]
+    assert found[0].tokens.tolist() == found[3].tokens.tolist()
