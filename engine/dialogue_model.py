@@ -135,7 +135,8 @@ class DialogueModel(FamilyModel):
 
         Returns
         -------
-        One row per cell, indexed by its name: ``label``, ``score`` (0..1), ``status``, and what else is known.
+        One row per cell, indexed by its name: ``label``, ``score`` (0..1; with `in_words` the probability of all words
+        of the answer, which falls with their number), ``status``, and what else is known.
         """
         check_key(key_added)
         chosen = read_labels(Path(labels)) if isinstance(labels, (str, Path)) else labels_of(labels)

@@ -39,10 +39,11 @@ def annotate_cells(
     """Label cells; see :meth:`InstructModel.about_cells`.
 
     A score is the probability of the label's tokens among those that a label could go on with; of a free answer the
-    probability of its tokens. With `all_scores` every label gets one, they sum to 1, and the best is taken. With
-    `in_words` the model answers freely, as a chat model was trained to, and the label is what its answer names
-    (:func:`cellscribe.engine.instruct.answers.label_in`); the answers are kept beside the labels, to be read where it
-    matters. An answer that the limit of tokens cut off is no label, and one at its end is not looked for.
+    probability of all its tokens, which falls with their number. With `all_scores` every label gets one, they sum to 1,
+    and the best is taken. With `in_words` the model answers freely, as a chat model was trained to, and the label is
+    what its answer names (:func:`cellscribe.engine.instruct.answers.label_in`), while the score is that of the whole
+    answer; the answers are kept beside the labels, to be read where it matters. An answer that the limit of tokens cut
+    off is no label, and one at its end is not looked for.
 
     Raises
     ------

@@ -25,8 +25,10 @@ _MEANINGS = {
     "pKNN": "share of generated cells whose nearest real cells elect the type that was asked for. Expected: that of "
     "real cells, each without itself.",
     "Mixing": "share of real cells among a generated cell's nearest of both sets, over that of sets which lie alike; "
-    "below 1 generated cells lie apart.",
-    "Reach": "the same of generated cells around real ones; below 1 parts of the real cells are not reached.",
+    "below 1 generated cells lie apart, or crowd together; above 1 they lie more thinly than the real cells around "
+    "them.",
+    "Reach": "the same of generated cells around real ones; below 1 parts of the real cells are not reached; above 1 "
+    "generated cells crowd where real ones lie more thinly. Unequal shares of types move both, too.",
     "MMD": "maximum mean discrepancy, biased, summed over three Gaussian kernels. Expected: its mean over random "
     "splits of the same cells.",
     "Components and map": "of both sets together, so that equal sets give what is expected.",
@@ -108,6 +110,7 @@ def _summary(found: Comparison) -> list[tuple[str, str]]:
         *([pknn] if (found.num_real > 0).sum() > 1 else []),
         *([sknn] if (found.num_generated > 0).sum() > 1 else []),
         (decimal(float(one.mixing.whole[0])), "mixing, 1 if alike"),
+        (decimal(float(one.mixing_real.whole[0])), "reach, 1 if alike"),
         (f"{one.mmd.mmd:.3f}", f"MMD, {one.mmd.chance:.3f} if alike"),
     ]
 

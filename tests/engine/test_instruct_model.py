@@ -19,6 +19,8 @@ from cellscribe.engine.dialogue_model import DialogueModel
 from cellscribe.engine.errors import BackendError, BundleError, InputError, UsageError
 from cellscribe.engine.instruct.annotate import annotate_cells
 from cellscribe.engine.instruct.asking import AskSettings
+from cellscribe.engine.instruct.compare_settings import CompareSettings
+from cellscribe.engine.instruct.comparison import compare_cells
 from cellscribe.engine.instruct_model import InstructModel
 
 
@@ -280,3 +282,13 @@ def test_what_the_family_lacks_is_said(model: DialogueModel, golden: GoldenInstr
     for method in (model.describe, model.stream, model.embed):
         with pytest.raises(BundleError, match="use annotate, ask or generate"):
             method(golden.cells())
+
+
+def test_several_types_are_compared_together(model: DialogueModel, golden: GoldenInstructCell) -> None:
+    instruction = asking(golden, "cpcg")[0].replace("T Cell", "{cell_type}")
+    kinds = ("T Cell", "B Cell")
+    made = ad.concat({one: model.generate(one, n=6, instruction=instruction) for one in kinds}, index_unique="-")
+    real = made.copy()
+    found = compare_cells(made, real, settings=CompareSettings(has_map=False, neighbours=(5,)))
+    assert found.num_generated.tolist() == [6, 6]
+    assert not any("of one type" in one for one in found.notes)

@@ -58,7 +58,13 @@ def test_the_page_has_figures_genes_map_and_types(found: Comparison) -> None:
     html = comparison_report_html(found)
     page = Tags(html)
     assert page.names.count("section") == 4
-    for words in ("20 generated cells against 20 real ones", "60 names that both have", "Reach", "map published"):
+    for words in (
+        "20 generated cells against 20 real ones",
+        "60 names that both have",
+        "Reach",
+        "map published",
+        "reach, 1 if alike",
+    ):
         assert words in " ".join(page.text.split())
     assert "script" not in page.names
     assert "<script>alert(1)</script>" in page.text
