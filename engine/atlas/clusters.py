@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cellscribe.engine.atlas.folder import AtlasFolder
+from cellscribe.engine.atlas.groups import group_names
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
 from cellscribe.engine.atlas.manifest import Manifest
@@ -125,14 +126,14 @@ class _Sums:
     sums: list[npt.NDArray[np.float64]] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 
-    def add(self, labels: pd.Series[Any], vectors: npt.NDArray[np.float32]) -> None:
-        """Add cells: their labels [N], missing ones left out, and vectors [N, d], NaN rows left out."""
-        usable = np.isfinite(vectors).all(axis=1)
-        codes, names = pd.factorize(labels.astype(object), use_na_sentinel=True)
-        sums, counts = np.zeros((len(names), self.width)), np.bincount(codes[codes >= 0], minlength=len(names))
-        np.add.at(sums, codes[usable & (codes >= 0)], vectors[usable & (codes >= 0)])
+    def add(self, labels: npt.NDArray[np.object_], vectors: npt.NDArray[np.float32]) -> None:
+        """Add cells: their labels [N], None left out, and vectors [N, d], of which NaN rows count for nothing."""
+        codes, names = pd.factorize(labels, use_na_sentinel=True)
+        usable = np.isfinite(vectors).all(axis=1) & (codes >= 0)
+        sums, counts = np.zeros((len(names), self.width)), np.bincount(codes[usable], minlength=len(names))
+        np.add.at(sums, codes[usable], vectors[usable])
         for name, mine, number in zip(names, sums, counts.tolist(), strict=True):
-            place = self.names.setdefault(str(name), len(self.names))
+            place = self.names.setdefault(name, len(self.names))
             if place == len(self.sums):
                 self.sums.append(np.zeros(self.width))
                 self.counts.append(0)
@@ -150,12 +151,12 @@ def _describe(
         for shard in manifest.plan.shards:
             source, rows = sources.of(shard)
             if shard.file != known:
-                known, labels = shard.file, source.obs_column(column)
+                known, labels = shard.file, group_names(source.obs_column(column))
             table = folder.read_shard(shard, ["embedding"])
             lists = table["embedding"].combine_chunks()
             vectors = lists.values.to_numpy(zero_copy_only=False).reshape(-1, sums.width).copy()
             vectors[~lists.is_valid().to_numpy(zero_copy_only=False)] = np.nan
-            sums.add(labels.iloc[rows], vectors)
+            sums.add(labels[rows], vectors)
     if not sums.names:
         raise InputError(f"no cell has a value in the obs column {column!r}; choose another column.")
     names = tuple(sorted(sums.names))

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.atlas.groups import group_names
 from cellscribe.engine.atlas.job import AtlasJob
 from cellscribe.engine.atlas.plan import FileEntry, Shard, chosen_rows, opened
 from cellscribe.engine.atlas.urls import Scratch
@@ -61,9 +62,9 @@ class Sources:
             return None
         source, rows = self.of(shard)
         if self._groups is None or self._groups[0] != shard.file:
-            column = source.obs_column(self._job.report_by).astype(object)
-            self._groups = shard.file, column.where(column.notna(), None).to_numpy(dtype=object)
-        return [None if one is None else str(one) for one in self._groups[1][rows]]
+            self._groups = shard.file, group_names(source.obs_column(self._job.report_by))
+        found: list[str | None] = self._groups[1][rows].tolist()
+        return found
 
     def of(self, shard: Shard) -> tuple[CellSource, Rows]:
         """Return the source of a shard, and its rows int64 [N]; the source that was given before may be closed then.

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pytest
 from atlas_cells import some_cells, write_cells
 
-from cellscribe.engine.atlas.clusters import run_per_cluster
+from cellscribe.engine.atlas.clusters import read_clusters, run_per_cluster
+from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.job import AtlasJob, Running
 from cellscribe.engine.atlas.merge import merge_into
 from cellscribe.engine.atlas.run import run_atlas
@@ -127,6 +129,62 @@ def test_clusters_are_described_and_joined(files: Path, tmp_path: Path) -> None:
         run_per_cluster([str(files)], tmp_path / "other", replace(DESCRIBE, task="embed"), Running(), "tissue")
     with pytest.raises(UsageError, match="--per-cluster is 'depth' and was 'tissue'"):
         run_per_cluster([str(files)], out, DESCRIBE, Running(), "depth", is_resumed=True)
+
+
+@pytest.mark.parametrize("choice", [{"where": "tissue == 'blood' or depth < 4"}, {"limit": 12}])
+def test_cells_that_were_not_in_the_run_get_no_text_of_a_cluster(
+    files: Path, tmp_path: Path, choice: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    run_per_cluster([str(files / "a.h5ad")], out, replace(DESCRIBE, **choice), Running(), "tissue")
+    joined = merge_into(out, files / "a.h5ad", tmp_path / "joined.h5ad")
+    found = ad.read_h5ad(tmp_path / "joined.h5ad")
+    has_vector = np.isfinite(found.obsm["X_cellscribe"]).all(axis=1)
+    assert (joined.n_joined, joined.n_cells) == (12, 20)
+    assert has_vector.sum() == 12
+    assert found.obs["cellscribe_status"].tolist() == np.where(has_vector, "ok", "not run").tolist()
+    assert ((found.obs["cellscribe_description"] != "") == has_vector).all()
+
+
+def test_cells_that_failed_stay_failed_in_a_run_by_clusters_and_count_for_no_mean(tmp_path: Path) -> None:
+    cells, bad = some_cells(40), [4, 5, 12]
+    for row in bad:
+        cells.X.data[cells.X.indptr[row]] = np.nan
+    cells.write_h5ad(tmp_path / "a.h5ad")
+    run_per_cluster([str(tmp_path / "a.h5ad")], tmp_path / "out", DESCRIBE, Running(), "tissue")
+    clusters = read_clusters(AtlasFolder(tmp_path / "out"))
+    assert clusters is not None
+    assert dict(zip(clusters["cluster"], clusters["num_cells"], strict=True)) == {"blood": 18, "liver": 19}
+    merge_into(tmp_path / "out", tmp_path / "a.h5ad", tmp_path / "joined.h5ad")
+    found = ad.read_h5ad(tmp_path / "joined.h5ad").obs
+    is_bad = np.isin(np.arange(40), bad)
+    assert found["cellscribe_status"][is_bad].str.startswith("failed: it holds nan for gene").all()
+    assert (found["cellscribe_status"][~is_bad] == "ok").all()
+    assert ((found["cellscribe_description"] == "") == is_bad).all()
+
+
+def test_labels_that_files_keep_as_texts_or_numbers_are_the_same_clusters(tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    for name, labels in (("a", ["1", "2"]), ("b", [1, 2]), ("c", [1.0, np.nan]), ("d", [1.5, 2.0])):
+        cells = some_cells(2, prefix=name)
+        cells.obs["cluster"] = labels
+        cells.write_h5ad(folder / f"{name}.h5ad")
+    run_per_cluster([str(folder)], tmp_path / "out", DESCRIBE, Running(), "cluster")
+    clusters = read_clusters(AtlasFolder(tmp_path / "out"))
+    assert clusters is not None
+    assert dict(zip(clusters["cluster"], clusters["num_cells"], strict=True)) == {"1": 3, "1.5": 1, "2": 3}
+    assert merge_into(tmp_path / "out", folder / "c.h5ad", tmp_path / "c.h5ad").n_joined == 1
+    assert ad.read_h5ad(tmp_path / "c.h5ad").obs["cellscribe_status"].tolist() == ["ok", "not run"]
+
+
+def test_texts_of_single_cells_that_are_missing_are_no_matter_of_silence(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_per_cluster([str(files / "b.h5ad")], out, DESCRIBE, Running(), "tissue", cells_where="depth < 3")
+    (out / "cells" / "shards" / "shard-000000.parquet").unlink()
+    with pytest.raises(UsageError, match="cells lacks 1 shard"):
+        merge_into(out, files / "b.h5ad", tmp_path / "joined.h5ad")
+    assert merge_into(out, files / "b.h5ad", tmp_path / "joined.h5ad", is_partial=True).n_joined == 12
 
 
 @pytest.mark.parametrize(
