@@ -90,9 +90,11 @@ def shard_tables(job: AtlasJob, entry: FileEntry, shards: tuple[Shard, ...]) -> 
     with Sources(job, (entry,)) as sources:
         header = b""
         for shard in shards:
-            source, rows = sources.of(Shard(shard.number, 0, shard.start, shard.stop))
+            here = Shard(shard.number, 0, shard.start, shard.stop)
+            source, rows = sources.of(here)
             header = header or FileHeader.of(source).pack()
             part, unread = _read(source, rows)
+            sources.check(here)
             row = {
                 "shard": [shard.number, file, shard.start, shard.stop],
                 "header": header,

@@ -19,7 +19,7 @@ from cellscribe.engine.atlas.groups import group_names
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
 from cellscribe.engine.atlas.manifest import Manifest
-from cellscribe.engine.atlas.plan import look_through
+from cellscribe.engine.atlas.plan import FileEntry, look_through
 from cellscribe.engine.atlas.run import Engine, Outcome, Watch, run_atlas
 from cellscribe.engine.atlas.sources import Sources
 from cellscribe.engine.atlas.tables import METADATA, metadata_of, text_columns, vectors_column
@@ -67,9 +67,14 @@ def run_per_cluster(
         raise UsageError(f"--per-cluster describes clusters; use it with --task describe, not {job.task}.")
     open_atlas_bundle(job)
     folder = AtlasFolder(out)
-    few = None if cells_where is None else _checked(inputs, job, column, cells_where)
+    known = folder.read_manifest()[0].files if folder.is_begun else ()
+    few = None
+    if cells_where is not None:
+        few, known = _checked(inputs, job, column, cells_where, known)
     embedding = replace(job, task="embed", per_cluster=column)
-    embedded = run_atlas(inputs, out, embedding, running, is_resumed=is_resumed, engine=engine, watch=watch)
+    embedded = run_atlas(
+        inputs, out, embedding, running, is_resumed=is_resumed, engine=engine, watch=watch, known=known
+    )
     told = {"run": embedded.manifest.run, "column": column}
     if _told_of(folder) != told:
         _describe(folder, embedded.manifest, job, running, column, told)
@@ -77,19 +82,22 @@ def run_per_cluster(
         return embedded
     cells = folder.below(CELLS)
     return run_atlas(
-        inputs, cells.name, few, running, is_resumed=is_resumed and cells.is_begun, engine=engine, watch=watch
-    )
+        inputs, cells.name, few, running, is_resumed=is_resumed and cells.is_begun, engine=engine, watch=watch,
+        known=embedded.manifest.files,
+    )  # fmt: skip
 
 
-def _checked(inputs: Sequence[str], job: AtlasJob, column: str, cells_where: str) -> AtlasJob:
-    """Return the job of the cells that get a text each, once it is known that there are some, before any work."""
+def _checked(
+    inputs: Sequence[str], job: AtlasJob, column: str, cells_where: str, known: Sequence[FileEntry]
+) -> tuple[AtlasJob, tuple[FileEntry, ...]]:
+    """Return the job of the cells that get a text each, once it is known that there are some, and what was seen."""
     both = cells_where if job.where is None else f"({job.where}) and ({cells_where})"
     try:
         Condition.parse(cells_where)
-        look_through(find_inputs(inputs), replace(job, where=both, per_cluster=column))
+        plan = look_through(find_inputs(inputs), replace(job, where=both, per_cluster=column), known=known)
     except (UsageError, InputError) as error:
         raise type(error)(str(error).replace("--where", "--cells-where")) from error
-    return replace(job, where=both)
+    return replace(job, where=both), plan.files
 
 
 def read_clusters(folder: AtlasFolder) -> pd.DataFrame | None:

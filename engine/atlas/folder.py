@@ -23,7 +23,7 @@ from cellscribe.engine.atlas.storage import LocalStorage, storage_of
 from cellscribe.engine.atlas.tables import metadata_of, with_metadata
 from cellscribe.engine.errors import OutputError
 
-FORMAT, VERSION = "cellscribe-atlas", 1
+FORMAT, VERSION = "cellscribe-atlas", 2
 MANIFEST, SHARDS, JOURNAL = "manifest.json", "shards", "shards.jsonl"
 PROGRESS, REPORT = "progress.json", "report.html"
 

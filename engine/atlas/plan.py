@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from cellscribe.engine.atlas.inputs import CellFile
 from cellscribe.engine.atlas.job import AtlasJob
+from cellscribe.engine.atlas.stamps import digest_of, stamp_of
 from cellscribe.engine.atlas.urls import Scratch
 from cellscribe.engine.atlas.where import Condition
 from cellscribe.engine.cells import CellSource, open_cells
@@ -20,6 +22,7 @@ from cellscribe.engine.errors import InputError
 
 Rows = npt.NDArray[np.int64]
 OnFile = Callable[[int, int, str], None]  # files looked at, files in all, the next one's name
+_OPEN_FILES = 4  # that are looked at at a time
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class FileEntry:
     """What is known of one input: cells and genes, cells that were chosen, and what its contents are told by.
 
     A file that could not be opened says `why`, and has no cells. `chosen_key` changes with the choice of its cells,
-    `genes_key` with the names of its genes.
+    `genes_key` with the names of its genes, `digest` with any of its bytes, `stamp` (of an input of this machine) when
+    it is written.
     """
 
     path: str
@@ -40,6 +44,8 @@ class FileEntry:
     genes_key: str = ""
     values: str = ""
     why: str = ""
+    stamp: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,39 +95,83 @@ class Plan:
 
 
 def look_through(
-    inputs: Sequence[CellFile], job: AtlasJob, *, is_strict: bool = False, on_file: OnFile | None = None
+    inputs: Sequence[CellFile],
+    job: AtlasJob,
+    *,
+    is_strict: bool = False,
+    on_file: OnFile | None = None,
+    known: Sequence[FileEntry] = (),
 ) -> Plan:
     """Open every input, choose its cells, and cut them into shards.
+
+    Parameters
+    ----------
+    known
+        Inputs that were looked at before: the digest of one is taken from there where its stamp is the same.
 
     Raises
     ------
     InputError
         When no cell is left; or, with `is_strict`, for the first file that cannot be used.
     """
-    condition = None if job.where is None else Condition.parse(job.where)
-    files: list[FileEntry] = []
-    left = job.limit
-    for i, one in enumerate(inputs):
-        if on_file is not None:
-            on_file(i, len(inputs), one.name)
-        if left == 0:
-            break
-        try:
-            with Scratch() as scratch, opened(scratch.local(one.path), job) as source:
-                for column in (job.report_by, job.per_cluster):
-                    if column is not None:
-                        source.obs_column(column)
-                entry = _entry(one, source, chosen_rows(source, condition, left))
-        except InputError as error:
-            if is_strict:
-                raise
-            entry = FileEntry(str(one.path), one.name, why=str(error))
-        files.append(entry)
-        left = None if left is None else left - entry.chosen
-    plan = Plan(tuple(files), job.shard_cells)
+    looker = _Looker(job, is_strict, {one.path: one for one in known})
+    told = on_file or (lambda done, total, name: None)
+    found = looker.together(inputs, told) if job.limit is None else looker.in_turn(inputs, told, job.limit)
+    plan = Plan(tuple(found), job.shard_cells)
     if not plan.n_cells:
         raise InputError(_nothing(plan, job))
     return plan
+
+
+class _Looker:
+    """Looks at inputs: one after the other where a limit of cells is to be met, else some at a time."""
+
+    def __init__(self, job: AtlasJob, is_strict: bool, known: Mapping[str, FileEntry]) -> None:
+        self._job, self._is_strict, self._known = job, is_strict, known
+        self._condition = None if job.where is None else Condition.parse(job.where)
+
+    def in_turn(self, inputs: Sequence[CellFile], on_file: OnFile, limit: int) -> Iterator[FileEntry]:
+        """Give the inputs, until there are as many cells as wanted."""
+        for i, one in enumerate(inputs):
+            on_file(i, len(inputs), one.name)
+            if not limit:
+                return
+            entry = self._entry(one, limit)
+            limit -= entry.chosen
+            yield entry
+
+    def together(self, inputs: Sequence[CellFile], on_file: OnFile) -> Iterator[FileEntry]:
+        """Give the inputs in their order, some of them opened at a time."""
+        pool = ThreadPoolExecutor(_OPEN_FILES, thread_name_prefix="inputs")
+        try:
+            asked = [pool.submit(self._entry, one) for one in inputs]
+            for i, (one, entry) in enumerate(zip(inputs, asked, strict=True)):
+                on_file(i, len(inputs), one.name)
+                yield entry.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _entry(self, one: CellFile, limit: int | None = None) -> FileEntry:
+        try:
+            with Scratch() as scratch:
+                return self._looked_at(one, scratch.local(one.path), limit)
+        except InputError as error:
+            if self._is_strict:
+                raise
+            return FileEntry(str(one.path), one.name, why=str(error))
+
+    def _looked_at(self, one: CellFile, path: Path, limit: int | None) -> FileEntry:
+        stamp, before = stamp_of(path), self._known.get(str(one.path))
+        with opened(path, self._job) as source:
+            for column in (self._job.report_by, self._job.per_cluster):
+                if column is not None:
+                    source.obs_column(column)
+            entry = _entry(one, source, chosen_rows(source, self._condition, limit))
+        is_same = before is not None and before.stamp == stamp and before.digest
+        digest = before.digest if before is not None and is_same else digest_of(path)
+        if stamp_of(path) != stamp:
+            raise InputError(f"{one.name} was written to while it was read; wait until it is complete.")
+        return replace(entry, stamp=stamp if isinstance(one.path, Path) else "", digest=digest)
 
 
 def opened(path: Path, job: AtlasJob) -> CellSource:

@@ -50,6 +50,7 @@ def work_on(work: Work, shards: Iterable[Shard], meter: Meter, worker: str) -> I
         task = open_task(work.job, work.running, sources, work.files, meter)
         began = time.perf_counter()
         for shard, table in task.tables(shards):
+            sources.check(shard)
             with meter.stage("write"):
                 record = work.folder.write_shard(shard, table, work.run, time.perf_counter() - began, worker)
             began = time.perf_counter()

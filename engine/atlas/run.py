@@ -14,7 +14,7 @@ from cellscribe.engine.atlas.folder import PROGRESS, AtlasFolder
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
 from cellscribe.engine.atlas.manifest import Manifest, ShardRecord, check_same
-from cellscribe.engine.atlas.plan import OnFile, Plan, look_through
+from cellscribe.engine.atlas.plan import FileEntry, OnFile, Plan, look_through
 from cellscribe.engine.atlas.pool import Work, run_here, run_in_processes
 from cellscribe.engine.atlas.progress import Progress, Snapshot, progress_text, prometheus
 from cellscribe.engine.atlas.report import write_atlas_report
@@ -67,6 +67,7 @@ def run_atlas(
     is_resumed: bool = False,
     engine: Engine = "local",
     watch: Watch | None = None,
+    known: Sequence[FileEntry] = (),
 ) -> Outcome:
     """Run a job over an atlas, or what is left of it.
 
@@ -80,6 +81,8 @@ def run_atlas(
         Whether a run that was begun there is gone on with.
     engine
         ``local`` (this process, or several) or ``ray`` (a cluster).
+    known
+        Inputs that were looked at before (:func:`cellscribe.engine.atlas.plan.look_through`).
 
     Raises
     ------
@@ -98,23 +101,22 @@ def run_atlas(
         raise UsageError(f"{out} holds a run already; add --resume to go on with it, or choose another folder.")
     files = find_inputs(inputs)
     bundle = open_atlas_bundle(job)
-    plan = look_through(files, job, is_strict=running.is_strict, on_file=watch.on_file)
+    old = folder.read_manifest()[0] if folder.is_begun else None
+    known = known if old is None else (*old.files, *known)
+    plan = look_through(files, job, is_strict=running.is_strict, on_file=watch.on_file, known=known)
     named = {"name": bundle.name, "hash": bundle.hash}
     manifest = Manifest(job.settings(), named, plan.files, {k: str(v) for k, v in versions().items()})
     folder.make()
     with folder.locked():
         done: dict[int, ShardRecord] = {}
-        was_finished = False
-        if folder.is_begun:
-            old, _ = folder.read_manifest()
-            was_finished = old.state == "finished"
+        if old is not None:
             check_same(old, manifest)
             folder.clean()
             done = folder.finished(manifest)
         todo = [one for one in plan.shards if one.number not in done]
         if watch.on_plan is not None:
             watch.on_plan(plan, len(done))
-        if was_finished and not todo:  # whose figures stay as they are
+        if old is not None and old.state == "finished" and not todo:  # whose figures stay as they are
             progress = Progress(plan.n_cells, len(plan.shards), done, state="finished")
             return Outcome(progress.now(), old, tuple(done.values()), had_work=False)
         folder.write_manifest(manifest, done.values())

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from cellscribe.engine.atlas.groups import group_names
 from cellscribe.engine.atlas.job import AtlasJob
 from cellscribe.engine.atlas.plan import FileEntry, Shard, chosen_rows, opened
-from cellscribe.engine.atlas.urls import Scratch
+from cellscribe.engine.atlas.stamps import digest_of, stamp_of
+from cellscribe.engine.atlas.urls import Scratch, is_url
 from cellscribe.engine.atlas.where import Condition
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import InputError
@@ -38,6 +39,13 @@ def is_there(path: Path | None) -> bool:
     return True
 
 
+def _changed(entry: FileEntry) -> InputError:
+    return InputError(
+        f"{entry.name} has changed since the run began; put the file back as it was and add --resume, or begin anew in "
+        "another folder."
+    )
+
+
 class Sources:
     """Gives the cells of shards.
 
@@ -55,6 +63,7 @@ class Sources:
         self._open: tuple[int, CellSource, Rows] | None = None
         self._groups: tuple[int, npt.NDArray[np.object_]] | None = None
         self._scratch = Scratch()
+        self._stamps: dict[int, str] = {}  # of files of this machine, when they were opened
 
     def groups(self, shard: Shard) -> list[str | None] | None:
         """Return what the column ``report_by`` says of the cells of a shard, None where no column is named."""
@@ -77,7 +86,9 @@ class Sources:
         if self._open is None or self._open[0] != shard.file or not self._open[1].is_alive:
             self.close()
             entry = self._files[shard.file]
-            source = opened(self._scratch.local(entry.path), self._job)
+            path = self._scratch.local(entry.path)
+            self._note(shard.file, path)
+            source = opened(path, self._job)
             try:
                 rows = chosen_rows(source, self._condition, entry.chosen)
             except BaseException:
@@ -85,13 +96,24 @@ class Sources:
                 raise
             if (source.n_cells, source.n_genes, len(rows)) != (entry.n_cells, entry.n_genes, entry.chosen):
                 source.close()
-                raise InputError(
-                    f"{entry.name} has changed since the run began; put the file back as it was, or begin anew in "
-                    "another folder."
-                )
+                raise _changed(entry)
             self._open = (shard.file, source, rows)
         _, source, rows = self._open
         return source, rows[shard.start : shard.stop]
+
+    def check(self, shard: Shard) -> None:
+        """Raise InputError where the file of a shard was written to since it was opened."""
+        entry, seen = self._files[shard.file], self._stamps.get(shard.file)
+        if seen is not None and stamp_of(Path(entry.path)) != seen:
+            raise _changed(entry)
+
+    def _note(self, file: int, path: Path) -> None:
+        """Raise InputError for a file that is another one than when the plan was made; note its stamp."""
+        entry, stamp = self._files[file], stamp_of(path)
+        if stamp != entry.stamp and entry.digest and digest_of(path) != entry.digest:
+            raise _changed(entry)
+        if not is_url(entry.path):
+            self._stamps[file] = stamp
 
     def close(self) -> None:
         """Close what is open."""

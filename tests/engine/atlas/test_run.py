@@ -14,10 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from atlas_cells import some_cells, write_cells
 
+from cellscribe.engine.atlas import plan
 from cellscribe.engine.atlas.folder import AtlasFolder
+from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
 from cellscribe.engine.atlas.manifest import Manifest, check_same
+from cellscribe.engine.atlas.plan import look_through
 from cellscribe.engine.atlas.run import Outcome, Watch, run_atlas
+from cellscribe.engine.cells import open_cells
+from cellscribe.engine.cells.parts import sample_rows
 from cellscribe.engine.errors import BundleError, InputError, OutputError, UsageError
 from cellscribe.engine.model import Model, load
 from cellscribe.engine.packaged import packaged_bundle
@@ -127,6 +132,80 @@ def test_a_changed_input_is_noticed(files: Path, tmp_path: Path) -> None:
     write_cells(copy / "b.h5ad", 23, start=18)
     with pytest.raises(UsageError, match=r"b\.h5ad has changed"):
         run(copy, tmp_path / "out", is_resumed=True)
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_changed_value_is_noticed_wherever_it_stands(tmp_path: Path, is_finished: bool) -> None:
+    copy, out = tmp_path / "cells", tmp_path / "out"
+    copy.mkdir()
+    cells = some_cells(100)
+    cells.write_h5ad(copy / "a.h5ad")
+    run(copy, out)
+    if not is_finished:
+        (out / "shards" / "shard-000003.parquet").unlink()
+    row = next(one for one in range(100) if one not in sample_rows(100, n_runs=16, run=4))
+    before = open_cells(copy / "a.h5ad").fingerprint()
+    cells.X.data[cells.X.indptr[row] : cells.X.indptr[row + 1]] += 3
+    cells.write_h5ad(copy / "a.h5ad")
+    assert open_cells(copy / "a.h5ad").fingerprint() == before
+    with pytest.raises(UsageError, match=r"a\.h5ad has changed"):
+        run(copy, out, is_resumed=True)
+
+
+def test_an_input_of_the_same_bytes_is_the_same_whenever_it_was_written(files: Path, tmp_path: Path) -> None:
+    copy, out = tmp_path / "cells", tmp_path / "out"
+    shutil.copytree(files, copy)
+    run(copy, out)
+    os.utime(copy / "a.h5ad")
+    (out / "shards" / "shard-000001.parquet").unlink()
+    outcome = run(copy, out, is_resumed=True)
+    assert outcome.had_work
+    assert not run(copy, out, is_resumed=True).had_work
+
+
+def test_digests_are_made_once(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(files, tmp_path / "out")
+
+    def never(path: Path) -> str:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(plan, "digest_of", never)
+    (tmp_path / "out" / "shards" / "shard-000001.parquet").unlink()
+    assert run(files, tmp_path / "out", is_resumed=True).had_work
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_input_that_is_written_to_while_it_is_read_ends_the_run(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    copy = tmp_path / "cells"
+    shutil.copytree(files, copy)
+    remember = AtlasFolder.remember
+
+    def and_write(self: AtlasFolder, record: Any) -> None:
+        remember(self, record)
+        os.utime(copy / ("a.h5ad" if record.file == 0 else "b.h5ad"), (1, 1))
+
+    monkeypatch.setattr(AtlasFolder, "remember", and_write)
+    with pytest.raises(InputError, match=r"[ab]\.h5ad has changed since the run began"):
+        run(copy, tmp_path / "out", replace(EMBED, shard_cells=2), running=Running(workers))
+    assert 0 < len(table(tmp_path / "out")) < 63
+
+
+def test_inputs_keep_their_order_however_long_each_takes_to_open(tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    for i in range(6):
+        write_cells(folder / f"{i}.h5ad", 6 - i, prefix=str(i))
+    (folder / "1.h5ad").write_bytes(b"torn")
+    seen: list[str] = []
+    found = look_through(find_inputs([str(folder)]), EMBED, on_file=lambda done, total, name: seen.append(name))
+    assert seen == [one.name for one in found.files] == [f"{i}.h5ad" for i in range(6)]
+    assert [one.chosen for one in found.files] == [6, 0, 4, 3, 2, 1]
+    few = look_through(find_inputs([str(folder)]), replace(EMBED, limit=8))
+    assert [one.chosen for one in few.files] == [6, 0, 2]
+    with pytest.raises(InputError, match=r"1\.h5ad is not an HDF5 file"):
+        look_through(find_inputs([str(folder)]), EMBED, is_strict=True)
 
 
 def test_cells_are_chosen(files: Path, tmp_path: Path) -> None:
@@ -268,6 +347,8 @@ def test_a_run_is_the_same_exactly_where_it_can_be_gone_on_with(files: Path, tmp
     for one in (
         {"name": "z"},
         {"fingerprint": "0"},
+        {"digest": "0"},
+        {"stamp": "0"},
         {"chosen_key": "0"},
         {"genes_key": "0"},
         {"why": "torn"},
