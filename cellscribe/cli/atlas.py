@@ -47,7 +47,7 @@ def atlas(
         int, typer.Option("--workers", min=1, help="Processes with a model each, on cores (or GPUs) of their own.")
     ] = 1,
     engine: Annotated[
-        EngineChoice, typer.Option(help="local: this machine; ray: a cluster (cellscribe[ray]).")
+        EngineChoice, typer.Option(help=r"local: this machine; ray: a cluster (cellscribe\[ray]).")
     ] = EngineChoice.local,
     ray_address: Annotated[
         str | None,

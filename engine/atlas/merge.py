@@ -15,6 +15,7 @@ from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.join import Join, is_raw
 from cellscribe.engine.atlas.manifest import Manifest
 from cellscribe.engine.atlas.plan import FileEntry, Shard, genes_key
+from cellscribe.engine.cells.kinds import checked_kind
 from cellscribe.engine.errors import InputError, OutputError, UsageError
 from cellscribe.engine.output.atomic import replacing
 from cellscribe.engine.output.fields import check_key
@@ -75,10 +76,7 @@ def merge_into(
     manifest, done = _taken(run, is_partial=is_partial)
     check_key(key_added)
     check_output(output, None, (".h5ad",))
-    if not into.is_file():
-        raise InputError(f"there is no file {into}; check the name.")
-    if not can_extend(into):
-        raise InputError(f"{into} is no .h5ad file of today's layout; read it with anndata and write it again.")
+    _check_cells(into)
     shards = [one for one in _own(manifest, into) if one.number in done]
     with h5py.File(into, "r") as file:
         names = pa.array(names_in(file["obs"]), pa.string())
@@ -101,6 +99,19 @@ def merge_into(
             raise OutputError(f"{output} could not be written ({error}); free the space.") from error
     has_genes = has_same_genes or manifest.settings["task"] != "describe"
     return Joined(told, len(names), joined.n_elsewhere, output, has_genes)
+
+
+def _check_cells(into: Path) -> None:
+    """Raise InputError for what is no .h5ad file that columns can be added to."""
+    if not into.is_file():
+        raise InputError(f"there is no file {into}; check the name.")
+    checked_kind(into)
+    try:
+        is_modern = can_extend(into)
+    except (OSError, RuntimeError) as error:  # of HDF5, for what is cut off or damaged
+        raise InputError(f"{into} is damaged or not complete; write it again, or fetch it again.") from error
+    if not is_modern:
+        raise InputError(f"{into} is no .h5ad file of today's layout; read it with anndata and write it again.")
 
 
 def _taken(run: AtlasFolder, *, is_partial: bool) -> tuple[Manifest, set[int]]:

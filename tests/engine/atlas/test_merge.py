@@ -102,6 +102,27 @@ def test_what_is_no_run_is_refused(files: Path, tmp_path: Path) -> None:
         merge_into(tmp_path, files / "a.h5ad", tmp_path / "out.h5ad")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty, so it is no .h5ad"),
+        (b"no cells at all", "is not an HDF5 file, so it is no .h5ad"),
+        (b"\x89HDF\r\n\x1a\n" + b"junk" * 100, "is damaged or not complete"),
+        (None, "is damaged or not complete"),
+    ],
+)
+def test_a_file_that_is_no_h5ad_is_a_sentence(
+    files: Path, described: Path, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    trash = tmp_path / "trash.h5ad"
+    trash.write_bytes((files / "a.h5ad").read_bytes()[:20_000] if content is None else content)
+    with pytest.raises(InputError, match=said):
+        merge_into(described, trash, tmp_path / "out.h5ad")
+    with pytest.raises(InputError, match="there is no file"):
+        merge_into(described, tmp_path / "none.h5ad", tmp_path / "out.h5ad")
+    assert not (tmp_path / "out.h5ad").exists()
+
+
 def test_clusters_are_described_and_joined(files: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ([str(files)], out, DESCRIBE, Running(), "tissue")
