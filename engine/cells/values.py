@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -13,8 +13,8 @@ from cellscribe.engine.errors import InputError, UsageError
 ValueKind = Literal["counts", "lognorm"]
 ValueChoice = Literal["auto", "counts", "lognorm"]
 MAX_LOGGED = 20.0  # ln(1 + x) of 20 would be 485 million counts
-MAX_COUNT = 1e7  # of one gene in one cell, beyond which a count is hard to believe
-_MAX_BAD_SHARE = 0.1  # of cells that may be bad where single cells do not count against a matrix
+MAX_BAD_SHARE = 0.1  # of cells that may be bad where single cells do not count against a matrix
+_BAD = "values that are NaN, infinite or negative"
 COUNT_LAYERS = ("counts", "raw_counts", "count", "raw", "umi", "umis", "umi_counts")
 LOG_LAYERS = ("logcounts", "lognorm", "log1p", "log_normalized", "lognormalized", "log1p_norm", "normalized", "data")
 
@@ -37,6 +37,12 @@ class ValueStats:
     huge_row: int = -1  # the first with a count above MAX_COUNT
     is_lenient: bool = False
     n_bad_rows: int = 0
+    max_bad_share: float = MAX_BAD_SHARE
+
+    @property
+    def is_partly_good(self) -> bool:
+        """Whether there are cells without bad numbers beside those with, as far as single ones are told apart."""
+        return self.is_lenient and 0 < self.n_bad_rows < self.n_rows
 
     def add(self, part: Part, rows: Rows) -> None:
         """Account for the values of `part`, whose rows are `rows` of the matrix."""
@@ -73,7 +79,7 @@ class ValueStats:
     @property
     def kind(self) -> Literal["bad", "negative", "counts", "lognorm", "fractions"]:
         """What the values look like; ``fractions`` are positive, not whole, and too large to be logarithms."""
-        is_forgiven = self.is_lenient and self.n_bad_rows <= _MAX_BAD_SHARE * self.n_rows
+        is_forgiven = self.is_lenient and self.n_bad_rows <= self.max_bad_share * self.n_rows
         if self.bad_word and not is_forgiven:
             return "bad"
         if self.minimum < 0 and not is_forgiven:
@@ -116,7 +122,8 @@ def layer_origin(name: str) -> str:
 def choose_values(store: MatrixStore, layer: str | None, values: ValueChoice, *, is_lenient: bool = False) -> Values:
     """Choose the matrix to read: the layer asked for, else counts where there are any, else log-normalised values.
 
-    With `is_lenient` a few cells with bad numbers do not count against a matrix.
+    With `is_lenient` a few cells with bad numbers do not count against a matrix, and any number of them short of all
+    where `values` says what it holds and no other matrix will do.
 
     Raises
     ------
@@ -196,6 +203,14 @@ def _forced(store: MatrixStore, origins: list[str], seen: dict[str, ValueStats],
     origin = next((name for name in origins if seen[name].kind not in ("bad", "negative")), origins[0])
     stats = seen[origin]
     where = f"{origin} of {store.name}"
+    if stats.kind in ("bad", "negative") and stats.is_partly_good:
+        is_scaled = stats.kind == "negative" and stats.n_bad_rows > stats.n_rows / 2
+        if values == "auto" and not is_scaled:
+            raise InputError(_too_many(stats, where))
+        stats = stats if values == "auto" else replace(stats, max_bad_share=1.0)
+        if stats.kind == values:
+            note = f"Values: {origin} is taken as {values}, as asked, although {_share(stats)} hold {_BAD}."
+            return Values(origin, values, note, (note,), stats.maximum)
     if stats.kind == "bad":
         raise InputError(
             f"{where} holds a value that is {stats.bad_word} in cell {store.obs_names[stats.bad_row]!r}; "
@@ -220,6 +235,18 @@ def _forced(store: MatrixStore, origins: list[str], seen: dict[str, ValueStats],
         f"{where} holds fractions up to {stats.maximum:g}, neither counts nor log-normalised"
         f"{_way_out(store, origins)}, or pass values='counts' (--input counts) if they are counts."
     )
+
+
+def _too_many(stats: ValueStats, where: str) -> str:
+    return (
+        f"{_share(stats)} in {where} hold {_BAD}, more than the {100 * MAX_BAD_SHARE:.0f} % that are passed over; say "
+        "what the other cells hold with --input counts or --input lognorm, or remove or mend those cells."
+    )
+
+
+def _share(stats: ValueStats) -> str:
+    share = 100 * stats.n_bad_rows / stats.n_rows
+    return f"{stats.n_bad_rows:,} of {stats.n_rows:,} cells ({share:.0f} %)"
 
 
 def _way_out(store: MatrixStore, origins: list[str]) -> str:

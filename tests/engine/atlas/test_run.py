@@ -238,6 +238,17 @@ def test_bad_cells_become_rows_with_a_reason(tmp_path: Path) -> None:
         assert table(out)["embedding"].to_pylist()[3] is None
 
 
+def test_good_cells_of_a_file_with_many_bad_ones_are_kept_where_its_values_are_named(tmp_path: Path) -> None:
+    cells = some_cells(20)
+    cells.X.data[cells.X.indptr[:8]] = np.nan
+    (tmp_path / "cells").mkdir()
+    cells.write_h5ad(tmp_path / "cells" / "bad.h5ad")
+    with pytest.raises(InputError, match=r"8 of 20 cells \(40 %\)"):
+        run(tmp_path / "cells", tmp_path / "auto")
+    outcome = run(tmp_path / "cells", tmp_path / "out", replace(EMBED, values="counts"))
+    assert (outcome.n_failed, len(table(tmp_path / "out"))) == (8, 20)
+
+
 def test_bad_files_are_skipped_unless_strict(files: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cells"
     shutil.copytree(files, folder)

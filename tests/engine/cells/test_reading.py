@@ -136,6 +136,35 @@ def test_contradictions(cells):
         open_cells(cells, values="guess")
 
 
+@pytest.mark.parametrize(("bad", "n_bad"), [(np.nan, 8), (np.inf, 30), (-1.0, 8)])
+def test_many_bad_cells_are_passed_over_only_where_the_values_are_named(make, tmp_path, bad, n_bad):
+    cells = make(40)
+    cells.X[:n_bad, 4] = bad
+    cells.write_h5ad(tmp_path / "a.h5ad")
+    said = rf"{n_bad} of 40 cells \({100 * n_bad // 40} %\) in X of a.h5ad hold .*more than the 10 %.*--input counts or"
+    with pytest.raises(InputError, match=said):
+        open_cells(tmp_path / "a.h5ad", is_lenient=True)
+    with open_cells(tmp_path / "a.h5ad", values="counts", is_lenient=True) as source:
+        read = dense(source)
+        assert sorted(source.bad_cells) == list(range(n_bad))
+        assert f"{n_bad} of 40 cells" in source.value_note
+        np.testing.assert_array_equal(read[n_bad:], cells.X.toarray()[n_bad:])
+    with pytest.raises(InputError, match="cell 'cell0'"):
+        open_cells(tmp_path / "a.h5ad", values="counts")
+
+
+def test_scaled_values_stay_refused_however_lenient(make, tmp_path):
+    cells = make(40)
+    cells.X = cells.X.toarray() - 1
+    cells.write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(InputError, match="so it is scaled or damaged"):
+        open_cells(tmp_path / "a.h5ad", is_lenient=True)
+    cells.layers["counts"] = cells.X + 1
+    cells.write_h5ad(tmp_path / "a.h5ad")
+    with open_cells(tmp_path / "a.h5ad", values="counts", is_lenient=True) as source:
+        assert source.value_origin == "layers['counts']"
+
+
 def test_packaged_blood_cells_use_raw():
     scanpy = pytest.importorskip("scanpy")
     path = f"{scanpy.__path__[0]}/datasets/10x_pbmc68k_reduced.h5ad"
