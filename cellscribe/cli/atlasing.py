@@ -13,6 +13,7 @@ from cellscribe.cli.guard import SOME_FAILED
 from cellscribe.cli.progress import rates
 from cellscribe.engine.atlas.clusters import run_per_cluster
 from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.manifest import Manifest
 from cellscribe.engine.atlas.plan import Plan
 from cellscribe.engine.atlas.run import Outcome, Watch, run_atlas
 from cellscribe.engine.errors import UsageError
@@ -70,25 +71,42 @@ def _run(asked: Asked, watch: Watch) -> Outcome:
 
 
 def _finish(asked: Asked, outcome: Outcome) -> int:
-    snapshot, plan = outcome.snapshot, outcome.manifest.plan
-    for one in plan.skipped:
+    skipped = outcome.manifest.plan.skipped
+    for one in skipped:
         _say(asked, f"skipped {one.name}: {one.why}", "yellow")
-    failed = outcome.n_failed
-    made = rates(round(snapshot.cells_per_second * snapshot.elapsed), 0, snapshot.elapsed) if outcome.had_work else ""
-    parts = [count(snapshot.cells, "cell"), count(snapshot.total_shards, "shard"), made]
+    text = "; ".join(_told(outcome)) if outcome.had_work else "nothing was left to do"
+    _say(asked, f"{text}; wrote {asked.output}", "green")
+    lost = outcome.n_failed + (outcome.clusters or (0, 0))[1] + (outcome.cells.n_failed if outcome.cells else 0)
+    return SOME_FAILED if lost or skipped else 0
+
+
+def _told(outcome: Outcome) -> Iterator[str]:
+    """Give what was made: of all cells, of clusters, of the cells that got a text each."""
+    yield _cells_told(outcome, "embedded" if outcome.clusters else "")
+    if outcome.clusters is not None:
+        number, failed = outcome.clusters
+        yield f"{count(number, 'cluster')} described" + (f", {failed:,} failed" if failed else "")
+    if outcome.cells is not None:
+        yield _cells_told(outcome.cells, "described one by one")
+
+
+def _cells_told(outcome: Outcome, verb: str) -> str:
+    snapshot, failed = outcome.snapshot, outcome.n_failed
+    rate = rates(round(snapshot.cells_per_second * snapshot.elapsed), 0, snapshot.elapsed)
+    parts = [" ".join((count(snapshot.cells, "cell"), verb)).rstrip(), count(snapshot.total_shards, "shard")]
+    parts += [rate] if snapshot.cells_per_second else []
     parts += [f"{snapshot.shared:,} of them computed once with others"] if snapshot.shared else []
     parts += [f"{failed:,} failed"] if failed else []
-    text = ", ".join(one for one in parts if one) if outcome.had_work else "nothing was left to do"
-    _say(asked, f"{text}; wrote {asked.output}", "green")
-    return SOME_FAILED if failed or plan.skipped else 0
+    return ", ".join(one for one in parts if one)
 
 
 @contextmanager
 def _shown(asked: Asked) -> Iterator[Watch]:
     """Show a run on stderr while it goes on: a bar in a terminal, a few lines elsewhere."""
 
-    def on_plan(plan: Plan, shards_done: int) -> None:
-        facts = [("task", asked.job.task), ("inputs", _inputs_of(plan)), ("cells", f"{plan.n_cells:,}")]
+    def on_plan(manifest: Manifest, shards_done: int) -> None:
+        plan = manifest.plan
+        facts = [("task", _task_of(manifest)), ("inputs", _inputs_of(plan)), ("cells", f"{plan.n_cells:,}")]
         done = f"; {shards_done:,} done before" if shards_done else ""
         facts.append(("shards", f"{len(plan.shards):,} of {asked.job.shard_cells:,} cells at most{done}"))
         facts.append(("workers", f"{asked.running.workers} ({asked.engine})"))
@@ -114,10 +132,14 @@ def _shown(asked: Asked) -> Iterator[Watch]:
         def on_file(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, rates=printable(name))
 
-        def on_snapshot(now: Snapshot) -> None:
-            bar.update(task, description=asked.job.task, completed=now.cells, total=now.total, rates=_rates(now))
+        def on_plan_too(manifest: Manifest, shards_done: int) -> None:
+            bar.update(task, description=str(manifest.settings["task"]), completed=0)
+            on_plan(manifest, shards_done)
 
-        yield Watch(on_file, on_plan, on_snapshot, asked.metrics)
+        def on_snapshot(now: Snapshot) -> None:
+            bar.update(task, completed=now.cells, total=now.total, rates=_rates(now))
+
+        yield Watch(on_file, on_plan_too, on_snapshot, asked.metrics)
 
 
 def _rates(now: Snapshot) -> str:
@@ -125,6 +147,14 @@ def _rates(now: Snapshot) -> str:
     tokens = round(now.tokens_per_second)
     made = f"{now.cells_per_second:,.0f} cells/s" + (f" · {tokens:,} tokens/s" if tokens else "")
     return f"{made} · {shares}" if shares else made
+
+
+def _task_of(manifest: Manifest) -> str:
+    """Say what is done, in a run by clusters of either part."""
+    task, column = str(manifest.settings["task"]), manifest.settings["per_cluster"]
+    if manifest.settings["cells_where"] is not None:
+        return f"{task} single cells"
+    return task if column is None else f"{task}, then describe each {column}"
 
 
 def _inputs_of(plan: Plan) -> str:

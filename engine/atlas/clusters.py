@@ -22,7 +22,7 @@ from cellscribe.engine.atlas.manifest import Manifest
 from cellscribe.engine.atlas.plan import FileEntry, look_through
 from cellscribe.engine.atlas.run import Engine, Outcome, Watch, run_atlas
 from cellscribe.engine.atlas.sources import Sources
-from cellscribe.engine.atlas.tables import METADATA, metadata_of, text_columns, vectors_column
+from cellscribe.engine.atlas.tables import METADATA, OK, metadata_of, text_columns, vectors_column
 from cellscribe.engine.atlas.tasks import open_atlas_bundle
 from cellscribe.engine.atlas.where import Condition
 from cellscribe.engine.describe import DescribeOptions, Writer, write_all
@@ -76,28 +76,36 @@ def run_per_cluster(
         inputs, out, embedding, running, is_resumed=is_resumed, engine=engine, watch=watch, known=known
     )
     told = {"run": embedded.manifest.run, "column": column}
-    if _told_of(folder) != told:
+    is_new = _told_of(folder) != told
+    if is_new:
         _describe(folder, embedded.manifest, job, running, column, told)
+    frame = read_clusters(folder)
+    assert frame is not None
+    clusters = len(frame), int((frame["status"] != OK).sum())
+    embedded = replace(embedded, had_work=embedded.had_work or is_new, clusters=clusters)
     if few is None:
         return embedded
     cells = folder.below(CELLS)
-    return run_atlas(
+    described = run_atlas(
         inputs, cells.name, few, running, is_resumed=is_resumed and cells.is_begun, engine=engine, watch=watch,
         known=embedded.manifest.files,
     )  # fmt: skip
+    return replace(embedded, had_work=embedded.had_work or described.had_work, cells=described)
 
 
 def _checked(
     inputs: Sequence[str], job: AtlasJob, column: str, cells_where: str, known: Sequence[FileEntry]
 ) -> tuple[AtlasJob, tuple[FileEntry, ...]]:
     """Return the job of the cells that get a text each, once it is known that there are some, and what was seen."""
-    both = cells_where if job.where is None else f"({job.where}) and ({cells_where})"
+    if job.where is not None:
+        Condition.parse(job.where)
+    few = replace(job, cells_where=cells_where)
     try:
         Condition.parse(cells_where)
-        plan = look_through(find_inputs(inputs), replace(job, where=both, per_cluster=column), known=known)
+        plan = look_through(find_inputs(inputs), replace(few, per_cluster=column), known=known)
     except (UsageError, InputError) as error:
         raise type(error)(str(error).replace("--where", "--cells-where")) from error
-    return replace(job, where=both), plan.files
+    return few, plan.files
 
 
 def read_clusters(folder: AtlasFolder) -> pd.DataFrame | None:

@@ -50,6 +50,8 @@ class AtlasJob:
         groups.
     per_cluster
         The column of obs whose groups get a text each (:mod:`cellscribe.engine.atlas.clusters`).
+    cells_where
+        Of such a run, which of its cells get a text each; a condition beside `where`.
     """
 
     task: Task
@@ -70,6 +72,7 @@ class AtlasJob:
     seed: int = 0
     report_by: str | None = None
     per_cluster: str | None = None
+    cells_where: str | None = None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -82,6 +85,12 @@ class AtlasJob:
             raise UsageError(f"--labels go with --task annotate, not with {self.task}; leave them out.")
         if self.task == "describe":
             check_max_new_tokens(self.new_tokens)
+
+    @property
+    def condition(self) -> str | None:
+        """What has to hold of a cell; None for all cells."""
+        both = [one for one in (self.where, self.cells_where) if one is not None]
+        return f"({both[0]}) and ({both[1]})" if len(both) == 2 else both[0] if both else None
 
     @property
     def new_tokens(self) -> int:

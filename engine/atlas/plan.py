@@ -128,7 +128,7 @@ class _Looker:
 
     def __init__(self, job: AtlasJob, is_strict: bool, known: Mapping[str, FileEntry]) -> None:
         self._job, self._is_strict, self._known = job, is_strict, known
-        self._condition = None if job.where is None else Condition.parse(job.where)
+        self._condition = None if job.condition is None else Condition.parse(job.condition)
 
     def in_turn(self, inputs: Sequence[CellFile], on_file: OnFile, limit: int) -> Iterator[FileEntry]:
         """Give the inputs, until there are as many cells as wanted."""
@@ -217,6 +217,6 @@ def _nothing(plan: Plan, job: AtlasJob) -> str:
     if plan.skipped and len(plan.skipped) == len(plan.files):
         first = plan.skipped[0].why
         return first if len(plan.files) == 1 else f"none of {len(plan.files):,} inputs can be read; the first: {first}"
-    if job.where is not None:
-        return f"no cell of {len(plan.files):,} inputs is one where {job.where}; look at the column's values."
+    if job.condition is not None:
+        return f"no cell of {len(plan.files):,} inputs is one where {job.condition}; look at the column's values."
     return "the inputs hold no cells; give at least one."

@@ -120,9 +120,10 @@ def _html(manifest: Manifest, records: Sequence[ShardRecord], progress: Progress
         summary.append((percent(seen.grounding[0] / seen.grounding[1], 0), "of top genes named in the text"))
     settings = manifest.settings
     verb = {"describe": "described", "embed": "embedded", "annotate": "annotated"}[str(settings["task"])]
+    chosen = [str(settings[name]) for name in ("where", "cells_where") if settings.get(name)]
     facts = [
         ("Inputs", count(len(plan.files) - len(plan.skipped), "file")),
-        ("Cells", f"{plan.n_cells:,}" + (f" where {settings['where']}" if settings.get("where") else "")),
+        ("Cells", f"{plan.n_cells:,}" + (f" where {' and '.join(chosen)}" if chosen else "")),
         ("Shards", f"{len(records):,} of {len(plan.shards):,}"),
         ("Bundle", str(manifest.bundle["name"])),
         ("Hash", str(manifest.bundle["hash"])[:12]),

@@ -14,7 +14,7 @@ from cellscribe.engine.atlas.folder import PROGRESS, AtlasFolder
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
 from cellscribe.engine.atlas.manifest import Manifest, ShardRecord, check_same
-from cellscribe.engine.atlas.plan import FileEntry, OnFile, Plan, look_through
+from cellscribe.engine.atlas.plan import FileEntry, OnFile, look_through
 from cellscribe.engine.atlas.pool import Work, run_here, run_in_processes
 from cellscribe.engine.atlas.progress import Progress, Snapshot, progress_text, prometheus
 from cellscribe.engine.atlas.report import write_atlas_report
@@ -31,12 +31,18 @@ _SHOW_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: where it stands, its manifest, and whether anything was left to do."""
+    """What became of a run: where it stands, its manifest, and whether anything was left to do.
+
+    Of a run by clusters it is what became of the vectors; `clusters` says how many were described, now or before, and
+    how many of them failed, and `cells` what became of the cells that got a text each.
+    """
 
     snapshot: Snapshot
     manifest: Manifest
     records: tuple[ShardRecord, ...]
     had_work: bool = True
+    clusters: tuple[int, int] | None = None
+    cells: Outcome | None = None
 
     @property
     def n_failed(self) -> int:
@@ -48,12 +54,12 @@ class Outcome:
 class Watch:
     """Who is told of a run while it goes on.
 
-    `on_file` hears of inputs that are looked through, `on_plan` of what was found, `on_snapshot` several times a second
-    where the run is; `metrics` is a file of Prometheus text.
+    `on_file` hears of inputs that are looked through, `on_plan` of what is to be done, `on_snapshot` several times a
+    second where the run is; `metrics` is a file of Prometheus text.
     """
 
     on_file: OnFile | None = None
-    on_plan: Callable[[Plan, int], None] | None = None  # and the shards that are there
+    on_plan: Callable[[Manifest, int], None] | None = None  # and the shards that are there
     on_snapshot: OnSnapshot | None = None
     metrics: Path | None = None
 
@@ -115,7 +121,7 @@ def run_atlas(
             done = folder.finished(manifest)
         todo = [one for one in plan.shards if one.number not in done]
         if watch.on_plan is not None:
-            watch.on_plan(plan, len(done))
+            watch.on_plan(manifest, len(done))
         if old is not None and old.state == "finished" and not todo:  # whose figures stay as they are
             progress = Progress(plan.n_cells, len(plan.shards), done, state="finished")
             return Outcome(progress.now(), old, tuple(done.values()), had_work=False)

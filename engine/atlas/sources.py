@@ -59,7 +59,7 @@ class Sources:
 
     def __init__(self, job: AtlasJob, files: tuple[FileEntry, ...]) -> None:
         self._job, self._files = job, files
-        self._condition = None if job.where is None else Condition.parse(job.where)
+        self._condition = None if job.condition is None else Condition.parse(job.condition)
         self._open: tuple[int, CellSource, Rows] | None = None
         self._groups: tuple[int, npt.NDArray[np.object_]] | None = None
         self._scratch = Scratch()

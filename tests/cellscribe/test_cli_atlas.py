@@ -138,6 +138,27 @@ def test_failed_cells_and_skipped_files_give_another_exit_code(cells: Path, tmp_
     assert (code, "torn.h5ad" in said) == (3, True), said
 
 
+def test_a_run_by_clusters_tells_of_its_parts(cells: Path, tmp_path: Path) -> None:
+    asked = ["atlas", str(cells), "-o", str(tmp_path / "out"), "--limit", "30", "--per-cluster", "kind",
+             "--max-new-tokens", "32", "--where", "kind != 'c'", "--cells-where"]  # fmt: skip
+    code, said = run(*asked, "kind == 'a'")
+    assert code == 0, said
+    words = " ".join(said.split())
+    assert "task embed, then describe each kind" in words
+    assert "task describe single cells" in words
+    assert "30 cells embedded, 1 shard" in words
+    assert "; 2 clusters described; 30 cells described one by one, 1 shard" in words
+    code, said = run(*asked, "kind == 'a'", "--resume")
+    assert (code, "nothing was left to do" in said) == (0, True), said
+    code, said = run(*asked, "kind == 'b'", "--resume")
+    words = " ".join(said.split())
+    assert (code, "--cells-where is \"kind == 'b'\" and was \"kind == 'a'\"" in words) == (2, True), said
+    assert "--where is" not in said
+    (tmp_path / "out" / "clusters.parquet").unlink()
+    code, said = run(*asked[:-1], "--resume")
+    assert (code, "2 clusters described; wrote" in " ".join(said.split())) == (0, True), said
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
