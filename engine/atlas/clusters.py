@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.groups import group_names
 from cellscribe.engine.atlas.inputs import find_inputs
-from cellscribe.engine.atlas.job import AtlasJob, Running
+from cellscribe.engine.atlas.job import TOP_GENES, AtlasJob, Running
 from cellscribe.engine.atlas.manifest import Manifest
 from cellscribe.engine.atlas.plan import FileEntry, look_through
 from cellscribe.engine.atlas.run import Engine, Outcome, Watch, run_atlas
@@ -65,13 +65,15 @@ def run_per_cluster(
     """
     if job.task != "describe":
         raise UsageError(f"--per-cluster describes clusters; use it with --task describe, not {job.task}.")
+    if cells_where is None and job.top_genes != TOP_GENES:
+        raise UsageError("--top-genes has no effect on texts of clusters; leave it out, or add --cells-where.")
     open_atlas_bundle(job)
     folder = AtlasFolder(out)
     known = folder.read_manifest()[0].files if folder.is_begun else ()
     few = None
     if cells_where is not None:
         few, known = _checked(inputs, job, column, cells_where, known)
-    embedding = replace(job, task="embed", per_cluster=column)
+    embedding = replace(job, task="embed", per_cluster=column, top_genes=TOP_GENES)
     embedded = run_atlas(
         inputs, out, embedding, running, is_resumed=is_resumed, engine=engine, watch=watch, known=known
     )

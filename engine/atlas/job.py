@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from cellscribe.engine.types import Sampling, check_max_new_tokens
 Task = Literal["describe", "embed", "annotate"]
 TASKS: tuple[Task, ...] = ("describe", "embed", "annotate")
 SHARD_CELLS = 4096
+TOP_GENES = 10
+OF_TEXTS = ("sampling", "top_genes", "max_new_tokens")  # parameters; the last one counts for written labels, too
 _MAX_SHARD_CELLS = 1 << 20
 
 
@@ -63,7 +65,7 @@ class AtlasJob:
     values: Literal["auto", "counts", "lognorm"] = "auto"
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int | None = None
-    top_genes: int = 10
+    top_genes: int = TOP_GENES
     labels: Path | None = None
     genes: Path | None = None
     hvg_flavor: HvgFlavor | None = None
@@ -83,8 +85,24 @@ class AtlasJob:
             raise UsageError(f"--limit is {self.limit}; choose at least 1.")
         if self.labels is not None and self.task != "annotate":
             raise UsageError(f"--labels go with --task annotate, not with {self.task}; leave them out.")
+        asked = {
+            "sampling": not self.sampling.is_greedy,
+            "top_genes": self.top_genes != TOP_GENES,
+            "max_new_tokens": self.max_new_tokens is not None,
+        }
+        for name in self.idle:
+            if asked[name]:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} has no effect on --task {self.task}; leave it out.")
         if self.task == "describe":
             check_max_new_tokens(self.new_tokens)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Parameters that the results do not depend on."""
+        if self.task == "describe" or self.per_cluster is not None:
+            return ()
+        return OF_TEXTS if self.task == "embed" else OF_TEXTS[:2]
 
     @property
     def condition(self) -> str | None:
@@ -101,15 +119,7 @@ class AtlasJob:
         """Return what the manifest keeps and a resumed run must agree with."""
         plain = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
         lists = {f"{name}_hash": _hash(path) for name, path in (("labels", self.labels), ("genes", self.genes))}
-        return {**plain, "max_new_tokens": self.new_tokens, **lists}
-
-    @classmethod
-    def of_settings(cls, settings: dict[str, Any]) -> AtlasJob:
-        """Return the job of :meth:`settings`."""
-        known = {one.name for one in fields(cls)}
-        given = {key: value for key, value in settings.items() if key in known}
-        paths = {key: Path(given[key]) for key in ("labels", "genes") if given.get(key)}
-        return cls(**given | paths | {"sampling": Sampling(**given["sampling"])})
+        return {**plain, "max_new_tokens": self.new_tokens, **lists, **dict.fromkeys(self.idle)}
 
 
 def _hash(path: Path | None) -> str | None:

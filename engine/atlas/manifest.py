@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from cellscribe.engine.atlas.job import OF_TEXTS
 from cellscribe.engine.atlas.plan import FileEntry, Plan
 from cellscribe.engine.errors import UsageError
 
@@ -67,7 +68,9 @@ def check_same(old: Manifest, new: Manifest) -> None:
     ways = []
     if old.bundle.get("hash") != new.bundle.get("hash"):
         ways.append(f"the bundle is {_bundle(new.bundle)} and was {_bundle(old.bundle)}")
-    for name in sorted({*old.asked, *new.asked}):
+    is_one_task = old.asked.get("task") == new.asked.get("task")
+    names = {*old.asked, *new.asked}.difference(() if is_one_task else OF_TEXTS)
+    for name in sorted(names, key=lambda one: (one != "task", one)):
         before, now = old.asked.get(name), new.asked.get(name)
         if before != now:
             ways.append(f"{_option(name)} is {_said(now)} and was {_said(before)}")

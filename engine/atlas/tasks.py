@@ -127,6 +127,8 @@ def open_atlas_bundle(job: AtlasJob) -> Bundle:
         )
     if job.task == "annotate" and job.labels is None and manifest.sentences is None:
         raise UsageError(f"the bundle {bundle.name} chooses from labels; give --labels (.txt, .tsv, .json or .obo).")
+    if manifest.ranks is not None and job.max_new_tokens is not None:
+        raise UsageError(f"the bundle {bundle.name} writes no labels; leave --max-new-tokens out.")
     if (job.genes or job.hvg_flavor) and not (is_plain and manifest.cell_input.selection == "hvg"):
         raise UsageError(f"the bundle {bundle.name} chooses its genes itself; leave --genes and --hvg-flavor out.")
     if manifest.sentences is None and (job.organism != "human" or job.genes_per_cell is not None):

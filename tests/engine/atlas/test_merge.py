@@ -147,7 +147,9 @@ def test_clusters_are_described_and_joined(files: Path, tmp_path: Path) -> None:
     run_per_cluster(*arguments, cells_where="depth < 3", is_resumed=True)
     assert (out / "clusters.parquet").stat().st_mtime_ns == stamp
     with pytest.raises(UsageError, match="--per-cluster describes"):
-        run_per_cluster([str(files)], tmp_path / "other", replace(DESCRIBE, task="embed"), Running(), "tissue")
+        run_per_cluster([str(files)], tmp_path / "other", AtlasJob("embed"), Running(), "tissue")
+    with pytest.raises(UsageError, match="--top-genes has no effect on texts of clusters"):
+        run_per_cluster([str(files)], tmp_path / "other", replace(DESCRIBE, top_genes=3), Running(), "tissue")
     with pytest.raises(UsageError, match="--per-cluster is 'depth' and was 'tissue'"):
         run_per_cluster([str(files)], out, DESCRIBE, Running(), "depth", is_resumed=True)
 

@@ -118,7 +118,7 @@ def test_another_run_is_not_gone_on_with(files: Path, tmp_path: Path) -> None:
         run(files, out)
     with pytest.raises(UsageError, match="--shard-cells is 8 and was 16"):
         run(files, out, replace(EMBED, shard_cells=8), is_resumed=True)
-    with pytest.raises(UsageError, match="--task is 'describe' and was 'embed'"):
+    with pytest.raises(UsageError, match="resumed: --task is 'describe' and was 'embed'; ask for"):
         run(files, out, replace(EMBED, task="describe"), is_resumed=True)
     with pytest.raises(UsageError, match=r"b\.h5ad is not among the inputs"):
         run_atlas([str(files / "a.h5ad")], out, EMBED, is_resumed=True)
