@@ -11,12 +11,14 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cellscribe.engine.atlas.digested import Digested
 from cellscribe.engine.atlas.manifest import Manifest, ShardRecord
 from cellscribe.engine.atlas.plan import FileEntry, Shard
 from cellscribe.engine.atlas.storage import LocalStorage, storage_of
@@ -26,6 +28,7 @@ from cellscribe.engine.errors import OutputError
 FORMAT, VERSION = "cellscribe-atlas", 2
 MANIFEST, SHARDS, JOURNAL = "manifest.json", "shards", "shards.jsonl"
 PROGRESS, REPORT = "progress.json", "report.html"
+_READERS = 4  # threads that check shards
 
 
 class AtlasFolder:
@@ -127,9 +130,10 @@ class AtlasFolder:
         whole = with_metadata(table, {"run": run, "shard": shard.number, "file": shard.file})
         with self.storage.replacing(_file_of(shard)) as part:
             rows = max(1, len(table))
-            pq.write_table(whole, part, compression="zstd", row_group_size=rows, write_page_checksum=True)
-            content = part.read_bytes()
-        return _record(shard, table, content, round(seconds, 3), worker)
+            with part.open("wb") as file:
+                digested = Digested(file)
+                pq.write_table(whole, digested, compression="zstd", row_group_size=rows, write_page_checksum=True)
+        return _record(shard, table, digested.n_bytes, digested.hexdigest(), round(seconds, 3), worker)
 
     def read_shard(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a shard, or those of the columns that it has; FileNotFoundError where it is not there."""
@@ -163,14 +167,14 @@ class AtlasFolder:
         """
         remembered = {one.number: one for one in self._journal()}
         sizes = self.storage.sizes(SHARDS)
-        found: dict[int, ShardRecord] = {}
-        for shard in manifest.plan.shards:
-            if shard.name not in sizes or not self._is_of(shard, manifest.run):
-                continue
-            known, seen = remembered.get(shard.number), self._looked_at(shard)
-            if seen is not None and (known is None or known.sha256 == seen.sha256):
-                found[shard.number] = known or seen
-        return found
+
+        def looked_at(shard: Shard) -> ShardRecord | None:
+            known, seen = remembered.get(shard.number), self.record_of(shard, manifest.run)
+            return (known or seen) if seen and (known is None or known.sha256 == seen.sha256) else None
+
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="shards") as pool:
+            found = pool.map(looked_at, (one for one in manifest.plan.shards if one.name in sizes))
+            return {one.number: one for one in found if one is not None}
 
     def record_of(self, shard: Shard, run: str) -> ShardRecord | None:
         """Return the record of a shard of a run, None while it is not written whole."""
@@ -210,7 +214,7 @@ class AtlasFolder:
             table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         except (OSError, ValueError, pa.ArrowException):
             return None
-        return _record(shard, table, content)
+        return _record(shard, table, len(content), hashlib.sha256(content).hexdigest())
 
 
 def _file_of(shard: Shard) -> str:
@@ -221,10 +225,9 @@ def _begun_file_of(shard: Shard) -> str:
     return f"{SHARDS}/.{shard.name}.begun.part"
 
 
-def _record(shard: Shard, table: pa.Table, content: bytes, seconds: float = 0.0, worker: str = "") -> ShardRecord:
+def _record(
+    shard: Shard, table: pa.Table, n_bytes: int, sha256: str, seconds: float = 0.0, worker: str = ""
+) -> ShardRecord:
     failed = sum(one != "ok" for one in table["status"].to_pylist())
     tokens = sum(table["num_tokens"].to_pylist()) if "num_tokens" in table.column_names else 0
-    return ShardRecord(
-        shard.number, shard.file, len(table), failed, tokens, len(content), hashlib.sha256(content).hexdigest(),
-        seconds, worker,
-    )  # fmt: skip
+    return ShardRecord(shard.number, shard.file, len(table), failed, tokens, n_bytes, sha256, seconds, worker)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from atlas_cells import some_cells, write_cells
 
 from cellscribe.engine.atlas import plan
+from cellscribe.engine.atlas.digested import Digested
 from cellscribe.engine.atlas.folder import AtlasFolder
 from cellscribe.engine.atlas.inputs import find_inputs
 from cellscribe.engine.atlas.job import AtlasJob, Running
@@ -288,15 +290,17 @@ def test_a_file_that_goes_away_ends_the_run_and_leaves_what_is_done(
 def test_a_full_disk_ends_the_run_and_leaves_what_is_done(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = pq.write_table
+    writes: list[int] = []
+    write = Digested.write
 
-    def full(whole: pa.Table, path: Path, **options: Any) -> None:
-        if "shard-000002" in str(path):
+    def full(self: Digested, content: bytes) -> int:
+        writes.append(self.tell())
+        if writes.count(0) > 2:  # within the third shard
             raise OSError(28, "No space left on device")
-        write(whole, path, **options)
+        return write(self, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pq, "write_table", full)
+        patch.setattr(Digested, "write", full)
         with pytest.raises(OutputError, match="no space left"):
             run(files, tmp_path / "out")
     assert len(table(tmp_path / "out")) == 32
@@ -393,6 +397,15 @@ def test_a_shard_with_flipped_bytes_is_made_again(files: Path, tmp_path: Path) -
     run(files, out, is_resumed=True, watch=Watch(on_plan=lambda plan, done: seen.append(done)))
     assert seen == [3]
     assert table(out).equals(table(tmp_path / "whole"))
+
+
+def test_what_is_remembered_of_shards_is_what_lies_on_the_disk(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = run(files, out)
+    for one in outcome.records:
+        content = (out / "shards" / f"shard-{one.number:06d}.parquet").read_bytes()
+        assert (one.n_bytes, one.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert list(AtlasFolder(out).finished(outcome.manifest)) == [0, 1, 2, 3, 4]
 
 
 def test_a_finished_run_keeps_its_figures(files: Path, tmp_path: Path) -> None:
