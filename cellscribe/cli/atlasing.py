@@ -143,7 +143,9 @@ def _shown(asked: Asked) -> Iterator[Watch]:
 
 
 def _rates(now: Snapshot) -> str:
-    shares = " ".join(f"{name} {100 * share:.0f}%" for name, share in now.utilisation.items() if share >= 0.005)
+    shares = " ".join(
+        f"{name} {100 * share:.0f}%" for name, share in now.utilisation.items() if share and share >= 0.005
+    )
     tokens = round(now.tokens_per_second)
     made = f"{now.cells_per_second:,.0f} cells/s" + (f" · {tokens:,} tokens/s" if tokens else "")
     return f"{made} · {shares}" if shares else made

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,6 +123,13 @@ class AtlasFolder:
             raise OutputError(f"{self.name} holds no run; name the folder of `cellscribe atlas`.") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(f"{where} is damaged ({error}); begin anew in another folder.") from error
+
+    def read_progress(self) -> dict[str, Any]:
+        """Return what was last told of the run's figures; nothing where that is lost."""
+        with contextlib.suppress(OSError, ValueError), self.storage.open(PROGRESS) as file:
+            told = json.loads(file.read())
+            return told if isinstance(told, dict) else {}
+        return {}
 
     def write_shard(
         self, shard: Shard, table: pa.Table, run: str, seconds: float = 0.0, worker: str = ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-STAGES = ("read", "tokenise", "encode", "decode", "write")
+STAGES = ("read", "tokenise", "encode", "decode", "model", "write")
 
 
 @dataclass
@@ -18,7 +18,8 @@ class Meter:
     """Counts of one worker since it began, and its seconds by stage.
 
     `read` is waiting for cells, `tokenise` making tokens of them, `encode` and `decode` the model, `write` the shards;
-    a stage that runs in a thread of its own overlaps with the others. Of `places` [cells x longest of its batch],
+    `model` is all but the last where a task does not tell them apart. A stage that was not measured has no seconds; one
+    that runs in a thread of its own overlaps with the others. Of `places` [cells x longest of its batch],
     `real_places` hold tokens. In `steps` of the decoder there were `slot_steps` places for texts, `empty_steps` of
     them without one although cells were left.
     """
@@ -32,7 +33,7 @@ class Meter:
     steps: int = 0
     slot_steps: int = 0
     empty_steps: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     _here: threading.local = field(default_factory=threading.local)
 
@@ -45,7 +46,7 @@ class Meter:
             yield
         finally:
             took = time.perf_counter() - began
-            self.seconds[name] += max(0.0, took - self._here.inner)
+            self.seconds[name] = self.seconds.get(name, 0.0) + max(0.0, took - self._here.inner)
             self._here.inner = outer + took
 
     def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
@@ -65,7 +66,7 @@ class Meter:
         return {
             **{name: int(getattr(self, name)) for name in counts},
             "elapsed": round(time.perf_counter() - self.started, 3),
-            "seconds": {name: round(one, 3) for name, one in self.seconds.items()},
+            "seconds": {name: round(one, 3) for name, one in dict(self.seconds).items()},
         }
 
 

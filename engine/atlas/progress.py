@@ -17,7 +17,10 @@ _NUM_POINTS = 2000
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one moment: counts since its beginning, rates of the present call."""
+    """A run at one moment: counts and shares since its beginning, rates and `elapsed` of the present call.
+
+    What was not measured is None.
+    """
 
     state: str
     cells: int
@@ -31,11 +34,13 @@ class Snapshot:
     cells_per_second: float
     tokens_per_second: float
     seconds_left: float | None
-    utilisation: Mapping[str, float]
-    seconds: Mapping[str, float]
-    padding: float
+    utilisation: Mapping[str, float | None]
+    seconds: Mapping[str, float | None]
+    padding: float | None
     idle_slots: float | None
     workers: int
+    elapsed_before: float
+    figures: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``progress.json`` holds."""
@@ -43,15 +48,18 @@ class Snapshot:
             "state": self.state, "cells_done": self.cells, "cells_total": self.total,
             "cells_left": self.total - self.cells, "cells_failed": self.failed,
             "cells_shared": self.shared, "tokens": self.tokens, "shards_done": self.shards,
-            "shards_total": self.total_shards, "elapsed_seconds": round(self.elapsed, 1),
+            "shards_total": self.total_shards, "elapsed_seconds": round(self.elapsed_before + self.elapsed, 1),
             "cells_per_second": round(self.cells_per_second, 2), "tokens_per_second": round(self.tokens_per_second, 1),
-            "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 1),
-            "stage_utilisation": {name: round(one, 4) for name, one in self.utilisation.items()},
-            "stage_seconds": {name: round(one, 2) for name, one in self.seconds.items()},
-            "padding_share": round(self.padding, 4),
-            "idle_slot_share": None if self.idle_slots is None else round(self.idle_slots, 4),
-            "workers": self.workers, "updated": round(time.time(), 1),
+            "seconds_left": _rounded(self.seconds_left, 1),
+            "stage_utilisation": {name: _rounded(one, 4) for name, one in self.utilisation.items()},
+            "stage_seconds": {name: _rounded(one, 2) for name, one in self.seconds.items()},
+            "padding_share": _rounded(self.padding, 4), "idle_slot_share": _rounded(self.idle_slots, 4),
+            "workers": self.workers, "updated": round(time.time(), 1), "figures": dict(self.figures),
         }  # fmt: skip
+
+
+def _rounded(number: float | None, digits: int) -> float | None:
+    return None if number is None else round(number, digits)
 
 
 class Progress:
@@ -63,14 +71,25 @@ class Progress:
         Cells and shards of the whole run.
     done
         Records of shards that were there before.
+    before
+        What ``progress.json`` said when the run was cut off; its figures are carried on.
     """
 
     def __init__(
-        self, total: int, total_shards: int, done: Mapping[int, ShardRecord], *, state: str = "running"
+        self,
+        total: int,
+        total_shards: int,
+        done: Mapping[int, ShardRecord],
+        *,
+        state: str = "running",
+        before: Mapping[str, Any] | None = None,
     ) -> None:
         self._total, self._total_shards = total, total_shards
         self._before = sum(one.n_cells for one in done.values())
         self._tokens_before = sum(one.n_tokens for one in done.values())
+        self._failed_before = sum(one.n_failed for one in done.values())
+        self._earlier: Mapping[str, Any] = (before or {}).get("figures", {})
+        self._elapsed_before = float((before or {}).get("elapsed_seconds", 0.0))
         self.records = dict(done)
         self._figures: dict[str, dict[str, Any]] = {}
         self._old: list[dict[str, Any]] = []  # of workers that were replaced
@@ -109,22 +128,22 @@ class Progress:
         cells = min(self._total, max(finished, self._before + int(figures.get("cells", 0))))
         if self.state == "finished":
             cells = finished
-        tokens = int(figures.get("tokens", 0))
+        tokens, failed = int(figures.get("tokens", 0)), self._failed_before + int(figures.get("failed", 0))
         self._note((elapsed, cells, tokens))
         since = (0.0, self._before, 0)
         if self.state == "running":  # the last minute, or as near to it as points lie
             since = next((one for one in reversed(self.points) if elapsed - one[0] >= _RECENT_SECONDS), since)
         spent = elapsed - since[0]
         rate = (cells - since[1]) / spent if spent > 0 else 0.0
-        worked = float(figures.get("elapsed", 0.0))
-        seconds = figures.get("seconds", {})
-        places, slots = int(figures.get("places", 0)), int(figures.get("slot_steps", 0))
+        whole = together([self._earlier, figures])
+        worked, seconds = float(whole.get("elapsed", 0.0)), whole.get("seconds", {})
+        places, slots = int(whole.get("places", 0)), int(whole.get("slot_steps", 0))
         return Snapshot(
             state=self.state,
             cells=cells,
             total=self._total,
-            failed=max(sum(one.n_failed for one in self.records.values()), int(figures.get("failed", 0))),
-            shared=int(figures.get("shared", 0)),
+            failed=max(sum(one.n_failed for one in self.records.values()), failed),
+            shared=int(whole.get("shared", 0)),
             tokens=self._tokens_before + tokens,
             shards=len(self.records),
             total_shards=self._total_shards,
@@ -132,11 +151,13 @@ class Progress:
             cells_per_second=rate,
             tokens_per_second=(tokens - since[2]) / spent if spent > 0 else 0.0,
             seconds_left=(self._total - cells) / rate if rate > 0 else None,
-            utilisation={name: seconds.get(name, 0.0) / worked if worked else 0.0 for name in STAGES},
-            seconds={name: seconds.get(name, 0.0) for name in STAGES},
-            padding=1.0 - figures.get("real_places", 0) / places if places else 0.0,
-            idle_slots=figures.get("empty_steps", 0) / slots if slots else None,
+            utilisation={name: seconds[name] / worked if worked and name in seconds else None for name in STAGES},
+            seconds={name: seconds.get(name) for name in STAGES},
+            padding=1.0 - whole.get("real_places", 0) / places if places else None,
+            idle_slots=whole.get("empty_steps", 0) / slots if slots else None,
             workers=len(self._figures),
+            elapsed_before=self._elapsed_before,
+            figures=whole,
         )
 
 
@@ -170,5 +191,7 @@ def prometheus(snapshot: Snapshot) -> str:
             lines += [f"# HELP {full} {text}", f"# TYPE {full} {kind}", f"{full} {told[name]}"]
     full = "cellscribe_atlas_stage_utilisation"
     lines += [f"# HELP {full} Share of the workers' time by stage.", f"# TYPE {full} gauge"]
-    lines += [f'{full}{{stage="{stage}"}} {share}' for stage, share in told["stage_utilisation"].items()]
+    lines += [
+        f'{full}{{stage="{stage}"}} {share}' for stage, share in told["stage_utilisation"].items() if share is not None
+    ]
     return "\n".join(lines) + "\n"

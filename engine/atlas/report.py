@@ -198,10 +198,12 @@ def _throughput(progress: Progress) -> str:
 
 def _stages(progress: Progress) -> str:
     now = progress.now()
-    said = [f"{name} {percent(share, 1)}" for name, share in now.utilisation.items() if share >= 0.0005]
-    said += [f"padding {percent(now.padding, 1)}"] if now.padding >= 0.0005 else []
-    said += [f"idle slots {percent(now.idle_slots, 1)}"] if now.idle_slots is not None else []
-    return f"<p>Share of the workers' time: {safe(', '.join(said))}.</p>" if said else ""
+    shares = {**now.utilisation, "padding": now.padding, "idle slots": now.idle_slots}
+    said = [f"{name} {percent(one, 1)}" for name, one in shares.items() if one is not None and one >= 0.0005]
+    text = f"Share of the workers' time: {', '.join(said)}." if said else ""
+    if now.utilisation["model"] is not None:
+        text += " Not measured: " + ", ".join(name for name, one in shares.items() if one is None) + "."
+    return f"<p>{safe(text.strip())}</p>" if text else ""
 
 
 def _histogram(lengths: Counter[int]) -> str:

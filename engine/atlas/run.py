@@ -126,7 +126,7 @@ def run_atlas(
             progress = Progress(plan.n_cells, len(plan.shards), done, state="finished")
             return Outcome(progress.now(), old, tuple(done.values()), had_work=False)
         folder.write_manifest(manifest, done.values())
-        progress = Progress(plan.n_cells, len(plan.shards), done)
+        progress = Progress(plan.n_cells, len(plan.shards), done, before=folder.read_progress() if done else None)
         if todo:
             with _kept(folder, manifest, progress, watch):
                 _run(Work(job, running, plan.files, folder, manifest.run), todo, engine, folder, progress)

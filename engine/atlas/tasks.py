@@ -46,7 +46,7 @@ class AtlasTask(Protocol):
 
 
 class ByShard:
-    """A task that takes one shard after the other."""
+    """A task that takes one shard after the other; stages, padding and slots within it are not measured."""
 
     def __init__(self, work: OnSource, sources: Sources, files: tuple[FileEntry, ...], meter: Meter) -> None:
         self._work, self._sources, self._files, self._meter = work, sources, files, meter
@@ -55,7 +55,7 @@ class ByShard:
         """Give each shard with its results."""
         for shard in shards:
             source, rows = self._sources.of(shard)
-            with self._meter.stage("decode"):
+            with self._meter.stage("model"):
                 parts = list(self._parts(shard, source, rows))
             yield shard, parts[0] if len(parts) == 1 else pa.concat_tables(parts, promote_options="default")
 

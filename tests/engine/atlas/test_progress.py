@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from cellscribe.engine.atlas import progress as module
 from cellscribe.engine.atlas.manifest import ShardRecord
 from cellscribe.engine.atlas.meter import Meter, together
-from cellscribe.engine.atlas.progress import Progress, prometheus
+from cellscribe.engine.atlas.progress import Progress, progress_text, prometheus
 
 
 def record(number: int, cells: int = 10, failed: int = 0) -> ShardRecord:
@@ -56,11 +57,44 @@ def test_a_replaced_worker_keeps_its_counts() -> None:
     assert progress.figures()["cells"] == 11
 
 
+def test_what_was_not_measured_is_no_zero() -> None:
+    progress = Progress(100, 10, {})
+    progress.tell("0", {**Meter(cells=5, seconds={"model": 0.5, "write": 0.25}).snapshot(), "elapsed": 1.0})
+    told = progress.now().as_dict()
+    assert (told["padding_share"], told["idle_slot_share"]) == (None, None)
+    assert told["stage_utilisation"] == {
+        "read": None, "tokenise": None, "encode": None, "decode": None, "model": 0.5, "write": 0.25,
+    }  # fmt: skip
+    assert told["stage_seconds"]["decode"] is None
+
+
+def test_figures_are_carried_on_when_a_run_is_resumed() -> None:
+    first = Progress(100, 10, {})
+    meter = Meter(cells=30, shared=4, places=100, real_places=90, slot_steps=10, empty_steps=1, seconds={"encode": 2.0})
+    first.tell("0", {**meter.snapshot(), "elapsed": 4.0})
+    told = json.loads(progress_text(first.now()))
+    told["elapsed_seconds"] = 7.0
+    done = {number: record(number, failed=1) for number in range(3)}
+    resumed = Progress(100, 10, done, before=told)
+    now = resumed.now()
+    assert (now.cells, now.shared, now.utilisation["encode"], now.idle_slots) == (30, 4, 0.5, 0.1)
+    meter = Meter(cells=10, failed=2, shared=1, places=100, real_places=100, slot_steps=10, seconds={"encode": 1.0})
+    resumed.tell("0", {**meter.snapshot(), "elapsed": 4.0})
+    now = resumed.now()
+    assert (now.cells, now.failed, now.shared, now.utilisation["encode"], now.idle_slots) == (40, 5, 5, 0.375, 0.05)
+    assert now.padding == pytest.approx(0.05)
+    assert now.as_dict()["elapsed_seconds"] >= 7.0
+
+
 def test_prometheus_text_is_well_formed() -> None:
     progress = Progress(100, 10, {0: record(0)})
     text = prometheus(progress.now())
     assert "cellscribe_atlas_cells_done_total 10" in text
-    assert 'cellscribe_atlas_stage_utilisation{stage="encode"} 0.0' in text
+    assert 'stage="' not in text  # nothing was measured yet
+    progress.tell("0", {**Meter(cells=5, seconds={"encode": 0.5}).snapshot(), "elapsed": 1.0})
+    text = prometheus(progress.now())
+    assert 'cellscribe_atlas_stage_utilisation{stage="encode"} 0.5' in text
+    assert "None" not in text
     for line in text.splitlines():
         assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{\w+=\"\w+\"\})? -?[\d.e+-]+", line), line
 

@@ -107,6 +107,7 @@ def test_a_run_goes_on_where_it_stopped(files: Path, tmp_path: Path) -> None:
     outcome = run(files, out, is_resumed=True, watch=Watch(on_plan=lambda plan, done: seen.append(done)))
     assert seen == [3]
     assert outcome.had_work
+    assert outcome.snapshot.figures["cells"] == 63 + 32  # what was made in either call
     assert table(out).equals(table(tmp_path / "whole"))
     assert (out / "shards" / "shard-000000.parquet").stat().st_mtime_ns == kept
     assert not list((out / "shards").glob(".*"))

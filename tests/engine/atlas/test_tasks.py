@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,15 @@ def test_labels_that_are_written(cells: Path, good: ad.AnnData, labels: Path, tm
     found = of_good(made(cells, tmp_path / "out", job), "label")
     frame = cs.load("demo-c2s").annotate(good, labels=read_labels(labels), copy=True)
     assert found == frame["label"].tolist()
+
+
+def test_what_is_not_measured_of_sentences_is_told_so(cells: Path, tmp_path: Path) -> None:
+    run_atlas([str(cells)], tmp_path / "out", AtlasJob("embed", "demo-c2s", shard_cells=5))
+    told = json.loads((tmp_path / "out" / "progress.json").read_text())
+    assert (told["padding_share"], told["idle_slot_share"], told["stage_utilisation"]["decode"]) == (None, None, None)
+    assert told["stage_utilisation"]["model"] > 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Not measured: read, tokenise, encode, decode, padding, idle slots." in page
 
 
 def test_vectors_of_sentences(cells: Path, good: ad.AnnData, tmp_path: Path) -> None:
