@@ -15,6 +15,7 @@ from cellscribe.engine.errors import InputError
 
 Rows = npt.NDArray[np.int64]
 _WINDOW = 512  # cells that are sorted by length
+_MAX_PADDING = 0.05  # of the places of a batch
 
 
 def token_batches(
@@ -68,11 +69,23 @@ def _by_length(batch: TokenBatch, cells: int) -> Iterator[TokenBatch]:
     lengths = batch.mask.sum(axis=1)
     order = np.argsort(lengths, kind="stable")
     failures = batch.failures
-    for start in range(0, max(1, len(order)), cells):
-        at = order[start : start + cells]
+    for start, stop in _cuts(lengths[order], cells):
+        at = order[start:stop]
         longest = int(lengths[at].max(initial=1))
         yield TokenBatch(
             batch.rows[at], tuple(batch.cell_ids[i] for i in at), batch.genes[at, :longest],
             batch.values[at, :longest], batch.mask[at, :longest], batch.columns[at, :longest], failures,
         )  # fmt: skip
         failures = ()
+
+
+def _cuts(lengths: Rows, cells: int) -> Iterator[tuple[int, int]]:
+    """Give runs of rising lengths: as many as may be, less those that would leave too many places empty."""
+    start = 0
+    while start < max(1, len(lengths)):
+        some = lengths[start : start + cells]
+        places = np.arange(1, len(some) + 1) * np.maximum(some, 1)
+        within = np.flatnonzero(some.cumsum() > (1 - _MAX_PADDING) * places)
+        stop = start + (int(within[-1]) + 1 if len(within) else max(1, len(some)))
+        yield start, stop
+        start = stop

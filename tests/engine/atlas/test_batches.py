@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pytest
 from atlas_cells import some_cells
@@ -11,7 +13,7 @@ from cellscribe.engine.atlas import batches
 from cellscribe.engine.atlas.batches import token_batches
 from cellscribe.engine.atlas.meter import Meter
 from cellscribe.engine.bundle import open_bundle
-from cellscribe.engine.cells import CellInput, CellTokenizer, TokenBatch, open_cells
+from cellscribe.engine.cells import CellInput, CellTokenizer, GeneVocabulary, TokenBatch, open_cells
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.packaged import packaged_bundle
 
@@ -43,6 +45,22 @@ def test_cells_of_like_lengths_stand_side_by_side_and_are_what_they_were() -> No
     assert meter.real_places == unsorted.real_places
     assert 1 - meter.real_places / meter.places < 0.05 < 1 - unsorted.real_places / unsorted.places
     assert meter.seconds["tokenise"] > 0
+
+
+@pytest.mark.parametrize("name", ["zheng68k", "he2020liver", "scp1884"])
+def test_padding_of_real_cells_is_under_five_percent(shared: Path, name: str) -> None:
+    """The genes that a cell expresses, all of them, in batches and windows of the size that a run takes."""
+    cells = ad.read_h5ad(shared / "data" / f"{name}.h5ad")
+    vocabulary = GeneVocabulary(("<pad>", *map(str, cells.var_names), "<cls>"), input_genes=tuple(cells.var_names))
+    tokenizer = CellTokenizer(
+        CellInput("ragged", "all", cells.n_vars + 1, cls_value=-2.0), vocabulary, open_cells(cells)
+    )
+    meter = Meter()
+    real = sum(
+        int(one.mask.sum()) for one in token_batches(tokenizer, tokenizer.source, np.arange(cells.n_obs), 32, meter)
+    )
+    assert real == meter.real_places
+    assert 0 <= 1 - meter.real_places / meter.places < 0.05
 
 
 @pytest.mark.parametrize("spec", [None, RAGGED])
