@@ -90,7 +90,9 @@ def embed(asked: argparse.Namespace) -> dict[str, Any]:
         "peak_memory_gib": told["peak_memory_gib"],
         "peak_memory_gib_of_10000": small["peak_memory_gib"],
         "stage_microseconds_a_cell": {
-            name: round(1e6 * seconds / asked.cells, 1) for name, seconds in told["stage_seconds"].items()
+            name: round(1e6 * seconds / asked.cells, 1)
+            for name, seconds in told["stage_seconds"].items()
+            if seconds is not None
         },
         "microseconds_a_cell": {"of all": round(stage_cost(told), 1), "of 10,000": [round(one, 1) for one in costs]},
         "cost_beside_10000": round(2 * stage_cost(told) / sum(costs), 3),
@@ -201,7 +203,8 @@ def atlas(cells: Path, out: Path, *options: str, before: list[str] | None = None
 
 def stage_cost(told: dict[str, Any]) -> float:
     """Microseconds of all stages for a cell, without what is done once."""
-    return 1e6 * float(sum(told["stage_seconds"].values())) / float(told["cells_done"])
+    seconds = sum(one for one in told["stage_seconds"].values() if one is not None)
+    return 1e6 * float(seconds) / float(told["cells_done"])
 
 
 def resident(pid: int) -> int:

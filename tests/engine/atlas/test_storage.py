@@ -213,3 +213,16 @@ def test_a_place_that_vanishes_while_it_is_listed_is_told(memory: str, monkeypat
     monkeypatch.setattr(MemoryFileSystem, "isfile", gone)
     with pytest.raises(InputError, match=r"there is no memory://bucket/in; check the address"):
         find_inputs([f"{memory}/in"])
+
+
+def test_an_input_behind_a_url_is_told_by_its_bytes(memory: str, tmp_path: Path) -> None:
+    import fsspec
+
+    system, content = fsspec.filesystem("memory"), packaged_cells().read_bytes()
+    system.pipe_file("/bucket/a.h5ad", content)
+    run_atlas([f"{memory}/a.h5ad"], tmp_path / "out", JOB)
+    system.pipe_file("/bucket/a.h5ad", content)  # written anew, and the same
+    assert not run_atlas([f"{memory}/a.h5ad"], tmp_path / "out", JOB, is_resumed=True).had_work
+    system.pipe_file("/bucket/a.h5ad", content + b"\0")
+    with pytest.raises(UsageError, match=r"a\.h5ad has changed"):
+        run_atlas([f"{memory}/a.h5ad"], tmp_path / "out", JOB, is_resumed=True)
