@@ -7,6 +7,7 @@ from typing import Any
 
 from cellscribe.engine.cells.kinds import Kind
 from cellscribe.engine.cells.log10 import AGAIN, MARK, marked
+from cellscribe.engine.cells.log_base import plain_base
 from cellscribe.engine.cells.matrix_readers import CscReader, CsrReader, DenseReader, MatrixReader
 from cellscribe.engine.cells.members import Members, attribute, is_array
 from cellscribe.engine.cells.table import Column, Table
@@ -51,6 +52,15 @@ class AnndataFile:
         except (InputError, AttributeError, ValueError):
             return None
         return None if found is None else found.plain
+
+    @property
+    def log_base(self) -> float | None:
+        """The base of X's logarithm as scanpy wrote it; what cannot be read there says nothing."""
+        guard = self._guard
+        try:
+            return plain_base(guard.scalar(guard.member(guard.member(guard.member(self._root, "uns"), AGAIN), "base")))
+        except (InputError, AttributeError, ValueError):
+            return None
 
     @property
     def obs_columns(self) -> list[str]:

@@ -41,6 +41,11 @@ class Contents(Protocol):
         ...
 
     @property
+    def log_base(self) -> float | None:
+        """The base of X's logarithm where the file names one that is not e."""
+        ...
+
+    @property
     def obs_columns(self) -> list[str]:
         """Names of the columns of obs."""
         ...

@@ -14,6 +14,7 @@ from cellscribe.engine.cells.child import Child
 from cellscribe.engine.cells.kinds import Kind, checked_kind
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.log10 import Log10Mark
+from cellscribe.engine.cells.log_base import plain_base
 from cellscribe.engine.cells.parts import Part, Rows, check_indices, check_pointers, is_run
 from cellscribe.engine.cells.tables import VarTable, series_of, var_table
 from cellscribe.engine.cells.values import ValueStats
@@ -50,6 +51,7 @@ class FileStore:
         self.has_x, self.has_raw = bool(header["has_x"]), bool(header["has_raw"])
         self.obs_columns: tuple[str, ...] = tuple(header["obs_columns"])
         self.log10_mark = None if header["log10"] is None else Log10Mark.of(*header["log10"])
+        self.said_base = plain_base(header["log_base"])
 
     @property
     def is_alive(self) -> bool:

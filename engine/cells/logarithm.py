@@ -6,24 +6,20 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from cellscribe.engine.cells.log_base import SAME_TOTAL, total_spreads
 from cellscribe.engine.cells.parts import sample_rows
 from cellscribe.engine.cells.source import CellSource
 
 _BASES = (float(np.e), 10.0, 2.0)  # of logarithms that are tried
-_SAME = 1e-2  # relative spread of totals that are taken for one
 
 
 def log_base_of(source: CellSource) -> float:
     """Return the base whose powers give sampled cells one total, e where none does; for log-normalised sources."""
-    if source.is_log10:  # which blocks give as natural ones
+    if source.is_log10 or source.log_base is not None:  # which blocks give as natural ones
         return _BASES[0]
     blocks = source.blocks(sample_rows(source.n_cells, n_runs=32, run=4))
-    totals = np.concatenate([[totals_of(linear(one.matrix, base)) for base in _BASES] for one in blocks], axis=1)
-    totals = totals[:, totals[0] > 0]
-    if not totals.size:
-        return _BASES[0]
-    spread = np.ptp(totals, axis=1) / totals.mean(axis=1)
-    return _BASES[int(spread.argmin())] if spread.min() <= _SAME else _BASES[0]
+    spread = total_spreads((one.part for one in blocks), _BASES)
+    return _BASES[int(spread.argmin())] if spread.min() <= SAME_TOTAL else _BASES[0]
 
 
 def totals_of(values: sp.csr_matrix) -> npt.NDArray[np.float64]:

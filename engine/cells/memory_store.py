@@ -15,6 +15,7 @@ from anndata import AnnData
 from cellscribe.engine.cells import native_binning
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.log10 import mark_of
+from cellscribe.engine.cells.log_base import base_of
 from cellscribe.engine.cells.parts import (
     Part,
     Rows,
@@ -50,6 +51,7 @@ class MemoryStore:
         self.obs_columns: tuple[str, ...] = tuple(str(key) for key in adata.obs.columns)
         self.obs_names = _texts(adata.obs_names, "obs")
         self.log10_mark = mark_of(self._adata.uns)
+        self.said_base = base_of(self._adata.uns)
 
     def shape(self, origin: str) -> tuple[int, int]:
         """Return cells and genes of a matrix."""

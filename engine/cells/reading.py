@@ -49,6 +49,7 @@ class FileSession:
             "has_raw": contents.has_raw,
             "obs_columns": contents.obs_columns[:_MAX_COLUMNS],
             "log10": contents.log10,
+            "log_base": contents.log_base,
         }
         return header, wire.pack_text(contents.obs_names())
 

@@ -19,6 +19,7 @@ from anndata import AnnData
 
 from cellscribe.engine.cells.file_store import FileStore
 from cellscribe.engine.cells.limits import ReadLimits
+from cellscribe.engine.cells.log_base import told_base
 from cellscribe.engine.cells.memory_store import MemoryStore
 from cellscribe.engine.cells.parts import Part, Rows, kept, sample_rows
 from cellscribe.engine.cells.tables import VarTable
@@ -26,7 +27,6 @@ from cellscribe.engine.cells.values import ValueChoice, ValueKind, choose_values
 from cellscribe.engine.errors import InputError
 
 _DEFAULT_LIMITS = ReadLimits()
-_LN10 = np.float32(np.log(10.0))
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class CellSource:
         Names of the columns of obs.
     value_kind, value_origin, value_note
         "counts" or "lognorm"; where they come from ("X", "layers['counts']", "raw.X"); a sentence about it.
-    is_log10
-        Whether they are stored as log10(1 + x), as cells made of sentences are; blocks give ln(1 + x). What such cells
-        say of themselves counts only while their values bear it out.
+    log_base, is_log10
+        The base of their logarithm, where the cells say one and it is not e, and whether that is 10, as of cells made
+        of sentences; blocks give ln(1 + x). What cells say of themselves counts only while their values bear it out.
     value_dtype
         Type of the numbers as they are stored; blocks give them in float32.
     notes
@@ -119,6 +119,8 @@ class CellSource:
     bad_cells
         Why a row has no usable values, of the rows read so far; lenient sources only.
     """
+
+    log_base: float | None = None
 
     def __init__(
         self, store: FileStore | MemoryStore, layer: str | None, values: ValueChoice, *, is_lenient: bool = False
@@ -133,10 +135,9 @@ class CellSource:
         chosen = choose_values(store, layer, values, is_lenient=is_lenient)
         self.value_kind: ValueKind = chosen.kind
         self.value_origin = chosen.origin
-        mark = store.log10_mark if chosen.origin == "X" and chosen.kind == "lognorm" else None
-        self.is_log10 = mark is not None and not mark.doubt(chosen.maximum)
-        said = chosen.note + ("" if mark is None else mark.note(chosen.maximum))
-        self.value_note = " ".join((said, *store.notes))
+        self.log_base, said = told_base(store, chosen)
+        self.is_log10 = self.log_base == 10.0
+        self.value_note = " ".join((chosen.note + said, *store.notes))
         self.value_dtype: np.dtype[Any] = store.dtype(chosen.origin)
         self._var: VarTable = store.var(chosen.origin == "raw.X")
         self.var_names: npt.NDArray[Any] = np.array(self._var.names, dtype=object)
@@ -215,7 +216,7 @@ class CellSource:
         for group, part in zip(groups, self._store.stream(self.value_origin, groups), strict=True):
             if not part.is_plain:
                 part = self._checked_values(part, group)
-            yield CsrBlock(group, _natural(part) if self.is_log10 else part, self.n_genes)
+            yield CsrBlock(group, part if self.log_base is None else _natural(part, self.log_base), self.n_genes)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with the shape, the names, and a sample of the values."""
@@ -287,9 +288,9 @@ class CellSource:
         return kept(part, ~is_empty[row_of])
 
 
-def _natural(part: Part) -> Part:
-    """Turn logarithms to base 10 into natural ones."""
-    return replace(part, data=part.data * _LN10)
+def _natural(part: Part, base: float) -> Part:
+    """Turn logarithms to a base into natural ones."""
+    return replace(part, data=part.data * np.float32(np.log(base)))
 
 
 def _check_names(names: list[str], where: str) -> None:

@@ -53,7 +53,7 @@ class TenxFile:
 
     layers: list[str] = []  # noqa: RUF012
     obs_columns: list[str] = []  # noqa: RUF012
-    has_x, has_raw, log10 = True, False, None
+    has_x, has_raw, log10, log_base = True, False, None, None
 
     def __init__(self, name: str, barcodes: Sequence[str], features: Features) -> None:
         self.name, self.notes = name, features.left_out()

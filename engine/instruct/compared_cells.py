@@ -171,7 +171,7 @@ def _normalised(values: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _given_base(source: CellSource, log_base: float | None) -> float | None:
-    """Return the base as the source gives its values, which are natural logarithms where the file says base 10."""
-    if not source.is_log10:
+    """Return the base as the source gives its values, which are natural logarithms where the file says another base."""
+    if source.log_base is None:
         return log_base
-    return float(np.e) if log_base is None else float(log_base ** (1 / np.log(10.0)))
+    return float(np.e) if log_base is None else float(log_base ** (1 / np.log(source.log_base)))
