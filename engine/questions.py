@@ -94,7 +94,7 @@ def ask(
         prompt = fill_task(model, question.task, question.task, question.fields)
         found = model.answers(
             [question.task], [prompt], labels=labels, sampling=sampling, max_new_tokens=max_new_tokens,
-            batch_size=batch_size, progress=progress,
+            batch_size=batch_size, progress=progress, frame=model.frame(question.task, question.fields),
         )  # fmt: skip
         _note(model, "", model.notice, cut_note(found, max_new_tokens))
         return found

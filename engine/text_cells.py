@@ -154,8 +154,9 @@ def _write(
     most = min(room, wanted if max_new_tokens is None else max_new_tokens)
     chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
     found = model.answers(
-        names, prompts, sampling=chosen, max_new_tokens=most, batch_size=batch_size, progress=progress, mend=order.mend
-    )
+        names, prompts, sampling=chosen, max_new_tokens=most, batch_size=batch_size, progress=progress, mend=order.mend,
+        frame=model.frame(order.task, order.said),
+    )  # fmt: skip
     per_sample = order.num_cells if order.noun == "sample" else None
     cells, said = laid_out(found, genes, line, order.said, per_sample, model.num_genes)
     warning = known.warning if known else ""

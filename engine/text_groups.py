@@ -98,7 +98,7 @@ def about_groups(
             lost.setdefault(i, NO_GENES)
     found = model.answers(
         [group.name for group in groups], prompts, lost, labels=labels, sampling=sampling,
-        max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
+        max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress, frame=model.frame(task, values),
     )  # fmt: skip
     return tuple(replace(one, cells=mine) for one, mine in zip(found, members, strict=True))
 

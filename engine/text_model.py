@@ -23,6 +23,7 @@ from cellscribe.engine.errors import BundleError, UsageError
 from cellscribe.engine.keyed import cell_key, cell_keys, stream_keys
 from cellscribe.engine.labels import twice
 from cellscribe.engine.provenance import settings_of
+from cellscribe.engine.sentences.frame import PLAIN, Frame, frame_of
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
 from cellscribe.engine.sentences.templates import (
@@ -35,7 +36,7 @@ from cellscribe.engine.sentences.templates import (
     read_templates,
 )
 from cellscribe.engine.sentences.transform import TIES
-from cellscribe.engine.text_prompts import Prompts
+from cellscribe.engine.text_prompts import ENDED, Ended, Prompts
 from cellscribe.engine.text_types import Answer, TextSettings
 from cellscribe.engine.text_writer import TextOptions, write_texts
 from cellscribe.engine.types import Sampling
@@ -135,18 +136,34 @@ class TextModel:
         ends = set(self._input.eos_token_ids)
         return {i: one.content for i, one in known.items() if one.special or i in ends}
 
-    def label_trie(self, labels: Sequence[str]) -> LabelTrie:
+    def frame(self, task: str, values: Mapping[str, str] | None = None) -> Frame:
+        """Return what answers to a task say around their value; UsageError for one that is not known."""
+        return frame_of(task, self.task(task).answer, {"organism": self.settings.organism, **(values or {})})
+
+    def label_trie(self, labels: Sequence[str], gap: str = " ", frame: Frame = PLAIN) -> LabelTrie:
         """Return labels as the model writes them after a prompt.
+
+        Parameters
+        ----------
+        gap
+            White space between the prompt and an answer.
+        frame
+            What answers say around a label.
 
         Raises
         ------
         UsageError
-            Where they cannot be told apart, or one holds a token that ends a text or has another meaning of its own.
+            Where they cannot be told apart, one holds a token that ends a text or has another meaning of its own, or
+            answers do not name one value.
         """
         named = [one.strip() for one in labels]
         if problem := twice(named):
             raise UsageError(problem)
-        ids = [self.bundle.tokenizer.encode(f" {one}", add_special_tokens=False).ids for one in named]
+        empty = next((f"the label {one!r} is empty; leave it out." for one in named if not one), None)
+        if empty is not None:
+            raise UsageError(empty)
+        written = [frame.written(one, gap) for one in named]
+        ids = [self.bundle.tokenizer.encode(one, add_special_tokens=False).ids for one in written]
         signs = self._reserved.keys() | set(self._input.eos_token_ids)
         bad = next((one for one, mine in zip(named, ids, strict=True) if not signs.isdisjoint(mine)), None)
         if bad is not None:
@@ -202,7 +219,7 @@ class TextModel:
         empty = {i: NO_GENE for i, one in enumerate(sentences) if not one}
         return self.answers(
             names, texts, empty, labels=labels, all_labels=all_labels, sampling=sampling,
-            max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
+            max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress, frame=self.frame(task, values),
         )  # fmt: skip
 
     def answers(
@@ -218,10 +235,13 @@ class TextModel:
         batch_size: int = 8,
         progress: Progress | None = None,
         mend: str = LESS,
+        frame: Frame = PLAIN,
     ) -> tuple[Answer, ...]:
         """Answer prompts; those of `lost` fail for the reason given there, as do those beyond the context.
 
-        `mend` says what to do about the latter.
+        `mend` says what to do about the latter, and `frame` what answers say around their value: labels are written
+        so, and what is answered is that value. White space that a prompt ends in is taken for the answer's: as tokens
+        it belongs to the word behind it.
 
         Raises
         ------
@@ -230,28 +250,37 @@ class TextModel:
         """
         if not 1 <= batch_size <= MAX_SLOTS:
             raise UsageError(f"batch_size is {batch_size}; choose a whole number from 1 to {MAX_SLOTS}.")
-        trie = None if labels is None else self.label_trie(labels)
-        options = TextOptions(
-            sampling or Sampling(), max_new_tokens, batch_size, frozenset(self._input.eos_token_ids), trie, all_labels
-        )
-        if options.longest >= self.context:
-            what = f"max_new_tokens is {max_new_tokens}" if trie is None else f"a label has {options.longest} tokens"
+        ended = [Ended.of(one, labels is not None) for one in texts]
+        options = {
+            gap: TextOptions(
+                sampling or Sampling(), max_new_tokens, batch_size, frozenset(self._input.eos_token_ids),
+                None if labels is None else self.label_trie(labels, gap or " ", frame), all_labels,
+            )
+            for gap in sorted({one.gap for one in ended} or {""})
+        }  # fmt: skip
+        longest = max(one.longest for one in options.values())
+        if longest >= self.context:
+            what = f"max_new_tokens is {max_new_tokens}" if labels is None else f"a label has {longest} tokens"
             raise UsageError(f"{what}, and the context of {self.bundle.name} holds {self.context} in all; choose less.")
         failed = dict(lost or {})
-        tokens = self.encode(texts)
+        tokens = self.encode([one.text for one in ended])
         for i, one in enumerate(tokens):
-            if len(one) + options.longest > self.context:
-                sizes = f"its prompt of {len(one)} tokens and {options.longest} new ones"
+            if len(one) + longest > self.context:
+                sizes = f"its prompt of {len(one)} tokens and {longest} new ones"
                 failed.setdefault(i, f"{sizes} exceed the context of {self.context}; {mend}")
-        kept = [i for i in range(len(names)) if i not in failed]
         found: dict[int, Answer] = {}
-        report = None if progress is None else lambda done, count: progress(done + len(failed), len(names), count)
-        keys = [cell_key(names[i]) for i in kept]
         said: list[str] = []
-        for text in write_texts(self._backend, [tokens[i] for i in kept], keys, options, report, said.append):
-            i = kept[text.request.index]
-            found[i] = self._answer(names[i], text)
-        self.notice = " ".join([*([self._remark] if self._remark else []), *said[:1]])
+        written = 0  # tokens of the gaps before
+        for gap, option in options.items():
+            kept = [i for i in range(len(names)) if i not in failed and ended[i].gap == gap]
+            keys = [cell_key(names[i]) for i in kept]
+            report = None if progress is None else _counted(progress, len(failed) + len(found), len(names), written)
+            for text in write_texts(self._backend, [tokens[i] for i in kept], keys, option, report, said.append):
+                i = kept[text.request.index]
+                found[i] = self._answer(names[i], text, frame)
+                written += len(text.token_ids)
+        said = [*([ENDED] if any(one.is_cut for one in ended) else []), *said[:1]]
+        self.notice = " ".join([*([self._remark] if self._remark else []), *said])
         return tuple(
             found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {failed[i]}")
             for i, name in enumerate(names)
@@ -293,9 +322,15 @@ class TextModel:
         }
         return settings_of(self.bundle, self.device, source, **{**own, **more})
 
-    def _answer(self, name: str, text: Text) -> Answer:
+    def _answer(self, name: str, text: Text, frame: Frame) -> Answer:
         if text.finish_reason == "failed":
             return Answer(name, "", (), float("nan"), "failed", "failed: the model's output is not finite")
-        written, total = decode(self.bundle.tokenizer, text.token_ids), float(np.sum(text.logprobs))
+        written = frame.value(decode(self.bundle.tokenizer, text.token_ids))
+        total = float(np.sum(text.logprobs))
         ids = tuple(text.token_ids)
         return Answer(name, written, ids, total, text.finish_reason, label_logprobs=text.label_logprobs)
+
+
+def _counted(progress: Progress, done: int, total: int, tokens: int) -> Callable[[int, int], None]:
+    """Return what tells of texts beside those that are done, and of tokens beside those of others."""
+    return lambda more, count: progress(done + more, total, tokens + count)

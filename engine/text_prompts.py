@@ -9,6 +9,26 @@ from typing import Any
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.sentences.templates import fill
 
+ENDED = "White space at the end of prompts was taken for the beginning of their answers."
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A prompt up to where an answer goes on: its `text`, and the white space that an answer begins with.
+
+    `is_cut` says whether the text lost any.
+    """
+
+    text: str
+    gap: str = ""
+    is_cut: bool = False
+
+    @classmethod
+    def of(cls, prompt: str, has_labels: bool) -> Ended:
+        """Cut a prompt: all of its last white space before labels, as tokens do; else lines stay ended."""
+        text = prompt.rstrip() if has_labels else prompt.rstrip(" \t")
+        return cls(text, prompt[len(text) :] if has_labels else "", text != prompt)
+
 
 @dataclass(frozen=True)
 class Prompts:

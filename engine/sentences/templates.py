@@ -35,6 +35,7 @@ _NEEDED = {
     "gene_set_genes": ("gene_set",),
 }  # what a prompt must name, or it asks for the same whatever is wanted
 ANNOTATION = "cell_type_prediction"  # what annotate asks
+_ANSWERED = {ANNOTATION: "cell_type"}  # what the answer must name
 _OF_CELLS = frozenset({"cell_sentence", "cell_sentences"})
 _DRAW = 13  # stream of the draws that choose a prompt
 
@@ -45,7 +46,7 @@ About = Literal["cell", "group", "nothing"]
 
 @dataclass(frozen=True)
 class Template:
-    """One task: the ways to ask, and what the answer is made of."""
+    """One task: the ways to ask, and what the answer says (:func:`cellscribe.engine.sentences.frame.frame_of`)."""
 
     task: str
     prompts: tuple[str, ...]
@@ -211,5 +212,9 @@ def _template(task: str, raw: Any, where: str) -> Template:
         raise InputError(
             f"{where}: some prompts of the task {task} are about other cells than the rest; name "
             f"{' or '.join(f'{{{one}}}' for one in sorted(_OF_CELLS))} in all of them, or in none."
+        )
+    if (wanted := _ANSWERED.get(task)) is not None and wanted not in fields_of(str(answer)):
+        raise InputError(
+            f"{where}: the answer of the task {task} lacks {{{wanted}}}, where labels stand; name it there."
         )
     return Template(task, tuple(prompts), str(answer))

@@ -80,6 +80,10 @@ def test_prompts_are_chosen_by_number_or_drawn_by_key() -> None:
         (json.dumps({"gene_set_name": {"prompts": ["{{genes}}"], "answer": "x"}}), r"lacks \{genes\}"),
         (json.dumps({"tissue_prediction": {"prompts": ["{cell_sentence}"], "answer": "x"}}), r"lacks \{cell_sentences"),
         (json.dumps({"a": {"prompts": ["{cell_sentence}", "{genes}"], "answer": "x"}}), "about other cells"),
+        (
+            json.dumps({"cell_type_prediction": {"prompts": ["{cell_sentence}"], "answer": "{abstract}"}}),
+            r"the answer of the task cell_type_prediction lacks \{cell_type\}, where labels stand",
+        ),
         *(
             (json.dumps({task: {"prompts": [f"{{{said}}}"], "answer": "x"}}), rf"{task} lacks \{{num_cells\}}")
             for task, said in (
