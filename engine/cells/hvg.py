@@ -22,7 +22,7 @@ MAX_CELLS = 50_000
 def read_gene_list(path: Path) -> tuple[str, ...]:
     """Return the genes of a text file, one a line; InputError when there are none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"The gene list {path} cannot be read ({error}); give a text file with one gene a line."

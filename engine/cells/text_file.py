@@ -75,7 +75,7 @@ class TextFile:
             For what is no text.
         """
         try:
-            lines = b"".join(self.pieces()).decode().split("\n")
+            lines = b"".join(self.pieces()).decode("utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise InputError(f"{self.where} is not UTF-8 text; fetch it again.") from error
         return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]

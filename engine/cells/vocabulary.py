@@ -78,7 +78,7 @@ class GeneVocabulary:
     def load(cls, path: str | Path) -> Self:
         """Read genes.json; BundleError when it is not one."""
         try:
-            stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
             tokens = tuple(stored["tokens"])
             ensembl, genes, medians = (stored.get(name) for name in ("ensembl", "input_genes", "medians"))
             known = None if medians is None else tuple(map(float, medians))

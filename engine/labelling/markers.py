@@ -53,7 +53,7 @@ def places_of(genes: Mapping[str, Sequence[str]], symbols: Sequence[str], where:
 def read_markers(path: Path) -> dict[str, list[str]]:
     """Read marker genes, a JSON object ``{"B cell": ["CD79A", "MS4A1"]}``; InputError when it is none."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the name.") from None
     except (OSError, ValueError) as error:

@@ -44,7 +44,7 @@ class Inverse:
     def read(cls, path: Path) -> Inverse:
         """Read ``fit.json``, as ``cellscribe c2s transform`` writes it; InputError where it has no line that can be."""
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = json.loads(path.read_text(encoding="utf-8-sig"))
             slope, intercept = float(raw["slope"]), float(raw["intercept"])
         except FileNotFoundError:
             raise InputError(

@@ -172,7 +172,7 @@ def _from_parquet(path: Path) -> tuple[list[str], list[str]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the name.") from None
     except (OSError, UnicodeDecodeError) as error:

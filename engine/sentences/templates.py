@@ -144,7 +144,7 @@ def read_templates(path: Path) -> dict[str, Template]:
 def read_json(path: Path) -> Any:
     """Return what a file of templates holds; InputError for one that cannot be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the name.") from None
     except (OSError, ValueError) as error:

@@ -23,7 +23,7 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; the checkpoint folder must hold it.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); copy it again from its source.") from error
 

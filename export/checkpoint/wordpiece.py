@@ -43,7 +43,7 @@ def read_wordpiece(folder: Path) -> Tokenizer:
 
 def _of_words(folder: Path) -> Tokenizer:
     try:
-        words = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        words = (folder / "vocab.txt").read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{folder / 'vocab.txt'} cannot be read ({error}); copy it again.") from error
     ids = {word: i for i, word in enumerate(words)}
