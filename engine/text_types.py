@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.output.run import count
+from cellscribe.engine.types import check_seed
 
 _LAST_WORD = re.compile(r"\s*\S+\Z")
 
@@ -66,10 +67,13 @@ class TextSettings:
     template
         Which prompt of a task, from 0 on; None draws one for every cell by its name.
     seed
-        Key of the draws that order equal values and choose prompts.
+        Key of the draws that order equal values and choose prompts, from 0 to 2**63 - 1 (UsageError).
     """
 
     organism: str = "human"
     num_genes: int | None = None
     template: int | None = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)

@@ -39,8 +39,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool):
-            raise UsageError(f"seed is {self.seed!r}; choose a whole number from 0 to 2**63 - 1.")
+        check_seed(self.seed)
         if not 0.0 < self.top_p <= 1.0:
             raise UsageError(f"top_p is {self.top_p:g}; choose a value above 0 and at most 1.")
         if self.temperature != 0.0 and not MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
@@ -50,8 +49,6 @@ class Sampling:
             )
         if self.is_greedy and self.top_p < 1.0:
             raise UsageError(f"top_p {self.top_p:g} has no effect on greedy sampling; give a temperature, as in 0.7.")
-        if not 0 <= self.seed < 2**63:
-            raise UsageError(f"seed is {self.seed}; choose a whole number from 0 to 2**63 - 1.")
 
     @classmethod
     def of(cls, top_p: float | None, temperature: float, seed: int) -> Sampling:
@@ -154,9 +151,11 @@ def check_whole(name: str, value: int, most: int | None = None) -> int:
     return int(value)
 
 
-def check_written(noun: str, value: int) -> int:
-    """Return how many cells (or samples, its `noun`) are to be written; UsageError as :func:`check_whole`."""
-    return check_whole(f"the number of {noun}s (-n, n)", value, MAX_WRITTEN)
+def check_seed(value: int) -> int:
+    """Return `value`, or raise UsageError when it is no whole number from 0 to 2**63 - 1."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise UsageError(f"seed is {value!r}; choose a whole number from 0 to 2**63 - 1.")
+    return int(value)
 
 
 def check_max_new_tokens(value: int) -> int:

@@ -43,13 +43,13 @@ def transform(
     min_genes: Annotated[int, typer.Option("--min-genes", min=0, help="Leave out cells that express fewer genes.")] = 0,
     min_cells: Annotated[int, typer.Option("--min-cells", min=0, help="Leave out genes that fewer cells express.")] = 0,
     fit_cells: Annotated[
-        int, typer.Option("--fit-cells", min=1, help="Cells that the line through ranks is fitted on.")
+        int, typer.Option("--fit-cells", min=1, help="Cells that the line is fitted on, drawn by --seed.")
     ] = 1024,
     organism: Annotated[
         str,
         typer.Option("--organism", help="Whose genes: names must be known symbols of human or mouse, not of others."),
     ] = "human",
-    seed: Annotated[int, typer.Option("--seed", help="Key of the draws that order equal values.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Key of the draws: equal values, cells of the fit.")] = 0,
     layer: options.LayerOption = None,
     input_: options.InputOption = options.Values.auto,
     limit: options.LimitOption = None,

@@ -26,13 +26,24 @@ class Terminated(KeyboardInterrupt):
 
 
 def guarded(command: Callable[P, int | None]) -> Callable[P, None]:
-    """Wrap a command so that it exits with its result, and that no error shows a traceback unless asked to."""
+    """Wrap a command so that it exits with its result, and that no error shows a traceback unless asked to.
+
+    A seed that cannot be, of any command, is such an error.
+    """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        raise typer.Exit(_outcome(lambda: command(*args, **kwargs)))
+        raise typer.Exit(_outcome(lambda: _called(command, *args, **kwargs)))
 
     return run
+
+
+def _called(command: Callable[P, int | None], *args: P.args, **kwargs: P.kwargs) -> int | None:
+    if "seed" in kwargs:
+        from cellscribe.engine.types import check_seed
+
+        check_seed(kwargs["seed"])  # type: ignore[arg-type]
+    return command(*args, **kwargs)
 
 
 def _outcome(call: Callable[[], int | None]) -> int:

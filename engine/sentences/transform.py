@@ -18,6 +18,7 @@ from cellscribe.engine.sentences import native
 from cellscribe.engine.sentences.fit import RankFit, fit_ranks, log_ranks
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import Ranked, rank_genes, to_sentences
+from cellscribe.engine.types import check_seed
 
 Floats = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -37,7 +38,7 @@ class TransformOptions:
     num_genes
         Words of a sentence at most; None takes every expressed gene.
     seed
-        Key of the draws that order equal values.
+        Key of the draws that order equal values and choose the cells of the fit, from 0 to 2**63 - 1 (UsageError).
     min_genes, min_cells
         Cells that express fewer genes are left out, then genes that fewer of the other cells express.
     fit_cells
@@ -49,6 +50,9 @@ class TransformOptions:
     min_genes: int = 0
     min_cells: int = 0
     fit_cells: int = 1024
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
