@@ -11,13 +11,13 @@ from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.output.run import Run
 from cellscribe.engine.sentences.known import gene_report
+from cellscribe.engine.sentences.templates import ANNOTATION
 from cellscribe.engine.text_model import LESS, NO_GENE, Ints, Progress, TextModel
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 OnPrompts = Callable[[int], None]
 
-TASK = "cell_type_prediction"  # whose prompt is embedded
 MAX_BATCH = 512
 _CHUNK = 4096  # cells whose prompts are put in order of their length together
 
@@ -68,7 +68,8 @@ def embed_cells(
         names, sentences = model.sentences(source, rows[start : start + _CHUNK])
         lost |= {start + i: NO_GENE for i, one in enumerate(sentences) if not one}
         kept = [i for i, one in enumerate(sentences) if one]
-        tokens = model.encode([model.prompts.of_cell(model.prompt_of(TASK, names[i]), sentences[i]) for i in kept])
+        prompts = [model.prompt_of(ANNOTATION, names[i]) for i in kept]
+        tokens = model.encode([model.prompts.of_cell(one, sentences[i]) for i, one in zip(kept, prompts, strict=True)])
         fits = [len(one) <= model.context for one in tokens]
         for i, one, is_good in zip(kept, tokens, fits, strict=True):
             if not is_good:

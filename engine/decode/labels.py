@@ -36,6 +36,9 @@ class Visit:
 class LabelTrie:
     """Token sequences of labels, each closed by an end token.
 
+    A model that ends texts in several ways is asked for the first of its end tokens alone. Where a label goes on from
+    another ("T cell", "T cell, CD4"), what it gives to its other end tokens counts for neither.
+
     Parameters
     ----------
     labels
