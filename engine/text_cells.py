@@ -18,6 +18,7 @@ from cellscribe.engine.types import Sampling, check_written
 from cellscribe.engine.written_cells import laid_out, provenance, shortfall
 
 TOKENS_PER_GENE = 8
+MAX_ANSWERS = 10_000_000  # of one call
 _NAMES = {"cell": "generated", "sample": "sample"}  # that answers are numbered under, by what an answer is
 
 
@@ -60,7 +61,8 @@ def write_cells(
     Raises
     ------
     UsageError
-        For fewer than one cell, or sentences of less than one token.
+        For fewer than one cell or more than ``MAX_ANSWERS``, sentences of less than one token, or more tokens or genes
+        than the context has room for.
     InputError
         When none of many genes has a name that is known, no cell could be written, or no word of any sentence is a
         gene.
@@ -110,6 +112,16 @@ def write_samples(
     return _write(model, order, genes, line, sampling, max_new_tokens, batch_size, progress)
 
 
+def check_count(noun: str, number: int) -> None:
+    """Raise UsageError for a number of cells (or samples, `noun`) that cannot be written by one call."""
+    what = f"the number of {noun}s (-n, n)"
+    if check_whole(what, number) > MAX_ANSWERS:
+        raise UsageError(
+            f"{what} is {number:,}, and all are held until they are written; choose at most {MAX_ANSWERS:,}, and "
+            "another --seed (seed) for more."
+        )
+
+
 @dataclass(frozen=True)
 class _Order:
     """So many answers (`noun`), each of `num_cells` cells, to a task's prompt that says `said` of them."""
@@ -121,7 +133,7 @@ class _Order:
     num_cells: int = 1
 
     def __post_init__(self) -> None:
-        check_written(self.noun, self.count)
+        check_count(self.noun, self.count)
 
     @property
     def values(self) -> dict[str, str]:
@@ -150,6 +162,7 @@ def _write(
     prompts = [fill_task(model, order.task, name, order.values) for name in names]
     lengths = [len(one) for one in model.encode(sorted(set(prompts)))]
     room = model.context - max((one for one in lengths if one < model.context), default=1)
+    _check_room(model, order, room, max_new_tokens)
     wanted = TOKENS_PER_GENE * model.num_genes * order.num_cells
     most = min(room, wanted if max_new_tokens is None else max_new_tokens)
     chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
@@ -168,3 +181,17 @@ def _write(
         **({} if per_sample is None else {"cells_per_sample": per_sample}),
     }  # fmt: skip
     return cells, said
+
+
+def _check_room(model: TextModel, order: _Order, room: int, max_new_tokens: int | None) -> None:
+    """Refuse sizes that the context leaves no room for, where they were asked for: a gene has a token at least."""
+    where = f"and the context of {model.bundle.name} leaves {room:,} tokens behind the prompt"
+    if max_new_tokens is not None and max_new_tokens > room:
+        raise UsageError(f"max_new_tokens is {max_new_tokens:,}, {where}; choose at most {room:,} (--max-new-tokens).")
+    num_genes = model.settings.num_genes
+    if num_genes is not None and num_genes * order.num_cells > room:
+        most = room // order.num_cells
+        raise UsageError(
+            f"{num_genes * order.num_cells:,} genes are asked for at once, {where}; choose at most {most:,} of each "
+            "cell (--genes-per-cell, genes_per_cell)."
+        )

@@ -15,7 +15,7 @@ from cellscribe.engine.errors import InputError, UsageError
 from cellscribe.engine.keyed import cell_keys, stream_keys, uniforms
 from cellscribe.engine.output.run import count
 from cellscribe.engine.sentences.templates import fields_of
-from cellscribe.engine.text_model import NO_GENE, Progress, TextModel
+from cellscribe.engine.text_model import LESS, NO_GENE, Progress, TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
 
@@ -24,6 +24,7 @@ Rows = npt.NDArray[np.int64]
 MIN_CELLS, MAX_CELLS = 5, 20  # of a group in one prompt
 _DRAW = 14  # stream of the draws that choose the cells of a group
 NO_GENES = "no gene is expressed in any of its cells"
+_LESS = f"choose fewer cells (--cells, group_cells; at least {MIN_CELLS}), or {LESS.removeprefix('choose ')}"
 _FEW = f"it has {{}} and a prompt takes at least {MIN_CELLS}"
 
 
@@ -98,7 +99,8 @@ def about_groups(
             lost.setdefault(i, NO_GENES)
     found = model.answers(
         [group.name for group in groups], prompts, lost, labels=labels, sampling=sampling,
-        max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress, frame=model.frame(task, values),
+        max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress, mend=_LESS,
+        frame=model.frame(task, values),
     )  # fmt: skip
     return tuple(replace(one, cells=mine) for one, mine in zip(found, members, strict=True))
 

@@ -30,7 +30,7 @@ from cellscribe.engine.output.run import count, reasons_of
 from cellscribe.engine.output.text import printable
 from cellscribe.engine.questions import Question, answers_frame, ask, check_question
 from cellscribe.engine.sentences.known import gene_report
-from cellscribe.engine.sentences.templates import known_task, templates_with
+from cellscribe.engine.sentences.templates import About, known_task, templates_with
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer, TextSettings
 from cellscribe.engine.types import Sampling
@@ -114,7 +114,7 @@ def ask_file(job: AskJob) -> int:
         model = InstructModel(bundle, job.threads, job.backend, job.templates, job.plans, job.task)
     else:
         if bundle.manifest.sentences is not None:
-            check_question(wanted.question, templates_with(job.templates))
+            _check_cells(job, check_question(wanted.question, templates_with(job.templates)))
         model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     with _opened(job) as source:
         started = time.perf_counter()
@@ -139,6 +139,12 @@ def ask_file(job: AskJob) -> int:
         line = printable(f"note: {len(failed):,} of {len(answers):,} failed: {why}")
         error_console().print(line, style="yellow", markup=False, soft_wrap=True)
     return SOME_FAILED if failed else 0
+
+
+def _check_cells(job: AskJob, about: About) -> None:
+    """Refuse cells where none are asked about: nothing would be read of them, and one answer given."""
+    if about == "nothing" and job.cells_path is not None:
+        raise UsageError(f"the task {job.task} is about no cells and is answered once; give - in place of {job.cells}.")
 
 
 def _opened(job: AskJob) -> AbstractContextManager[CellSource | None]:

@@ -76,7 +76,12 @@ def test_a_task_about_no_cells_needs_none(cellscribe: Call, bundle: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["Why?"], 2, "no bundle is named"),
+        (["Why?", "--bundle", ""], 2, "no bundle is named"),
+        (
+            ["--bundle", "{bundle}", "--task", "cell_generation", "--limit", "3"],
+            2,
+            "the task cell_generation is about no cells and is answered once; give - in place of",
+        ),
         (["--bundle", "{bundle}"], 2, "a question or --task"),
         (["Why?", "--bundle", "{bundle}", "--task", "x"], 2, "a question or --task"),
         (["Why?", "--bundle", "{bundle}", "--by", "kind"], 2, "needs a task"),

@@ -112,6 +112,16 @@ CASES: list[tuple[str, int, str]] = [
     (f"{GENERATE} --like ok.h5ad -n 1000000000000", 2, "(-n, n) is 1,000,000,000,000; choose at most 10,000,000"),
     (f"{GENERATE} --like ok.h5ad --temperature -1", 2, "temperature is -1"),
     (f"{GENERATE} --like ok.h5ad --seed -1", 2, "seed is -1"),
+    (f"{GENERATE} --like ok.h5ad -n 10000001", 2, "(-n, n) is 10,000,001, and all are held until they are written"),
+    (
+        f"{GENERATE} --like ok.h5ad --max-new-tokens 1000000", 2,
+        "max_new_tokens is 1,000,000, and the context of neox leaves 9",
+    ),
+    (f"{GENERATE} --like ok.h5ad --genes-per-cell 100000", 2, "100,000 genes are asked for at once, and the"),
+    (
+        f"{GENERATE} --like ok.h5ad --genes-per-cell 500 --cells-per-sample 10", 2,
+        "5,000 genes are asked for at once, and the context of",
+    ),
     ("generate --bundle demo -o out.h5ad --like ok.h5ad", 3, "reads no sentences"),
     ("c2s transform silent.h5ad -o out", 3, "expresses no gene"),
     ("c2s transform negative.h5ad -o out", 3, "values below zero"),
