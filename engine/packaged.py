@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _BUNDLES = {"demo": "bundle", "demo-c2s": "bundle_c2s"}
+SENTENCES = "demo-c2s"  # reads and writes cells as sentences
 
 
 def _folder() -> Path:
@@ -31,3 +32,11 @@ def packaged_name(folder: Path) -> str | None:
 def packaged_cells() -> Path:
     """Return the file of the packaged cells: blood cells that were held out of training."""
     return _folder() / "cells.h5ad"
+
+
+def cells_like_those_of(folder: Path) -> Path | None:
+    """Return the packaged cells where a bundle is the packaged one that writes cells: it learned from their kind.
+
+    They tell which words are genes, and the line from rank to expression. None for any other bundle.
+    """
+    return packaged_cells() if packaged_name(folder) == SENTENCES else None

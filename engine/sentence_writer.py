@@ -11,7 +11,7 @@ from cellscribe.engine.cells.given import Cells, opened
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.family_model import FamilyModel
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.words import check_choice, check_reading, words_and_line
+from cellscribe.engine.sentences.words import check_choice, check_reading, stand_in, words_and_line
 from cellscribe.engine.text_cells import write_cells, write_samples
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_samples import sample_of
@@ -60,7 +60,8 @@ class SentenceWriter(FamilyModel):
             Let every answer be a sample of so many cells, as :class:`cellscribe.engine.text_samples.Sample`; obs says
             which ``sample`` a cell is of.
         like, genes, fit
-            What turns sentences into cells, as for :func:`cellscribe.engine.sentences.words.words_and_line`.
+            What turns sentences into cells, as for :func:`cellscribe.engine.sentences.words.words_and_line`; of the
+            packaged bundle ``demo-c2s`` the packaged cells where none is given.
         temperature, top_p
             How tokens are drawn; temperature 0 writes the same cell every time. Without `top_p` it is 0.9 where they
             are drawn.
@@ -71,8 +72,9 @@ class SentenceWriter(FamilyModel):
         -------
         Cells with log10(1 + normalised counts) in X, and the sentence they were made of in obs.
         """
-        check_choice(like is not None, genes is not None, fit is not None)
         check_reading(like is not None, layer, values)
+        like = stand_in(self.text.bundle.folder, like, genes, fit) or like
+        check_choice(like is not None, genes is not None, fit is not None)
         sample = sample_of(cells_per_sample, cell_type, tissue, abstract)
         sampling = Sampling.of(top_p, temperature, self.text.settings.seed)
         if like is None:

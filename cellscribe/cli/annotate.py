@@ -14,15 +14,18 @@ from cellscribe.cli.guard import guarded
 @guarded
 def annotate(
     cells: options.CellsArgument,
-    bundle: Annotated[
-        str,
-        typer.Option(
-            "--bundle", metavar="DIR", help="Bundle folder of c2s, langcell or instructcell; 'demo-c2s' is packaged."
-        ),
-    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Result: .h5ad, .parquet, .jsonl or .csv.")
     ],
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            metavar="DIR",
+            help="Bundle folder of c2s, langcell or instructcell; 'demo-c2s', the packaged one, without it.",
+            show_default=False,
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -90,7 +93,7 @@ def annotate(
         ),
     ] = None,
     batch_size: options.BatchOption = 32,
-    seed: Annotated[int, typer.Option("--seed", help="Key of the draws that order equal values.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Key of the draws: equal values, prompts.")] = 0,
     layer: options.LayerOption = None,
     input_: options.InputOption = options.Values.auto,
     limit: options.LimitOption = None,
@@ -149,8 +152,9 @@ def annotate(
     )
 
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
+    chosen = options.bundle_or_packaged(bundle, quiet)
     job = AnnotateJob(
-        cells, bundle, output, labels, settings, templates, max_new_tokens, batch_size, layer, input_.value, limit,
+        cells, chosen, output, labels, settings, templates, max_new_tokens, batch_size, layer, input_.value, limit,
         key_added, backend.value, threads, quiet, scores, matching,
         Afterwards(majority_vote, min_share, report, truth, markers), plans,
         Following(task, instruction, tuple(values or ()), in_words), template,

@@ -27,7 +27,15 @@ def ask(
             show_default=False,
         ),
     ] = None,
-    bundle: Annotated[str, typer.Option("--bundle", metavar="DIR", help="Bundle folder that answers.")] = "",
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            metavar="DIR",
+            help="Bundle folder that answers; 'demo-c2s', the packaged one, without it.",
+            show_default=False,
+        ),
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option("--task", help="A task of the templates instead of a question.", show_default=False),
@@ -63,7 +71,9 @@ def ask(
     template: options.TemplateOption = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer.")] = 64,
     batch_size: options.BatchOption = 8,
-    seed: Annotated[int, typer.Option("--seed", help="Key of the draws.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Key of the draws: words, prompts, cells of groups, equal values.")
+    ] = 0,
     layer: options.LayerOption = None,
     input_: options.InputOption = options.Values.auto,
     limit: options.LimitOption = None,
@@ -80,8 +90,9 @@ def ask(
     from cellscribe.engine.text_types import TextSettings
 
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
+    chosen = options.bundle_or_packaged(bundle, quiet)
     job = AskJob(
-        cells, bundle, question, task, by, group_cells, tuple(values or ()), output, settings, templates,
+        cells, chosen, question, task, by, group_cells, tuple(values or ()), output, settings, templates,
         max_new_tokens, batch_size, layer, input_.value, limit, backend.value, threads, quiet, plans, template, labels,
         temperature, top_p,
     )  # fmt: skip

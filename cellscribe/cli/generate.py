@@ -13,11 +13,16 @@ from cellscribe.cli.guard import guarded
 
 @guarded
 def generate(
-    bundle: Annotated[
-        str,
-        typer.Option("--bundle", metavar="DIR", help="Bundle folder of c2s or instructcell; 'demo-c2s' is packaged."),
-    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.h5ad", help="The cells.")],
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            metavar="DIR",
+            help="Bundle folder of c2s or instructcell; 'demo-c2s', the packaged one, without it.",
+            show_default=False,
+        ),
+    ] = None,
     cell_type: Annotated[
         str | None,
         typer.Option(
@@ -41,7 +46,12 @@ def generate(
     ] = None,
     like: Annotated[
         Path | None,
-        typer.Option("--like", metavar="CELLS", help="Take genes and line from these cells.", show_default=False),
+        typer.Option(
+            "--like",
+            metavar="CELLS",
+            help="Take genes and line from these cells; demo-c2s: from packaged ones.",
+            show_default=False,
+        ),
     ] = None,
     layer: Annotated[
         str | None,
@@ -93,11 +103,8 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option("--top-p", help="Nucleus size, where words are drawn; 0.9 without it.", show_default=False),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Key of the draws.")] = 0,
+    top_p: Annotated[float, typer.Option("--top-p", help="Nucleus size.")] = 0.9,
+    seed: Annotated[int, typer.Option("--seed", help="Key of the draws: words, prompts, counts.")] = 0,
     max_new_tokens: Annotated[
         int | None, typer.Option("--max-new-tokens", min=1, help="Longest sentence in tokens.", show_default=False)
     ] = None,
@@ -117,8 +124,9 @@ def generate(
 
     settings = TextSettings(organism, num_genes, options.template_number(template), seed)
     ordering = Ordering(tissue, tuple(values or ()), instruction, means, report, truth, truth_label)
+    chosen = options.bundle_or_packaged(bundle, quiet)
     job = GenerateJob(
-        bundle, output, cell_type, count, fit, genes, like, settings, temperature, top_p, templates, max_new_tokens,
+        chosen, output, cell_type, count, fit, genes, like, settings, temperature, top_p, templates, max_new_tokens,
         batch_size, backend.value, threads, quiet, plans, ordering, template, layer, input_.value, cells_per_sample,
         abstract,
     )  # fmt: skip

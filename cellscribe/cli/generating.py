@@ -29,8 +29,8 @@ from cellscribe.engine.output.run import count
 from cellscribe.engine.output.text import clipped, printable
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
-from cellscribe.engine.sentences.words import check_choice, check_reading, words_and_line
-from cellscribe.engine.text_cells import write_cells, write_samples
+from cellscribe.engine.sentences.words import check_choice, check_reading, stand_in, words_and_line
+from cellscribe.engine.text_cells import check_count, write_cells, write_samples
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_samples import sample_of
 from cellscribe.engine.text_types import TextSettings
@@ -92,12 +92,16 @@ class GenerateJob:
         wanted = temperature if self.temperature is None else self.temperature
         return Sampling.of(self.top_p, wanted, self.settings.seed)
 
-    def words_and_line(self) -> tuple[SentenceGenes, Inverse]:
-        """Return what counts as a gene, and what turns ranks into expression; UsageError when neither is given."""
-        check_choice(self.like is not None, self.genes is not None, self.fit is not None)
-        if self.like is None:
+    def words_and_line(self, stand_in: Path | None = None) -> tuple[SentenceGenes, Inverse]:
+        """Return what counts as a gene, and what turns ranks into expression; UsageError when neither is given.
+
+        `stand_in` are cells in place of --like.
+        """
+        like = stand_in or self.like
+        check_choice(like is not None, self.genes is not None, self.fit is not None)
+        if like is None:
             return words_and_line(genes=self.genes, fit=self.fit)
-        with open_cells(self.like, layer=self.layer, values=self.values) as source:
+        with open_cells(like, layer=self.layer, values=self.values) as source:
             return words_and_line(source)
 
 
@@ -120,7 +124,9 @@ def _by_sentences(job: GenerateJob, bundle: Bundle) -> int:
             f"and {bundle.name} {bundle.manifest.reading}; leave them out."
         )
     sample = sample_of(job.cells_per_sample, job.cell_type, job.ordering.tissue, job.abstract)
-    words, line = job.words_and_line()
+    check_count("cell" if sample is None else "sample", job.count)
+    packaged = stand_in(bundle.folder, job.like, job.genes, job.fit)
+    words, line = job.words_and_line(packaged)
     model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)
     sampling = job.sampling(0.7)
     kind = clipped(printable(job.cell_type or "any kind"))
@@ -134,9 +140,11 @@ def _by_sentences(job: GenerateJob, bundle: Bundle) -> int:
         ("cells", asked),
         ("sampling", sampling.label()),
     ]
+    if packaged:
+        facts.append(("genes, line", f"of the packaged cells ({len(words.words):,} genes); --like CELLS takes others"))
     notes(facts, job.is_quiet)
     started = time.perf_counter()
-    with progress_bar("writing cells", job.is_quiet) as bar:
+    with progress_bar("writing cells, saved when all are written", job.is_quiet) as bar:
         if sample is not None:
             cells, said = write_samples(
                 model, job.count, words, line, sample, sampling=sampling, max_new_tokens=job.max_new_tokens,

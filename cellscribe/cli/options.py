@@ -162,3 +162,16 @@ def bundle_folder(name: str) -> Path:
     from cellscribe.engine.packaged import named_bundle
 
     return named_bundle(name)
+
+
+def bundle_or_packaged(name: str | None, is_quiet: bool) -> str:
+    """Return what ``--bundle`` names; without it the packaged bundle that reads and writes sentences, which is said."""
+    from cellscribe.cli.console import error_console
+    from cellscribe.engine.packaged import SENTENCES, packaged_bundle
+
+    if name is not None:
+        return name
+    if not is_quiet:
+        said = f"note: no --bundle is named; {SENTENCES} is taken, a packaged demonstration of blood cells alone"
+        error_console().print(said, style="yellow", markup=False, soft_wrap=True)
+    return str(packaged_bundle(SENTENCES))

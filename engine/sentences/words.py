@@ -8,10 +8,19 @@ from pathlib import Path
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.packaged import cells_like_those_of
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.read import read_genes
 from cellscribe.engine.sentences.transform import Transform, TransformOptions
+
+
+def stand_in(folder: Path, *given: object) -> Path | None:
+    """Return cells to take genes and line from where nothing is `given` (all None) and a bundle is packaged with some.
+
+    See :func:`cellscribe.engine.packaged.cells_like_those_of`.
+    """
+    return cells_like_those_of(folder) if all(one is None for one in given) else None
 
 
 def check_choice(has_like: bool, has_genes: bool, has_fit: bool) -> None:

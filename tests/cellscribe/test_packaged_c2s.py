@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typer.testing import Result
 
 from cellscribe.engine.bundle import open_bundle
 from cellscribe.engine.cells import open_cells
+from cellscribe.engine.errors import UsageError
 from cellscribe.engine.packaged import named_bundle, packaged_bundle, packaged_cells, packaged_name
+from cellscribe.engine.sentence_model import SentenceModel
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.text_cells import write_cells
@@ -163,7 +166,8 @@ def test_groups_that_exceed_the_context_say_how_to_mend_it(cellscribe: Call, tmp
     given = ("ask", tmp_path / "cells.h5ad", "--bundle", "demo-c2s", "--task", "tissue_prediction", "--by", "donor")
     told = cellscribe(*given, "--max-new-tokens", 2)
     assert told.exit_code == 4
-    assert "exceed the context of 512; choose fewer genes (--genes-per-cell" in " ".join(told.stderr.split())
+    said = " ".join(told.stderr.split())
+    assert "exceed the context of 512; choose fewer cells (--cells, group_cells; at least 5), or fewer genes (" in said
     told = cellscribe(*given, "--max-new-tokens", 2, "--genes-per-cell", 5)
     assert told.exit_code == 0, told.stderr
 
@@ -175,3 +179,35 @@ def test_a_folder_of_that_name_goes_first(tmp_path: Path, monkeypatch: pytest.Mo
     assert named_bundle("demo-c2s") == Path("demo-c2s")
     assert packaged_name(Path("demo-c2s")) is None
     assert named_bundle("demo") == packaged_bundle()
+
+
+def test_without_a_bundle_the_packaged_one_is_taken(cellscribe: Call, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("CD19+ B cell\ndendritic cell\n")
+    out = tmp_path / "cells.h5ad"
+    for arguments in (
+        ("generate", "--cell-type", "B cell", "-n", 3, "-o", out),
+        ("ask", packaged_cells(), "Which cell is it?", "--limit", 2, "--max-new-tokens", 3),
+        ("annotate", packaged_cells(), "--labels", tmp_path / "labels.txt", "--limit", 2, "-o", tmp_path / "a.csv"),
+    ):
+        told = cellscribe(*arguments)
+        assert told.exit_code == 0, told.output
+        said = " ".join(told.stderr.split())
+        assert "note: no --bundle is named; demo-c2s is taken" in said
+        assert ("of the packaged cells (765 genes)" in said) == (arguments[0] == "generate")
+    written = ad.read_h5ad(out)
+    assert written.shape == (3, 765)
+    again = tmp_path / "again.h5ad"
+    told = cellscribe(
+        "generate", "--bundle", "demo-c2s", "--like", packaged_cells(), "--cell-type", "B cell", "-n", 3, "-o", again
+    )
+    assert "no --bundle is named" not in told.stderr
+    assert "of the packaged cells" not in told.stderr
+    np.testing.assert_array_equal(ad.read_h5ad(again).X.toarray(), written.X.toarray())
+    found = SentenceModel(open_bundle(packaged_bundle("demo-c2s"))).generate("B cell", 3)
+    np.testing.assert_array_equal(found.X.toarray(), written.X.toarray())
+
+
+def test_other_bundles_are_told_genes_and_line(tmp_path: Path) -> None:
+    copied = shutil.copytree(packaged_bundle("demo-c2s"), tmp_path / "own")
+    with pytest.raises(UsageError, match="generate needs genes and a line"):
+        SentenceModel(open_bundle(copied)).generate("B cell", 3)
