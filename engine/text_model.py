@@ -2,173 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.choose import choose_backend, padding_backend
-from cellscribe.engine.backends.prompt_rows import OnPrompts
-from cellscribe.engine.backends.text import TextBackend
-from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource
-from cellscribe.engine.decode.labels import LabelTrie
-from cellscribe.engine.decode.scheduler import Text
-from cellscribe.engine.decode.texts import decode
-from cellscribe.engine.errors import BundleError, UsageError
-from cellscribe.engine.keyed import cell_key, cell_keys, stream_keys
-from cellscribe.engine.labels import twice
-from cellscribe.engine.provenance import settings_of
-from cellscribe.engine.sentences.frame import PLAIN, Frame, frame_of
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.keyed import cell_keys, stream_keys
+from cellscribe.engine.sentences.frame import PLAIN, Frame
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.ranked import rank_genes, to_sentences
-from cellscribe.engine.sentences.templates import (
-    ANNOTATION,
-    Template,
-    digest,
-    known_task,
-    own_tasks,
-    packaged_templates,
-    read_templates,
-)
+from cellscribe.engine.sentences.templates import ANNOTATION
 from cellscribe.engine.sentences.transform import TIES
-from cellscribe.engine.text_prompts import ENDED, Ended, Prompts
-from cellscribe.engine.text_types import Answer, TextSettings
-from cellscribe.engine.text_writer import TextOptions, write_texts
+from cellscribe.engine.text_answers import Progress, Wishes, answers_of
+from cellscribe.engine.text_bundle import Ints, TextBundle
+from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Sampling
 
-if TYPE_CHECKING:
-    from cellscribe.engine.backends.onnxruntime_text import OnnxRuntimeText
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
-Progress = Callable[[int, int, int], None]  # texts done, texts in all, tokens so far
+
+__all__ = ["LESS", "MAX_SLOTS", "NO_GENE", "Ints", "Progress", "Rows", "TextModel"]
 
 _BLOCK = 1024
 MAX_SLOTS = 512
-PAD = "<pad>"  # of Gemma-2; tokenizers without it pad with the token that ends a text
 NO_GENE = "no gene is expressed in it"
 LESS = "choose fewer genes (--genes-per-cell, genes_per_cell) or shorter texts"  # where a prompt is too long
 
 
 @dataclass
-class TextModel:
-    """One bundle on one device.
-
-    Parameters
-    ----------
-    bundle
-        An opened bundle of a family without an encoder.
-    backend, plans
-        What runs it, and a folder of TensorRT plans (:func:`cellscribe.engine.backends.choose.choose_backend`).
-    templates
-        A file of prompts (:func:`cellscribe.engine.sentences.templates.read_templates`) in place of ours.
-
-    Attributes
-    ----------
-    tasks
-        Prompts by task, ours and those of the file.
-    notice
-        What should be known about the last answers and is no failure (fewer slots than asked for, tasks of templates
-        that are none of ours); empty when there is nothing.
-    """
-
-    bundle: Bundle
-    threads: int | None = None
-    backend: str = "auto"
-    templates: Path | None = None
-    settings: TextSettings = field(default_factory=TextSettings)
-    plans: Path | None = None
-    notice: str = field(default="", init=False)
-
-    def __post_init__(self) -> None:
-        manifest = self.bundle.manifest
-        if manifest.sentences is None or manifest.decoder is None:
-            raise BundleError(
-                f"the bundle {self.bundle.name} reads no sentences; choose one of the family c2s or instructcell."
-            )
-        self._input, self.context = manifest.sentences, manifest.decoder.max_positions
-        self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
-        self._backend = cast(TextBackend, self.backend_choice.backend)
-        self._padding: OnnxRuntimeText | None = None
-        given = read_templates(self.templates) if self.templates else {}
-        self.tasks, self._remark = packaged_templates() | given, own_tasks(given)
-        self._templates_hash = "" if not self.templates else digest(given)
-
-    @property
-    def device(self) -> str:
-        """Device and provider in words."""
-        return self._backend.device
-
-    @property
-    def width(self) -> int:
-        """Numbers of a vector, d."""
-        assert self.bundle.manifest.decoder is not None
-        return self.bundle.manifest.decoder.d_model
-
-    @property
-    def num_genes(self) -> int:
-        """Genes of a sentence."""
-        return self.settings.num_genes or self._input.num_genes
-
-    def task(self, name: str) -> Template:
-        """Return the prompts of a task; UsageError for one that is not known."""
-        return known_task(self.tasks, name)
-
-    def prompt_of(self, task: str, key: str) -> str:
-        """Return the prompt of a task that was chosen, or is drawn by key, with names in braces."""
-        return self.task(task).prompt(self.settings.template, key, self.settings.seed)
-
-    @property
-    def prompts(self) -> Prompts:
-        """What fills prompts."""
-        return Prompts(self.settings.organism, self.num_genes, tuple(self._reserved.values()))
-
-    @cached_property
-    def _reserved(self) -> dict[int, str]:
-        """Tokens of a meaning of their own, and how they are written."""
-        known = self.bundle.tokenizer.get_added_tokens_decoder()
-        ends = set(self._input.eos_token_ids)
-        return {i: one.content for i, one in known.items() if one.special or i in ends}
-
-    def frame(self, task: str, values: Mapping[str, str] | None = None) -> Frame:
-        """Return what answers to a task say around their value; UsageError for one that is not known."""
-        return frame_of(task, self.task(task).answer, {"organism": self.settings.organism, **(values or {})})
-
-    def label_trie(self, labels: Sequence[str], gap: str = " ", frame: Frame = PLAIN) -> LabelTrie:
-        """Return labels as the model writes them after a prompt.
-
-        Parameters
-        ----------
-        gap
-            White space between the prompt and an answer.
-        frame
-            What answers say around a label.
-
-        Raises
-        ------
-        UsageError
-            Where they cannot be told apart, one holds a token that ends a text or has another meaning of its own, or
-            answers do not name one value.
-        """
-        named = [one.strip() for one in labels]
-        if problem := twice(named):
-            raise UsageError(problem)
-        empty = next((f"the label {one!r} is empty; leave it out." for one in named if not one), None)
-        if empty is not None:
-            raise UsageError(empty)
-        written = [frame.written(one, gap) for one in named]
-        ids = [self.bundle.tokenizer.encode(one, add_special_tokens=False).ids for one in written]
-        signs = self._reserved.keys() | set(self._input.eos_token_ids)
-        bad = next((one for one, mine in zip(named, ids, strict=True) if not signs.isdisjoint(mine)), None)
-        if bad is not None:
-            raise UsageError(f"the label {bad!r} holds a token that is no text to the model but a sign; rename it.")
-        return LabelTrie(named, ids, self._input.eos_token_ids[0])
+class TextModel(TextBundle):
+    """A bundle that reads cells as sentences on one device, with what it says about cells; see :class:`TextBundle`."""
 
     def sentences(self, source: CellSource, rows: Rows | None = None) -> tuple[tuple[str, ...], list[str]]:
         """Return names and sentences of cells; an empty sentence where a cell expresses nothing."""
@@ -250,56 +115,12 @@ class TextModel:
         """
         if not 1 <= batch_size <= MAX_SLOTS:
             raise UsageError(f"batch_size is {batch_size}; choose a whole number from 1 to {MAX_SLOTS}.")
-        ended = [Ended.of(one, labels is not None) for one in texts]
-        options = {
-            gap: TextOptions(
-                sampling or Sampling(), max_new_tokens, batch_size, frozenset(self._input.eos_token_ids),
-                None if labels is None else self.label_trie(labels, gap or " ", frame), all_labels,
-            )
-            for gap in sorted({one.gap for one in ended} or {""})
-        }  # fmt: skip
-        longest = max(one.longest for one in options.values())
-        if longest >= self.context:
-            what = f"max_new_tokens is {max_new_tokens}" if labels is None else f"a label has {longest} tokens"
-            raise UsageError(f"{what}, and the context of {self.bundle.name} holds {self.context} in all; choose less.")
-        failed = dict(lost or {})
-        tokens = self.encode([one.text for one in ended])
-        for i, one in enumerate(tokens):
-            if len(one) + longest > self.context:
-                sizes = f"its prompt of {len(one)} tokens and {longest} new ones"
-                failed.setdefault(i, f"{sizes} exceed the context of {self.context}; {mend}")
-        found: dict[int, Answer] = {}
-        said: list[str] = []
-        written = 0  # tokens of the gaps before
-        for gap, option in options.items():
-            kept = [i for i in range(len(names)) if i not in failed and ended[i].gap == gap]
-            keys = [cell_key(names[i]) for i in kept]
-            report = None if progress is None else _counted(progress, len(failed) + len(found), len(names), written)
-            for text in write_texts(self._backend, [tokens[i] for i in kept], keys, option, report, said.append):
-                i = kept[text.request.index]
-                found[i] = self._answer(names[i], text, frame)
-                written += len(text.token_ids)
-        said = [*([ENDED] if any(one.is_cut for one in ended) else []), *said[:1]]
+        wishes = Wishes(
+            labels, all_labels, sampling or Sampling(), max_new_tokens, batch_size, progress, mend, frame,
+        )  # fmt: skip
+        found, said = answers_of(self, self._backend, names, texts, lost or {}, wishes)
         self.notice = " ".join([*([self._remark] if self._remark else []), *said])
-        return tuple(
-            found[i] if i in found else Answer(name, "", (), float("nan"), "failed", f"failed: {failed[i]}")
-            for i, name in enumerate(names)
-        )
-
-    def encode(self, texts: Sequence[str]) -> list[Ints]:
-        """Return the tokens of prompts, int64 [P] each, with what the tokenizer puts before every text."""
-        return [np.array(one.ids, np.int64) for one in self.bundle.tokenizer.encode_batch(list(texts))]
-
-    def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
-        """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
-        return self._backend.embed_prompts(prompts, progress)
-
-    def embed_padded(self, prompts: Sequence[Ints]) -> Floats:
-        """Return the mean over one batch of prompts with its padding, float32 [N, d]; only ONNX Runtime can."""
-        if self._padding is None:
-            self._padding = padding_backend(self.bundle, self._backend, self.backend, self.threads)
-        pad_id = self.bundle.tokenizer.token_to_id(PAD)
-        return self._padding.embed_padded(prompts, self._input.eos_token_ids[0] if pad_id is None else pad_id)
+        return found
 
     def _prompts(
         self, task: str, names: Sequence[str], sentences: Sequence[str], values: Mapping[str, str] | None = None
@@ -310,27 +131,3 @@ class TextModel:
             prompts.of_cell(self.prompt_of(task, name), sentence, values)
             for name, sentence in zip(names, sentences, strict=True)
         ]
-
-    def settings_of(self, source: CellSource | None, **more: object) -> dict[str, object]:
-        """Return what a result depends on, with more or other entries."""
-        own = {
-            "seed": self.settings.seed,
-            "organism": self.settings.organism,
-            "num_genes": self.num_genes,
-            "template": "drawn" if self.settings.template is None else self.settings.template,
-            **({"templates_hash": self._templates_hash} if self._templates_hash else {}),
-        }
-        return settings_of(self.bundle, self.device, source, **{**own, **more})
-
-    def _answer(self, name: str, text: Text, frame: Frame) -> Answer:
-        if text.finish_reason == "failed":
-            return Answer(name, "", (), float("nan"), "failed", "failed: the model's output is not finite")
-        written = frame.value(decode(self.bundle.tokenizer, text.token_ids))
-        total = float(np.sum(text.logprobs))
-        ids = tuple(text.token_ids)
-        return Answer(name, written, ids, total, text.finish_reason, label_logprobs=text.label_logprobs)
-
-
-def _counted(progress: Progress, done: int, total: int, tokens: int) -> Callable[[int, int], None]:
-    """Return what tells of texts beside those that are done, and of tokens beside those of others."""
-    return lambda more, count: progress(done + more, total, tokens + count)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from cellscribe.engine.cells.binning import bin_bounds, bin_values
+from cellscribe.engine.cells.block import CsrBlock
 from cellscribe.engine.cells.gene_report import GeneReport
 from cellscribe.engine.cells.genes import GeneMatch, match_genes
 from cellscribe.engine.cells.hvg import choose_hvgs
 from cellscribe.engine.cells.limits import ReadLimits
-from cellscribe.engine.cells.source import CellSource, CsrBlock, open_cells
+from cellscribe.engine.cells.opening import open_cells
+from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.cells.spec import CellInput, HvgFlavor
 from cellscribe.engine.cells.token_batch import TokenBatch
 from cellscribe.engine.cells.tokenizer import CellTokenizer, match_source

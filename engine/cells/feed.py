@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from cellscribe.engine.cells import native_binning
 from cellscribe.engine.cells.binning import bin_shares, bin_values
+from cellscribe.engine.cells.block import CsrBlock
 from cellscribe.engine.cells.native_binning import NativeBinning, Selected
-from cellscribe.engine.cells.source import CellSource, CsrBlock
+from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.cells.spec import CellInput
 from cellscribe.engine.cells.undo import LogScale, prove_log_scale, undo_log1p
 from cellscribe.engine.keyed import UInt64, uniforms

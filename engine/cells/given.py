@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from anndata import AnnData
 
-from cellscribe.engine.cells.source import CellSource, open_cells
+from cellscribe.engine.cells.opening import open_cells
+from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import InputError, UsageError
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,88 +11,20 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import scipy.sparse as sp
-from anndata import AnnData
 
+from cellscribe.engine.cells.block import CsrBlock, natural
 from cellscribe.engine.cells.file_store import FileStore
-from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.log_base import told_base
 from cellscribe.engine.cells.memory_store import MemoryStore
+from cellscribe.engine.cells.names import check_names, suggest
 from cellscribe.engine.cells.parts import Part, Rows, kept, sample_rows
 from cellscribe.engine.cells.tables import VarTable
 from cellscribe.engine.cells.values import ValueChoice, ValueKind, choose_values
 from cellscribe.engine.errors import InputError
 
-_DEFAULT_LIMITS = ReadLimits()
-
-
-@dataclass(frozen=True)
-class CsrBlock:
-    """Some cells: `rows` int64 [B] of the source, and their values, finite, non-negative, no zeros; only to be read."""
-
-    rows: Rows
-    part: Part
-    n_genes: int
-
-    @cached_property
-    def matrix(self) -> sp.csr_matrix:
-        """The values as CSR float32 [B, n_genes]."""
-        arrays, shape = (self.part.data, self.part.indices, self.part.indptr), (self.part.n_rows, self.n_genes)
-        matrix = sp.csr_matrix(arrays, shape=shape, copy=False)
-        matrix.has_sorted_indices = matrix.has_canonical_format = True
-        return matrix
-
-
-def open_cells(
-    cells: str | Path | AnnData,
-    *,
-    layer: str | None = None,
-    values: ValueChoice = "auto",
-    limits: ReadLimits = _DEFAULT_LIMITS,
-    is_lenient: bool = False,
-) -> CellSource:
-    """Open cells for reading.
-
-    Parameters
-    ----------
-    cells
-        An AnnData object (in memory or backed), or a path, which a child process reads: of an .h5ad file, a 10x .h5
-        file, a 10x folder of matrix.mtx, features.tsv and barcodes.tsv, or a .zarr store that anndata wrote.
-    layer
-        Matrix to read: a layer's name, "X" or "raw"; None looks in X, the count layers and raw, counts first.
-    values
-        What the values are; "auto" decides by looking at them.
-    limits
-        Bounds of the reading process.
-    is_lenient
-        Whether cells that hold NaN, infinities or negative numbers are given as cells without counts, and noted in
-        ``bad_cells``, while they are few; without it they are an error.
-
-    Returns
-    -------
-    CellSource
-        A context manager.
-
-    Raises
-    ------
-    InputError
-        When the cells cannot be read or used, in one sentence.
-    UsageError
-        For an unknown `layer` or `values`.
-    """
-    store = MemoryStore(cells, limits) if isinstance(cells, AnnData) else FileStore(Path(cells), limits)
-    try:
-        return CellSource(store, layer, values, is_lenient=is_lenient)
-    except ValueError as error:
-        store.close()
-        raise InputError(f"{store.name} is damaged ({error}); write the file again with anndata.") from error
-    except BaseException:
-        store.close()
-        raise
-
 
 class CellSource:
-    """Cells of one matrix of one AnnData object or file; made by :func:`open_cells`.
+    """Cells of one matrix of one AnnData object or file; made by :func:`cellscribe.engine.cells.opening.open_cells`.
 
     Attributes
     ----------
@@ -131,7 +60,7 @@ class CellSource:
         self.name = store.name
         self.obs_columns = store.obs_columns
         self.obs_names: npt.NDArray[Any] = np.array(store.obs_names, dtype=object)
-        _check_names(store.obs_names, store.name)
+        check_names(store.obs_names, store.name)
         chosen = choose_values(store, layer, values, is_lenient=is_lenient)
         self.value_kind: ValueKind = chosen.kind
         self.value_origin = chosen.origin
@@ -165,7 +94,7 @@ class CellSource:
     def obs_column(self, name: str) -> pd.Series[Any]:
         """Return a column of obs [n_cells], in file order, indexed by cell name; InputError for an unknown name."""
         if name not in self.obs_columns:
-            raise InputError(f"{self.name} has no obs column {name!r}{_suggest(name, self.obs_columns)}.")
+            raise InputError(f"{self.name} has no obs column {name!r}{suggest(name, self.obs_columns)}.")
         try:
             column = self._store.obs_column(name)
             column.index = pd.Index(self.obs_names)
@@ -179,7 +108,7 @@ class CellSource:
             self._row_by_name = {name: row for row, name in enumerate(self.obs_names)}
         for cell_id in cell_ids:
             if cell_id not in self._row_by_name:
-                near = _suggest(cell_id, tuple(self.obs_names[:20_000]))
+                near = suggest(cell_id, tuple(self.obs_names[:20_000]))
                 raise InputError(f"{self.name} has no cell {cell_id!r}{near}.")
         return np.array([self._row_by_name[cell_id] for cell_id in cell_ids], dtype=np.int64)
 
@@ -216,7 +145,7 @@ class CellSource:
         for group, part in zip(groups, self._store.stream(self.value_origin, groups), strict=True):
             if not part.is_plain:
                 part = self._checked_values(part, group)
-            yield CsrBlock(group, part if self.log_base is None else _natural(part, self.log_base), self.n_genes)
+            yield CsrBlock(group, part if self.log_base is None else natural(part, self.log_base), self.n_genes)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with the shape, the names, and a sample of the values."""
@@ -286,23 +215,3 @@ class CellSource:
                 f"it holds {part.data[place]:g} for gene {gene!r}, and counts are finite and not negative"
             )
         return kept(part, ~is_empty[row_of])
-
-
-def _natural(part: Part, base: float) -> Part:
-    """Turn logarithms to a base into natural ones."""
-    return replace(part, data=part.data * np.float32(np.log(base)))
-
-
-def _check_names(names: list[str], where: str) -> None:
-    if len(set(names)) != len(names):
-        seen: set[str] = set()
-        double = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise InputError(f"{where} names two cells {double!r}; run adata.obs_names_make_unique() and write it again.")
-
-
-def _suggest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, [str(item) for item in known], n=3, cutoff=0.6)
-    if near:
-        return f"; did you mean {' or '.join(repr(item) for item in near)}?".rstrip("?")
-    shown = ", ".join(str(item) for item in known[:8])
-    return f"; there are: {shown}{', ...' if len(known) > 8 else ''}" if shown else "; it has none"

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.cells import native_binning
+from cellscribe.engine.cells.block import CsrBlock
 from cellscribe.engine.cells.feed import Fed, Feeder, first_columns
 from cellscribe.engine.cells.gene_report import GeneReport
 from cellscribe.engine.cells.genes import GeneMatch, match_genes
 from cellscribe.engine.cells.hvg import MAX_CELLS, choose_hvgs
 from cellscribe.engine.cells.layout import batches, padded, shared, thinned
-from cellscribe.engine.cells.source import CellSource, CsrBlock
+from cellscribe.engine.cells.source import CellSource
 from cellscribe.engine.cells.spec import CellInput, HvgFlavor
 from cellscribe.engine.cells.token_batch import TokenBatch
 from cellscribe.engine.cells.vocabulary import GeneVocabulary

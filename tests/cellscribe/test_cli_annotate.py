@@ -104,7 +104,7 @@ def test_options_are_checked_before_cells_and_weights(
     arguments: tuple[str, ...],
     said: str,
 ) -> None:
-    monkeypatch.setattr("cellscribe.engine.text_model.choose_backend", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr("cellscribe.engine.text_bundle.choose_backend", lambda *_, **__: pytest.fail("opened"))
     command, *more = arguments
     told = cellscribe(command, tmp_path / "none.h5ad", *more, "--bundle", bundle, "-o", tmp_path / "x.csv")
     assert told.exit_code == 2
