@@ -5,96 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Memory, Slots, Ticket
+from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Slots, Ticket
 from cellscribe.engine.backends.text import Prompted
-from cellscribe.engine.decode.labels import LabelTrie
+from cellscribe.engine.decode.requests import AnyRequest, Request, Text, TextRequest, TokenEvent
 from cellscribe.engine.errors import BackendError, UsageError
-
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One cell to describe: its index in the run, its key, its memory [S, d] and mask bool [S].
-
-    `max_new_tokens` ends its text earlier than the run's does; None leaves the run's.
-    """
-
-    index: int
-    key: int
-    memory: Memory
-    mask: npt.NDArray[np.bool_]
-    max_new_tokens: int | None = None
-
-    @property
-    def num_genes(self) -> int:
-        """Genes that evidence is kept for."""
-        return len(self.mask)
-
-    def admission(self, slot: int) -> Admission:
-        """Return what fills a slot."""
-        return Admission(slot, self.key, self.memory, self.mask)
-
-
-@dataclass(frozen=True)
-class TextRequest:
-    """One prompt: its index in the run, its key, its tokens int64 [P], and the labels its text must be one of.
-
-    With `all_labels` the text gets the log-probabilities of all of them. `memory` [S, d] is what the decoder attends
-    to, where there is an encoder.
-    """
-
-    index: int
-    key: int
-    tokens: npt.NDArray[np.int64]
-    labels: LabelTrie | None = None
-    max_new_tokens: int | None = None
-    all_labels: bool = False
-    memory: Memory = None
-    num_genes = 0
-
-    def admission(self, slot: int) -> Prompted:
-        """Return what fills a slot."""
-        return Prompted(slot, self.key, self.tokens, self.labels, self.all_labels, self.memory)
-
-
-AnyRequest = Request | TextRequest
-
-
-@dataclass
-class Text:
-    """A text in progress or finished: tokens, log-probabilities, evidence summed over its tokens [S]."""
-
-    request: AnyRequest
-    started: float
-    evidence: Floats
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    attention: list[Floats] = field(default_factory=list)  # [L, H, S] per token
-    label_logprobs: Floats | None = None  # [labels]
-    condition: Floats | None = None  # [d]
-    finish_reason: str = ""
-    latency_ms: float = float("nan")
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it reached its end."""
-        return bool(self.finish_reason)
-
-
-@dataclass(frozen=True)
-class TokenEvent:
-    """What one step did to one text; `token_id` is None when the step ended the text without adding to it."""
-
-    text: Text
-    token_id: int | None
-    logprob: float
-    evidence: Floats  # [S], this token's
 
 
 @dataclass
@@ -110,7 +28,8 @@ class Scheduler:
 
     Where the slots allow it, the next steps are given to the device before the last ones are read, so that it never
     waits for this side; and while it has work and `is_ready` says that the next request would have to be waited for,
-    texts go on without it.
+    texts go on without it. `between` is called before every round of work, also while no text is active; it may
+    :meth:`cancel`, as may whoever reads the events.
     """
 
     def __init__(
@@ -122,24 +41,43 @@ class Scheduler:
         max_new_tokens: int,
         keep_attention: bool = False,
         is_ready: Callable[[], bool] = lambda: True,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self._slots, self._num_slots = slots, num_slots
         self._eos_ids, self._max_new_tokens, self._keep_attention = eos_ids, max_new_tokens, keep_attention
-        self._is_ready = is_ready
+        self._is_ready, self._between = is_ready, between
         self._texts: dict[int, Text] = {}
         self._given: dict[int, int] = {}  # tokens that the work given so far can choose, by slot
         self._under_way: deque[tuple[Ticket, dict[int, Text]]] = deque()  # with the text of every slot it is for
         self._error: BackendError | None = None
         self.occupancy = Occupancy()
 
-    def run(self, requests: Iterator[AnyRequest]) -> Iterator[TokenEvent]:
+    @property
+    def busy(self) -> int:
+        """Slots whose texts are in progress now."""
+        return len(self._texts)
+
+    def cancel(self, index: int, reason: str = "cancelled") -> bool:
+        """End the text of a request now; say whether it was in progress.
+
+        No event tells of it. Its slot is free for the next admission, and what is under way for it is not looked at.
+        """
+        slot = next((slot for slot, text in self._texts.items() if text.request.index == index), None)
+        if slot is None:
+            return False
+        self._end(slot, reason, time.perf_counter())
+        return True
+
+    def run(self, requests: Iterator[AnyRequest | None]) -> Iterator[TokenEvent]:
         """Yield every chosen token in turn; a text's last event finds ``text.is_finished`` true.
 
         A BackendError of `requests` is raised when the texts that were begun are finished; a UsageError for a request
-        of less than one token at once.
+        of less than one token at once. Where `requests` has none at present it may say None, so that those that were
+        begun are not kept waiting for others.
         """
         exhausted = False
         while True:
+            self._between()
             if not exhausted:
                 exhausted = self._admit(requests)
                 if self._slots.depth == 1:
@@ -172,9 +110,10 @@ class Scheduler:
         for slot in active:
             self._given[slot] += self._slots.steps_per_ticket
 
-    def _admit(self, requests: Iterator[AnyRequest]) -> bool:
+    def _admit(self, requests: Iterator[AnyRequest | None]) -> bool:
         """Give requests to the free slots; say whether there are no more."""
         admissions: list[Admission | Prompted] = []
+        begun: dict[int, Text] = {}
         exhausted, has_work = False, bool(self._texts)
         for slot in range(self._num_slots):
             if slot in self._texts:
@@ -182,20 +121,23 @@ class Scheduler:
             if has_work and not self._is_ready():
                 break
             try:
-                request = next(requests, None)
-            except BackendError as error:
-                self._error, request = error, None
-            if request is None:
+                request = next(requests)
+            except StopIteration:
                 exhausted = True
+                break
+            except BackendError as error:
+                self._error, exhausted = error, True
+                break
+            if request is None:
                 break
             if request.max_new_tokens is not None and request.max_new_tokens < 1:
                 raise UsageError(f"a request asks for {request.max_new_tokens} new tokens; ask for at least 1.")
-            self._texts[slot] = Text(request, time.perf_counter(), np.zeros(request.num_genes, np.float32))
+            begun[slot] = Text(request, time.perf_counter(), np.zeros(request.num_genes, np.float32))
+            self._texts[slot] = begun[slot]
             self._given[slot] = 1  # the prompt chooses the first
             admissions.append(request.admission(slot))
         if admissions:
-            texts = {one.slot: self._texts[one.slot] for one in admissions}
-            self._under_way.append((self._slots.admit(admissions), texts))
+            self._under_way.append((self._slots.admit(admissions), begun))
         return exhausted
 
     def _collect(self, left: int) -> Iterator[TokenEvent]:
@@ -225,7 +167,12 @@ class Scheduler:
                 text.label_logprobs = chosen.label_logprobs[i]
         full = len(text.token_ids) == self._limit(text)
         if reason or full:
-            text.finish_reason = reason or "length"
-            text.latency_ms = (now - text.started) * 1e3
-            del self._texts[slot]
+            self._end(slot, reason or "length", now)
         return TokenEvent(text, None if reason else token, float(chosen.logprobs[i]), evidence)
+
+    def _end(self, slot: int, reason: str, now: float) -> None:
+        text = self._texts.pop(slot)
+        text.finish_reason, text.latency_ms = reason, (now - text.started) * 1e3
+
+
+__all__ = ["AnyRequest", "Occupancy", "Request", "Scheduler", "Text", "TextRequest", "TokenEvent"]
