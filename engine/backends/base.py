@@ -48,7 +48,8 @@ class SlotPlan:
     `num_genes` is the longest memory (S), `max_new_tokens` sizes the caches and ends a text, as do the `eos_ids`;
     `keep_attention` asks for the weights of every layer and head; `forced` means that other tokens may be put in place
     of the chosen ones, so that a step gives one token and no more. Without `may_guess` no tokens are tried that were
-    guessed from earlier texts of these slots: a benchmark that writes the same texts again would guess them all.
+    guessed from earlier texts of these slots: a benchmark that writes the same texts again would guess them all. Where
+    it `mixes`, admissions may have a sampling of their own, and every text is the one of a plan with that sampling.
     """
 
     num_slots: int
@@ -59,16 +60,21 @@ class SlotPlan:
     eos_ids: frozenset[int] = frozenset()
     forced: bool = False
     may_guess: bool = True
+    mixes: bool = False
 
 
 @dataclass(frozen=True)
 class Admission:
-    """One cell for one slot: its key, its memory [S, d] and mask bool [S], S at most the plan's."""
+    """One cell for one slot: its key, its memory [S, d] and mask bool [S], S at most the plan's.
+
+    `sampling` chooses its tokens, None leaves the plan's; another needs a plan that ``mixes``.
+    """
 
     slot: int
     key: int
     memory: Memory
     mask: npt.NDArray[np.bool_]
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)

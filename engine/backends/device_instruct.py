@@ -18,9 +18,9 @@ from cellscribe.engine.backends.device_instruct_slots import DeviceInstructSlots
 from cellscribe.engine.backends.device_match import by_length
 from cellscribe.engine.backends.instruct import EncoderPrompt, ExpressedCell, instruct_shapes
 from cellscribe.engine.backends.text import TextPlan
-from cellscribe.engine.backends.text_state import Greedy
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.load import ENCODER, TOWER
+from cellscribe.engine.decode.sampling import Greedy
 
 PROMPTS, TOKENS_STEP = 16, 32  # of a run of the encoder: prompts, and what their padded length is a multiple of
 

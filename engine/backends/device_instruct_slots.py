@@ -9,6 +9,7 @@ import numpy as np
 
 from cellscribe.engine.backends.base import Array, Chosen, Floats, Ints, Memory, Ready
 from cellscribe.engine.backends.instruct import InstructShapes, check_memory
+from cellscribe.engine.backends.samplers import may_be_greedy
 from cellscribe.engine.backends.signals import with_conditions
 from cellscribe.engine.backends.text import Prompted, TextPlan
 from cellscribe.engine.backends.text_feed import Feed, feeds
@@ -31,7 +32,7 @@ class DeviceInstructSlots:
     def __init__(self, device: InstructDevice, shapes: InstructShapes, plan: TextPlan) -> None:
         self._device, self._shapes, self._plan = device, shapes, plan
         self._rows, self._capacity = max(plan.num_slots, _MIN_ROWS), device.capacity(plan)
-        self._state = TextState(plan, device.greedy if plan.sampling.is_greedy else None)
+        self._state = TextState(plan, device.greedy if may_be_greedy(plan) else None)
         t5, most, empty = shapes.t5, plan.longest_memory, device.empty
         parts = [f"{part}.{i}" for i in range(t5.n_layers) for part in ("key", "value")]
         own, other = (self._rows, t5.n_heads, self._capacity, t5.d_head), (t5.n_heads, most, t5.d_head)

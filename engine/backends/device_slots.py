@@ -140,7 +140,7 @@ class DeviceSlots:
         mask[0, : len(one.mask)] = one.mask
         # After the memory: a write from the host waits for the copies on the device before it.
         self._memory_mask.rows(one.slot, one.slot + 1).write(mask)
-        if self._state.begin(one.slot, one.key):
+        if self._state.begin(one):
             for cache in slice_of(self._caches, one.slot).values():
                 cache.write(np.zeros(cache.shape, self._backend.dtype))
         if self._raw is not None:

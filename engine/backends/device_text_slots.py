@@ -11,6 +11,7 @@ from cellscribe.engine.backends.base import Array, Chosen, Floats, Ints, Ready
 from cellscribe.engine.backends.device_arrays import DeviceArray, DeviceRun
 from cellscribe.engine.backends.device_slots import slice_of
 from cellscribe.engine.backends.onnxruntime_text import pieces
+from cellscribe.engine.backends.samplers import may_be_greedy
 from cellscribe.engine.backends.sessions import running
 from cellscribe.engine.backends.text import Prompted, TextPlan
 from cellscribe.engine.backends.text_feed import Feed, feeds, room_for, shared
@@ -31,7 +32,7 @@ class DeviceTextSlots:
 
     def __init__(self, backend: OnnxRuntimeTextCuda, plan: TextPlan) -> None:
         self._backend, self._rows, self._capacity = backend, max(plan.num_slots, _MIN_ROWS), room_for(plan)
-        self._state = TextState(plan, backend.greedy if plan.sampling.is_greedy else None)
+        self._state = TextState(plan, backend.greedy if may_be_greedy(plan) else None)
         self._caches = backend.caches(self._rows, self._capacity)
         # What every prompt starts from: the common prefix, or nothing. A run that reads it and writes the caches of a
         # slot copies it on the way, over all that the last text left there.

@@ -165,7 +165,7 @@ class OnnxRuntimeSlots:
             raw[0, :length][one.mask] = one.memory[one.mask]
             self._memory_mask[one.slot] = False
             self._memory_mask[one.slot, :length] = one.mask
-            if self._state.begin(one.slot, one.key):
+            if self._state.begin(one):
                 for cache in self._caches.values():
                     cache[one.slot] = 0
             for name, value in self._prepare(raw).items():

@@ -23,9 +23,9 @@ from cellscribe.engine.backends.instruct import InstructShapes, Profiles, instru
 from cellscribe.engine.backends.sessions import Device, default_threads, open_session, running
 from cellscribe.engine.backends.text import TextPlan
 from cellscribe.engine.backends.text_feed import room_for
-from cellscribe.engine.backends.text_state import Greedy
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.load import DECODER, PROFILE
+from cellscribe.engine.decode.sampling import Greedy
 from cellscribe.engine.gpu import gpu_number
 from cellscribe.engine.instruct.prompts import MAX_TOKENS
 

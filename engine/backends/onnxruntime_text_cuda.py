@@ -26,8 +26,8 @@ from cellscribe.engine.backends.prompt_rows import OnPrompts
 from cellscribe.engine.backends.sessions import Device, default_threads, running
 from cellscribe.engine.backends.text import TextPlan, check_room
 from cellscribe.engine.backends.text_feed import room_for, visible
-from cellscribe.engine.backends.text_state import Greedy
 from cellscribe.engine.bundle.load import DECODER, Bundle
+from cellscribe.engine.decode.sampling import Greedy
 from cellscribe.engine.errors import BundleError
 from cellscribe.engine.gpu import gpu_number
 

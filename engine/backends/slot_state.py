@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from cellscribe.engine.backends.base import NOT_FINITE, Chosen, Floats, Ints, SlotPlan
-from cellscribe.engine.decode.sampling import choose
-
-Greedy = Callable[[Floats], tuple[Ints, Floats]]  # logits [n, V] -> tokens [n], log-probabilities [n]
+from cellscribe.engine.backends.base import NOT_FINITE, Admission, Chosen, Floats, Ints, SlotPlan
+from cellscribe.engine.backends.samplers import Samplers
+from cellscribe.engine.decode.sampling import Greedy
 
 
 class SlotState:
@@ -20,9 +17,8 @@ class SlotState:
     """
 
     def __init__(self, rows: int, prompt_len: int, plan: SlotPlan, greedy: Greedy | None = None) -> None:
-        self._greedy = greedy if plan.sampling.is_greedy else None
+        self._samplers = Samplers(plan, rows, greedy)
         self.prompt_len, self.capacity = prompt_len, prompt_len + plan.max_new_tokens
-        self._sampling = plan.sampling
         self.range = np.arange(self.capacity)
         self.tokens = np.zeros((rows, 1), np.int64)
         self.positions = np.zeros((rows, 1), np.int64)
@@ -37,14 +33,20 @@ class SlotState:
         """Tokens chosen so far for each slot's text, int64 [B]."""
         return self._lengths
 
-    def begin(self, slot: int, key: int) -> bool:
+    def is_greedy(self, slot: int) -> bool:
+        """Whether the text of a slot is made of most probable tokens."""
+        return self._samplers.is_greedy(slot)
+
+    def begin(self, one: Admission) -> bool:
         """Start the text of another cell; say whether the last one left something in the caches that is not finite.
 
-        Those rows must be cleared: what is masked counts nothing, but nothing times NaN is NaN.
+        Those rows must be cleared: what is masked counts nothing, but nothing times NaN is NaN. UsageError for a
+        sampling of its own where the plan mixes none.
         """
-        was_lost = slot in self._lost
-        self._lost.discard(slot)
-        self._keys[slot], self._lengths[slot] = key, 0
+        self._samplers.begin(one)
+        was_lost = one.slot in self._lost
+        self._lost.discard(one.slot)
+        self._keys[one.slot], self._lengths[one.slot] = one.key, 0
         return was_lost
 
     def force(self, tokens: Ints) -> None:
@@ -53,10 +55,7 @@ class SlotState:
 
     def choose(self, slots: Ints, logits: Floats, evidence: Floats, attention: Floats | None) -> Chosen:
         """Choose the next tokens of n slots from logits [n, V], and move the slots on."""
-        if self._greedy is not None:
-            tokens, logprobs = self._greedy(logits)
-        else:
-            tokens, logprobs = choose(logits, self._sampling, self._keys[slots], self._lengths[slots])
+        tokens, logprobs = self._samplers.choose(slots, logits, self._keys[slots], self._lengths[slots])
         lost = ~np.isfinite(logprobs)
         self._lost.update(slots[lost].tolist())
         self.tokens[slots, 0] = np.where(lost, 0, tokens)

@@ -39,6 +39,7 @@ class TextPlan:
     may_guess: bool = True
     longest_memory: int = 0
     signal_id: int = -1
+    mixes: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Prompted:
     """One prompt for one slot: its key, its tokens int64 [P], and the labels its text must be one of, if any.
 
     With `all_labels` every label gets its log-probability and the best of them is written. `memory` is what an encoder
-    made of the prompt [S, d], where there is one; the tokens are then those that the decoder begins with.
+    made of the prompt [S, d], where there is one; the tokens are then those that the decoder begins with. `sampling` as
+    in :class:`cellscribe.engine.backends.base.Admission`.
     """
 
     slot: int
@@ -55,6 +57,7 @@ class Prompted:
     labels: LabelTrie | None = None
     all_labels: bool = False
     memory: Any = None
+    sampling: Sampling | None = None
 
 
 class TextBackend(Protocol):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cellscribe.engine.backends.base import NOT_FINITE, Chosen, Floats, Ints
+from cellscribe.engine.backends.samplers import Samplers
 from cellscribe.engine.backends.text import Prompted, TextPlan
 from cellscribe.engine.decode.courses import Course, Move, Survey, Walk
-from cellscribe.engine.decode.sampling import choose
-
-Greedy = Callable[[Floats], tuple[Ints, Floats]]  # logits [n, V] -> tokens [n], log-probabilities [n]
+from cellscribe.engine.decode.sampling import Greedy
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class TextState:
 
     def __init__(self, plan: TextPlan, greedy: Greedy | None = None) -> None:
         self._plan = plan
-        self._greedy = greedy if plan.sampling.is_greedy else None
         count = plan.num_slots
+        self._samplers = Samplers(plan, count, greedy)
         self.capacity = plan.longest_prompt + plan.max_new_tokens + plan.longest_label
         self._keys = np.zeros(count, np.uint64)
         self.lengths = np.zeros(count, np.int64)  # tokens written so far
@@ -45,7 +44,11 @@ class TextState:
         self._lost: set[int] = set()
 
     def begin(self, one: Prompted, known: int) -> list[Chosen]:
-        """Start a text after a prompt of which `known` tokens are in the caches; what must be written at once."""
+        """Start a text after a prompt of which `known` tokens are in the caches; what must be written at once.
+
+        UsageError for a sampling of its own where the plan mixes none.
+        """
+        self._samplers.begin(one)
         course: Course | None = None
         if one.labels is not None:
             course = Survey(one.labels) if one.all_labels else Walk(one.labels)
@@ -91,10 +94,7 @@ class TextState:
         moves: dict[int, Move] = {}
         if free:
             at = np.array([slots[i] for i in free], np.int64)
-            if self._greedy is not None:
-                tokens, logprobs = self._greedy(logits[free])
-            else:
-                tokens, logprobs = choose(logits[free], self._plan.sampling, self._keys[at], self.lengths[at])
+            tokens, logprobs = self._samplers.choose(at, logits[free], self._keys[at], self.lengths[at])
             for slot, token, logprob in zip(at.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
                 is_finite = bool(np.isfinite(logprob))
                 moves[slot] = Move(((token, logprob),), (token,)) if is_finite else Move(failed=True)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cellscribe.engine.backends.base import Admission, Memory
 from cellscribe.engine.backends.text import Prompted
 from cellscribe.engine.decode.labels import LabelTrie
+from cellscribe.engine.types import Sampling
 
 Floats = npt.NDArray[np.float32]
 
@@ -18,7 +19,8 @@ Floats = npt.NDArray[np.float32]
 class Request:
     """One cell to describe: its index in the run, its key, its memory [S, d] and mask bool [S].
 
-    `max_new_tokens` ends its text earlier than the run's does; None leaves the run's.
+    `max_new_tokens` ends its text earlier than the run's does; None leaves the run's. `sampling` chooses its tokens,
+    where the plan of the slots ``mixes``; None leaves the plan's.
     """
 
     index: int
@@ -26,6 +28,7 @@ class Request:
     memory: Memory
     mask: npt.NDArray[np.bool_]
     max_new_tokens: int | None = None
+    sampling: Sampling | None = None
 
     @property
     def num_genes(self) -> int:
@@ -34,7 +37,7 @@ class Request:
 
     def admission(self, slot: int) -> Admission:
         """Return what fills a slot."""
-        return Admission(slot, self.key, self.memory, self.mask)
+        return Admission(slot, self.key, self.memory, self.mask, self.sampling)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class TextRequest:
     """One prompt: its index in the run, its key, its tokens int64 [P], and the labels its text must be one of.
 
     With `all_labels` the text gets the log-probabilities of all of them. `memory` [S, d] is what the decoder attends
-    to, where there is an encoder.
+    to, where there is an encoder. `max_new_tokens` and `sampling` as in :class:`Request`; what a label is chosen by is
+    never drawn.
     """
 
     index: int
@@ -52,11 +56,12 @@ class TextRequest:
     max_new_tokens: int | None = None
     all_labels: bool = False
     memory: Memory = None
+    sampling: Sampling | None = None
     num_genes = 0
 
     def admission(self, slot: int) -> Prompted:
         """Return what fills a slot."""
-        return Prompted(slot, self.key, self.tokens, self.labels, self.all_labels, self.memory)
+        return Prompted(slot, self.key, self.tokens, self.labels, self.all_labels, self.memory, self.sampling)
 
 
 AnyRequest = Request | TextRequest

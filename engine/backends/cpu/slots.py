@@ -10,6 +10,7 @@ import numpy as np
 from cellscribe.engine.backends.base import Admission, Chosen, Floats, Ints, Ready, SlotPlan
 from cellscribe.engine.backends.cpu.loading import NativeDecoder
 from cellscribe.engine.backends.cpu.passes import Passes
+from cellscribe.engine.backends.samplers import may_be_greedy
 from cellscribe.engine.backends.slot_state import SlotState
 from cellscribe.engine.bundle.shapes import CrossShape, DecoderShape
 from cellscribe.engine.decode.drafts import Drafts
@@ -110,10 +111,13 @@ class CpuSlots:
     def _guesses(self, active: Ints) -> list[list[int]]:
         """Guess tokens of the active slots; none where that would not pay."""
         room = min(_MOST_DRAFTS, _DRAFT_ROWS // len(active) - 1)
-        if self._drafts is None or room < 1 or not self._drafts.is_worthwhile():
+        guessing = {slot for slot in active.tolist() if self._state.is_greedy(slot)}
+        if self._drafts is None or room < 1 or not guessing or not self._drafts.is_worthwhile():
             return [[] for _ in active]
         most = self._plan.max_new_tokens - 1 - self._state.lengths
-        return [self._drafts.guess(slot, min(room, int(most[slot]))) for slot in active.tolist()]
+        return [
+            self._drafts.guess(slot, min(room, int(most[slot]))) if slot in guessing else [] for slot in active.tolist()
+        ]
 
     def _goes_on(self, i: int, ahead: int, token: int, guesses: list[list[int]]) -> bool:
         """Whether the choice `ahead` of slot i was guessed, so that the row after it stands."""
@@ -136,7 +140,7 @@ class CpuSlots:
 
     def _admit_some(self, admissions: Sequence[Admission]) -> Chosen:
         for one in admissions:
-            self._state.begin(one.slot, one.key)
+            self._state.begin(one)
             if self._drafts is not None:
                 self._drafts.begin(one.slot)
             self._fill(one)
@@ -181,10 +185,11 @@ class CpuSlots:
         chosen = self._state.choose(slots, logits, evidence, attention)
         if self._drafts is not None:
             for slot, token in zip(slots.tolist(), chosen.token_ids.tolist(), strict=True):
-                self._drafts.add(slot, token)
+                if self._state.is_greedy(slot):  # what is drawn teaches nothing about what is most probable
+                    self._drafts.add(slot, token)
         return chosen
 
 
 def _may_draft(plan: SlotPlan) -> bool:
-    """Whether guesses may be tried: the most probable token is chosen, and no other is put in its place."""
-    return plan.sampling.is_greedy and plan.may_guess and not plan.forced
+    """Whether guesses may be tried: most probable tokens are chosen, and no others are put in their place."""
+    return may_be_greedy(plan) and plan.may_guess and not plan.forced

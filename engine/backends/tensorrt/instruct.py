@@ -28,10 +28,10 @@ from cellscribe.engine.backends.tensorrt.plan_engines import PlanEngines
 from cellscribe.engine.backends.tensorrt.products import Installed, require
 from cellscribe.engine.backends.text import TextPlan
 from cellscribe.engine.backends.text_feed import room_for
-from cellscribe.engine.backends.text_state import Greedy
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.bundle.load import DECODER
 from cellscribe.engine.bundle.shapes import DecoderShape
+from cellscribe.engine.decode.sampling import Greedy
 
 
 def open_tensorrt_instruct(bundle: Bundle, *, device: int = 0, plans: Path | None = None) -> TensorRTInstruct:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cellscribe.engine.decode.sampling import choose, log_softmax
+from cellscribe.engine.decode.sampling import choose, choose_each, log_softmax
 from cellscribe.engine.types import Sampling
 
 
@@ -64,3 +64,33 @@ def test_reported_probability_is_before_temperature() -> None:
     logits = np.array([[2.0, 1.0, 0.0]], dtype=np.float32)
     tokens, logprobs = choose(logits, Sampling(temperature=3.0), keys(1), np.zeros(1, np.int64))
     assert logprobs[0] == log_softmax(logits)[0, tokens[0]]
+
+
+def test_rows_of_several_samplings_are_chosen_as_each_would_be_alone() -> None:
+    logits = np.random.default_rng(2).normal(0, 2, size=(24, 333)).astype(np.float32)
+    positions = np.arange(24) % 5
+    samplings = [Sampling(), Sampling(0.9, 0.7, 3), Sampling(0.9, 0.7, 4), Sampling(seed=8), Sampling(1.0, 2.0, 3)] * 5
+    tokens, logprobs = choose_each(logits, samplings[:24], keys(24), positions)
+    assert (tokens.dtype, logprobs.dtype) == (np.int64, np.float32)
+    for row in range(24):
+        one = slice(row, row + 1)
+        token, logprob = choose(logits[one], samplings[row], keys(24)[one], positions[one])
+        assert (tokens[row], logprobs[row]) == (token[0], logprob[0])
+
+
+def test_greedy_rows_go_the_fast_way_together_and_others_do_not() -> None:
+    logits = np.random.default_rng(3).normal(size=(6, 20)).astype(np.float32)
+    seen: list[np.ndarray] = []
+
+    def fast(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(rows)
+        return np.full(len(rows), 19), np.full(len(rows), -0.5, np.float32)
+
+    drawn = Sampling(temperature=1.0)
+    samplings = [Sampling(), drawn, Sampling(seed=1), drawn, Sampling(), drawn]
+    tokens, logprobs = choose_each(logits, samplings, keys(6), np.zeros(6, np.int64), fast)
+    (rows,) = seen
+    assert np.array_equal(rows, logits[::2])
+    assert (tokens[::2].tolist(), logprobs[::2].tolist()) == ([19] * 3, [-0.5] * 3)
+    expected, _ = choose(logits[1::2], drawn, keys(6)[1::2], np.zeros(3, np.int64), fast)
+    assert np.array_equal(tokens[1::2], expected)
