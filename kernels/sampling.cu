@@ -29,7 +29,9 @@ __device__ __forceinline__ void settle(const CellscribeSample& p, int slot, int 
     p.finished[slot] = is_lost || length + 1 >= p.max_new_tokens || ends_text(p, token);
 }
 
-template <class T, bool kGreedy>
+enum Way { kGreedy, kDrawn, kMixed };  // what all slots do, or each as it says itself
+
+template <class T, Way kWay>
 __global__ void __launch_bounds__(kMaxThreads) sample(CellscribeSample p, int weight_shift) {
     __shared__ Shared s;
     const int slot = blockIdx.x;
@@ -49,13 +51,15 @@ __global__ void __launch_bounds__(kMaxThreads) sample(CellscribeSample p, int we
 
     int token = int(uint32_t(best));
     float exponentials = 0;
-    if constexpr (kGreedy) {
+    const float temperature = kWay == kMixed ? p.temperatures[slot] : p.temperature;
+    const bool is_greedy = kWay == kGreedy || (kWay == kMixed && temperature == 0.0f);  // the same for a whole block
+    if (is_greedy) {
         for_each(logits, p.vocabulary, [&](int, float logit) { exponentials += expf(logit - largest); });
     } else {
-        const Row<T> row = {logits, p.vocabulary, {largest, p.temperature, weight_shift}, s};
+        const Row<T> row = {logits, p.vocabulary, {largest, temperature, weight_shift}, s};
         const float uniform = keyed_uniform(p.keys[slot], uint64_t(p.lengths[slot]));
         const uint64_t total = row.weigh(exponentials);
-        token = row.draw(p.top_p, total, uniform);
+        token = row.draw(kWay == kMixed ? p.top_ps[slot] : p.top_p, total, uniform);
     }
     const float sum = block_sum(exponentials, s.floats);
     if (threadIdx.x == 0) settle(p, slot, token, (as_float(logits[token]) - largest) - logf(sum));
@@ -71,7 +75,7 @@ template <class T>
 int launch_sample(const CellscribeSample& p, void* stream) {
     const int log2 = round_up_log2(p.vocabulary);
     const int threads = log2 < 10 ? 128 : log2 > 13 ? kMaxThreads : 1 << (log2 - 3);
-    auto kernel = p.temperature == 0.0f ? sample<T, true> : sample<T, false>;
+    auto kernel = p.temperatures ? sample<T, kMixed> : p.temperature == 0.0f ? sample<T, kGreedy> : sample<T, kDrawn>;
     return int(launch(kernel, dim3(unsigned(p.num_slots)), dim3(unsigned(threads)), 0, cudaStream_t(stream), p,
                       log2 < 1 ? 1 : log2));
 }
@@ -84,7 +88,9 @@ CELLSCRIBE_API int cellscribe_sample(const CellscribeSample* p, void* stream) {
     const bool type_fits = p->logits_type == CELLSCRIBE_FP16 || p->logits_type == CELLSCRIBE_FP32;
     const bool is_greedy = p->temperature == 0.0f;
     const bool draw_fits = is_greedy || (p->temperature > 0.0f && p->top_p > 0.0 && p->top_p <= 1.0 && p->keys);
+    const bool each_fits = p->temperatures && p->top_ps && p->keys;
+    const bool choice_fits = p->temperatures || p->top_ps ? each_fits : draw_fits;
     const bool ends_fit = !p->num_eos || p->eos_ids;
-    if (!sizes_fit || !type_fits || !draw_fits || !ends_fit) return CELLSCRIBE_BAD_SHAPE;
+    if (!sizes_fit || !type_fits || !choice_fits || !ends_fit) return CELLSCRIBE_BAD_SHAPE;
     return p->logits_type == CELLSCRIBE_FP16 ? launch_sample<half>(*p, stream) : launch_sample<float>(*p, stream);
 }

@@ -27,4 +27,6 @@ class Sample(c.Structure):
         ("positions", c.c_void_p),
         ("chosen", c.c_void_p),
         ("logprobs", c.c_void_p),
+        ("temperatures", c.c_void_p),
+        ("top_ps", c.c_void_p),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def inputs(case: Case, *, finished: float = 0.0) -> Given:
     return Given(logits, rng.integers(0, 2**63, case.rows).astype(np.uint64), state, np.array([1, 2], np.int32))
 
 
-def run(runner: Runner, case: Case, given: Given) -> dict[str, np.ndarray]:
+def run(runner: Runner, case: Case, given: Given, own: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     logits = np.full((case.rows, case.vocabulary + case.pad), np.nan, given.logits.dtype)
     logits[:, : case.vocabulary] = given.logits
     p = Sample(
@@ -102,7 +102,7 @@ def run(runner: Runner, case: Case, given: Given) -> dict[str, np.ndarray]:
     arrays = {
         "logits": logits, "keys": stream_keys(SEED, given.cells, TOKEN_STREAM), "eos_ids": given.eos_ids,
         **vars(given.state),
-        "chosen": np.full(case.rows, 77, np.int32), "logprobs": np.full(case.rows, 77, np.float32),
+        "chosen": np.full(case.rows, 77, np.int32), "logprobs": np.full(case.rows, 77, np.float32), **(own or {}),
     }  # fmt: skip
     return runner("cellscribe_sample", p, arrays)
 
@@ -197,6 +197,34 @@ def test_draws_follow_the_probabilities(runner: Runner) -> None:
     given.logits[:] = np.log([0.3, 0.1, 0.45, 0.15])
     shares = np.bincount(run(runner, case, given)["chosen"], minlength=4) / case.rows
     assert np.abs(shares - np.array([0.3, 0.0, 0.45, 0.15]) / 0.9).max() < 0.04
+
+
+WAYS = [(0.0, 1.0), (0.7, 0.9), (1.3, 1.0), (0.01, 0.5)]  # temperature and top-p
+
+
+@pytest.mark.parametrize("kind", ["plain", "flat", "tied", "masked"])
+@pytest.mark.parametrize(("vocabulary", "half"), [(3, False), (333, False), (1024, True), (4099, False)])
+def test_each_slot_is_chosen_its_own_way_to_the_last_bit(
+    runner: Runner, kind: str, vocabulary: int, half: bool
+) -> None:
+    case = Case(kind, 23, vocabulary, temperature=np.nan, top_p=np.nan, half=half)  # the scalars are not looked at
+    given = inputs(case, finished=0.2)
+    given.logits[5, 1], given.logits[6, 1] = np.nan, np.inf
+    way = np.arange(case.rows) % len(WAYS)
+    temperatures, top_ps = np.array(WAYS).T
+    own = {"temperatures": temperatures[way].astype(np.float32), "top_ps": top_ps[way]}
+    found = run(runner, case, given, own)
+    assert {NOT_FINITE, SILENT} < set(found["chosen"].tolist())
+    for i, (temperature, top_p) in enumerate(WAYS):
+        alone = run(runner, replace(case, temperature=temperature, top_p=top_p), given)
+        for name in ("finished", "lengths", "tokens", "positions", "chosen", "logprobs"):
+            assert found[name][way == i].tobytes() == alone[name][way == i].tobytes(), (name, temperature)
+
+
+@pytest.mark.parametrize("missing", ["temperatures", "top_ps", "keys"])
+def test_samplings_of_slots_are_refused_by_halves(runner: Runner, missing: str) -> None:
+    whole = {"num_slots": 1, "vocabulary": 8, "max_new_tokens": 4, "keys": 8, "temperatures": 8, "top_ps": 8}
+    assert runner.code("cellscribe_sample", Sample(**(whole | {missing: None}))) == BAD_SHAPE
 
 
 @pytest.mark.parametrize(

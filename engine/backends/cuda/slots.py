@@ -18,6 +18,7 @@ from cellscribe.engine.backends.cuda.graphs import StepGraph
 from cellscribe.engine.backends.cuda.ops import ptr
 from cellscribe.engine.backends.cuda.state import Cursor, Report, SlotMemory
 from cellscribe.engine.backends.cuda.tickets import DeviceTicket, Joined
+from cellscribe.engine.backends.samplers import sampling_of
 from cellscribe.engine.decode.sampling import TOKEN_STREAM
 from cellscribe.engine.keyed import stream_keys
 from cellscribe.kernels.parameters.sampling import Sample
@@ -121,9 +122,7 @@ class CudaSlots:
         at, count = self._ops.send(slots), len(slots)
         memory, mask, lengths = self._fill(admissions)
         report = self._new_report(self._device, 1, count)
-        cursor = Cursor.at_start(self._torch, self._device, count, finished=False)
-        keys = np.array([a.key for a in admissions], dtype=np.uint64)
-        cursor.keys = self._ops.send(stream_keys(self._plan.sampling.seed, keys, TOKEN_STREAM).view(np.int64))
+        cursor = self._cursor(admissions)
         attention = None if report.attention is None else report.attention[0]
         seen = Seen(report.evidence[0], attention)
         source = self._prompt_source(at, memory, mask, lengths, seen)
@@ -136,6 +135,19 @@ class CudaSlots:
         host = self._new_report("cpu", 1, count)
         host.copy_from(report)
         return self._ticket(host, slots, lambda _: None)
+
+    def _cursor(self, admissions: Sequence[Admission]) -> Cursor:
+        """Return where n new texts stand, each with the key and the sampling of its own."""
+        cursor = Cursor.at_start(self._torch, self._device, len(admissions), finished=False)
+        each = [sampling_of(self._plan, one) for one in admissions]
+        keys, seeds = np.array([one.key for one in admissions], np.uint64), np.array([own.seed for own in each])
+        for seed in set(seeds.tolist()):
+            keys[seeds == seed] = stream_keys(seed, keys[seeds == seed], TOKEN_STREAM)
+        cursor.keys = self._ops.send(keys.view(np.int64))
+        if self._plan.mixes:
+            cursor.temperatures = self._ops.send(np.array([own.temperature for own in each], np.float32))
+            cursor.top_ps = self._ops.send(np.array([own.top_p for own in each], np.float64))
+        return cursor
 
     def _run_prompt(self, at: Tensor, count: int, cursor: Cursor, source: CrossSource) -> Tensor:
         """Run the layers with cross-attention over the prompt of new cells; the others are the same for all."""
@@ -197,6 +209,8 @@ class CudaSlots:
                 positions=ptr(cursor.positions),
                 chosen=ptr(report.chosen[step]),
                 logprobs=ptr(report.logprobs[step]),
+                temperatures=ptr(cursor.temperatures),
+                top_ps=ptr(cursor.top_ps),
             )
         )
 

@@ -45,24 +45,31 @@ class Cursor:
     """Where each of n texts stands; a slot without a text is finished.
 
     keys (uint64 as int64), lengths int32, finished uint8, tokens int64 (the next input) and positions int32, all [n].
+    Where texts have samplings of their own: temperatures float32 and top_ps float64, [n]; otherwise both are None.
     """
 
     NAMES = ("keys", "lengths", "finished", "tokens", "positions")
+    OWN = ("temperatures", "top_ps")
 
     def __init__(self, keys: Tensor, lengths: Tensor, finished: Tensor, tokens: Tensor, positions: Tensor) -> None:
         self.keys, self.lengths, self.finished, self.tokens, self.positions = keys, lengths, finished, tokens, positions
+        self.temperatures: Tensor | None = None
+        self.top_ps: Tensor | None = None
 
     @staticmethod
-    def at_start(torch: Any, device: Any, count: int, *, finished: bool) -> Cursor:
+    def at_start(torch: Any, device: Any, count: int, *, finished: bool, mixes: bool = False) -> Cursor:
         """Return n texts that have no token yet; or n slots without a text."""
         kinds = (torch.int64, torch.int32, torch.uint8, torch.int64, torch.int32)
         made = Cursor(*(torch.zeros(count, dtype=kind, device=device) for kind in kinds))
         made.finished.fill_(finished)
+        if mixes:
+            made.temperatures = torch.zeros(count, dtype=torch.float32, device=device)
+            made.top_ps = torch.ones(count, dtype=torch.float64, device=device)
         return made
 
     def scatter(self, slots: Tensor, other: Cursor) -> None:
         """Put n texts into slots int64 [n]."""
-        for name in self.NAMES:
+        for name in self.NAMES if self.top_ps is None else self.NAMES + self.OWN:
             getattr(self, name)[slots] = getattr(other, name)
 
 
@@ -90,4 +97,4 @@ class SlotMemory:
         self.lengths: Tensor = torch.zeros(slots, dtype=torch.int32, device=device)
         kept = slots if plan.forced else 0
         self.logits: Tensor = torch.zeros((kept, shape.vocab_size), dtype=torch.float32, device=device)
-        self.cursor = Cursor.at_start(torch, device, slots, finished=True)
+        self.cursor = Cursor.at_start(torch, device, slots, finished=True, mixes=plan.mixes)

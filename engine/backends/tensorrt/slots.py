@@ -174,7 +174,7 @@ class TensorRTSlots:
         raw[:length].copy_(memory.to(torch.float16).masked_fill(~mask[:, None], 0.0))
         seen.zero_()
         seen[:length].copy_(mask)
-        self._state.begin(one.slot, one.key)
+        self._state.begin(one)
 
     def _program(self) -> None:
         """Run one step of all rows."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cellscribe.engine.backends.base import NOT_FINITE, SlotPlan
+from cellscribe.engine.backends.base import NOT_FINITE, Admission, SlotPlan
+from cellscribe.engine.backends.samplers import sampling_of
 from cellscribe.engine.backends.tensorrt.device import Device, Tensor
-from cellscribe.engine.backends.text import TextPlan
+from cellscribe.engine.backends.text import Prompted, TextPlan
 from cellscribe.engine.decode.sampling import TOKEN_STREAM
 from cellscribe.engine.keyed import stream_keys, uniforms
 from cellscribe.engine.types import Sampling
@@ -35,13 +36,32 @@ def choose(logits: Tensor, sampling: Sampling, draws: Tensor) -> tuple[Tensor, T
 
 def _top_p(logits: Tensor, sampling: Sampling, draws: Tensor) -> Tensor:
     scaled = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
+    return _nucleus(scaled, sampling.top_p, draws)
+
+
+def _nucleus(scaled: Tensor, top_p: float | Tensor, draws: Tensor) -> Tensor:
     weights, order = scaled.double().exp().sort(dim=-1, descending=True, stable=True)
     mass = weights.cumsum(-1)
-    kept = (mass < sampling.top_p * mass[:, -1:]).sum(-1, keepdim=True).clamp(max=mass.shape[-1] - 1)
+    kept = (mass < top_p * mass[:, -1:]).sum(-1, keepdim=True).clamp(max=mass.shape[-1] - 1)
     reached = mass.gather(-1, kept)
     at = (mass <= draws.double()[:, None] * reached).sum(-1, keepdim=True).minimum(kept)
     chosen: Tensor = order.gather(-1, at)[:, 0]
     return chosen
+
+
+def choose_each(logits: Tensor, temperatures: Tensor, top_ps: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose one token per row, each by temperatures float32 [n] and top_ps float64 [n]; further as :func:`choose`.
+
+    A temperature of 0 is greedy. No row depends on the others, and nothing waits for the host.
+    """
+    logprobs = logits.log_softmax(-1)
+    is_greedy = temperatures == 0.0
+    divisors = temperatures.masked_fill(is_greedy, 1.0)[:, None]
+    shifted = logits - logits.amax(-1, keepdim=True)
+    # As torch divides by a number: on a GPU it multiplies by the inverse, which may be another float.
+    scaled = shifted * divisors.reciprocal() if shifted.is_cuda else shifted / divisors
+    tokens = logits.argmax(-1).where(is_greedy, _nucleus(scaled, top_ps[:, None], draws))
+    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
 
 
 class TextState:
@@ -65,6 +85,8 @@ class TextState:
         self._prompt_lens = device.zeros((rows,), torch.int64)
         self._alive = device.zeros((rows,), torch.bool)
         self._draws = device.zeros((rows, plan.max_new_tokens), torch.float32)
+        self._temperatures = device.zeros((rows,), torch.float32)  # these two where the plan mixes samplings
+        self._top_ps = device.zeros((rows,), torch.float64)
         self.spoke = device.zeros((rows,), torch.bool)  # rows that chose a token in the last run
         self.chosen = device.zeros((rows,), torch.int64)
         self.logprobs = device.zeros((rows,), torch.float32)
@@ -74,15 +96,22 @@ class TextState:
             self.mask[:, :, 0] = True  # an idle row attends to something, so that it stays finite
             self._prompt_lens.fill_(prompt_len)
 
-    def begin(self, slot: int, key: int, prompt_len: int | None = None) -> None:
-        """Start a text in a row; its prompt has `prompt_len` tokens, where it is not that of all rows."""
+    def begin(self, one: Admission | Prompted, prompt_len: int | None = None) -> None:
+        """Start a text in a row; its prompt has `prompt_len` tokens, where it is not that of all rows.
+
+        UsageError for a sampling of its own where the plan mixes none.
+        """
+        slot, sampling = one.slot, sampling_of(self._plan, one)
         if prompt_len is not None:
             self._prompt_lens[slot] = prompt_len
         draws = uniforms(
-            stream_keys(self._plan.sampling.seed, np.array([key], np.uint64), TOKEN_STREAM),
+            stream_keys(sampling.seed, np.array([one.key], np.uint64), TOKEN_STREAM),
             np.arange(self._plan.max_new_tokens),
         )
         self._draws[slot] = self._device.upload(draws)
+        if self._plan.mixes:
+            self._temperatures[slot] = sampling.temperature
+            self._top_ps[slot] = sampling.top_p
         self._lengths[slot] = 0
         self._alive[slot] = True
 
@@ -91,7 +120,11 @@ class TextState:
         torch, plan = self._torch, self._plan
         alive, lengths = self._alive[rows], self._lengths[rows]
         counter = lengths.clamp(max=plan.max_new_tokens - 1)[:, None]
-        tokens, logprobs = choose(logits, plan.sampling, self._draws[rows].gather(-1, counter)[:, 0])
+        draws = self._draws[rows].gather(-1, counter)[:, 0]
+        if plan.mixes:
+            tokens, logprobs = choose_each(logits, self._temperatures[rows], self._top_ps[rows], draws)
+        else:
+            tokens, logprobs = choose(logits, plan.sampling, draws)
         finite = torch.isfinite(logprobs)
         self.spoke[rows].copy_(alive)
         self.chosen[rows].copy_(tokens.where(finite, torch.full_like(tokens, NOT_FINITE)))

@@ -123,7 +123,7 @@ class FreeTextSlots:
             for one in ordered:
                 known = texts.known(one.tokens)
                 texts.fill(one.slot, one.tokens[known:], known)
-                state.begin(one.slot, one.key, len(one.tokens))
+                state.begin(one, len(one.tokens))
                 row = slice(one.slot, one.slot + 1)
                 state.advance(texts.logits[row, 0], row)
             return self._ticket(np.array([one.slot for one in ordered], np.int64))

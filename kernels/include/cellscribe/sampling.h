@@ -5,6 +5,9 @@
  * the keyed number `lengths[b]` of the stream `keys[b]`: engine/keyed.py and engine/decode/sampling.py say the same on
  * the CPU. Weights are summed as integers, so that equal logits give equal tokens whatever the order of the threads.
  *
+ * With temperatures and top_ps each slot is chosen by its own, as if they were the scalars, which are not looked at. They
+ * are read when the kernel runs, so that a captured launch follows them; the host cannot check their values.
+ *
  * State in: finished, lengths, keys. State out, for a slot that ran: lengths + 1; tokens = what the next step feeds (0
  * where the choice is lost); positions = prompt_len + lengths before, where that token stands; finished where the token
  * is one of eos_ids, or the choice is lost, or lengths reached max_new_tokens. A slot that was finished says -2 with
@@ -33,7 +36,7 @@ typedef struct CellscribeSample {
     int32_t prompt_len;
     int32_t max_new_tokens; /* 1 or more */
     int32_t num_eos;        /* 0 or more */
-    float temperature;      /* 0: greedy */
+    float temperature;      /* 0: greedy; that of all slots */
     double top_p;           /* above 0, at most 1; not looked at where greedy */
     const void *logits;     /* [B, V] */
     int64_t logits_slot;    /* stride in elements */
@@ -45,6 +48,8 @@ typedef struct CellscribeSample {
     int32_t *positions;     /* [B], out */
     int32_t *chosen;        /* [B], out: a token id, CELLSCRIBE_NOT_FINITE or CELLSCRIBE_SILENT */
     float *logprobs;        /* [B], out: natural, before temperature and top-p; NaN where lost */
+    const float *temperatures; /* [B], or null: the scalars count */
+    const double *top_ps;      /* [B], null where temperatures is */
 } CellscribeSample;
 
 int cellscribe_sample(const CellscribeSample *p, void *stream);

@@ -17,7 +17,7 @@ from cellscribe.engine.bundle.load import REFERENCE
 from cellscribe.engine.cells import TokenBatch
 from cellscribe.engine.decode.sampling import choose
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
-from cellscribe.engine.errors import BackendError
+from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.types import Sampling
 from cellscribe.engine.verify import TOLERANCES, measure_parity
 
@@ -141,6 +141,51 @@ def test_drawn_tokens_are_those_the_cpu_draws_from_the_same_logits(backend: Cuda
         assert (chosen.token_ids == tokens).all()
         assert np.abs(chosen.logprobs - logprobs).max() < 1e-5
         ticket = slots.step(np.arange(CELLS))
+
+
+OWN = [None, Sampling(0.9, 0.7, 4), Sampling(), Sampling(1.0, 1.3, 5), Sampling(0.9, 0.7, 6), Sampling(seed=3)]
+
+
+def test_texts_that_share_slots_each_have_their_sampling(backend: CudaBackend) -> None:
+    memory, mask = memories(backend)
+    shared = Sampling(0.8, 0.9, 1)
+
+    def write_own(num_slots: int, indices: list[int], *, mixes: bool, sampling: Sampling) -> dict[int, Text]:
+        slots = backend.open_slots(SlotPlan(num_slots, S, 6, sampling, eos_ids=frozenset([2]), mixes=mixes))
+        scheduler = Scheduler(slots, num_slots, eos_ids=frozenset([2]), max_new_tokens=6)
+        own = OWN if mixes else [None] * CELLS
+        requests = (Request(i, 1000 + i, memory[i], mask[i], sampling=own[i]) for i in indices)
+        return {e.text.request.index: e.text for e in scheduler.run(requests) if e.text.is_finished}
+
+    found = write_own(4, [5, 0, 1, 4, 3, 2], mixes=True, sampling=shared)
+    for i, own in enumerate(OWN):
+        alone = write_own(2, [i], mixes=False, sampling=own or shared)[i]
+        assert found[i].token_ids == alone.token_ids
+        np.testing.assert_allclose(found[i].logprobs, alone.logprobs, atol=1e-2)
+    assert {one.finish_reason for one in found.values()} <= {"stop", "length"}
+
+
+def test_a_slot_takes_the_sampling_of_its_next_text(backend: CudaBackend) -> None:
+    """The step reads it when it runs: nothing is captured of the last one."""
+    memory, mask = memories(backend)
+    slots = backend.open_slots(SlotPlan(2, S, 8, Sampling(), mixes=True))
+
+    def tokens(sampling: Sampling | None) -> list[int]:
+        chosen = [*slots.admit([Admission(0, 7, memory[0], mask[0], sampling)]).wait()]
+        return [int(one.token_ids[0]) for one in (*chosen, *slots.step(np.array([0])).wait())]
+
+    greedy, drawn = tokens(None), tokens(Sampling(1.0, 2.0, 1))
+    assert len(greedy) == 5
+    assert drawn not in (greedy, tokens(Sampling(1.0, 2.0, 2)))
+    assert tokens(Sampling(1.0, 2.0, 1)) == drawn
+    assert tokens(None) == greedy
+
+
+def test_a_plan_that_mixes_none_refuses_a_sampling(backend: CudaBackend) -> None:
+    memory, mask = memories(backend)
+    slots = backend.open_slots(SlotPlan(2, S, 8, Sampling()))
+    with pytest.raises(UsageError, match="mixes=True"):
+        slots.admit([Admission(0, 7, memory[0], mask[0], Sampling(1.0, 2.0, 1))])
 
 
 def test_a_slot_whose_text_ended_stays_silent(backend: CudaBackend) -> None:

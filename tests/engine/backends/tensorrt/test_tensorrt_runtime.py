@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fake_device import FakeDevice, RuleBrokenError
 from fake_plans import make_plan, open_fake
 
@@ -20,9 +21,10 @@ from cellscribe.engine.backends.tensorrt import TensorRTBackend
 from cellscribe.engine.backends.tensorrt import prompt as prompts
 from cellscribe.engine.backends.tensorrt.engine import Run
 from cellscribe.engine.backends.tensorrt.pieces import pieces
+from cellscribe.engine.backends.tensorrt.state import choose, choose_each
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.decode.scheduler import Request, Scheduler, Text
-from cellscribe.engine.errors import PlanError, RoomError
+from cellscribe.engine.errors import PlanError, RoomError, UsageError
 from cellscribe.engine.types import Sampling
 from cellscribe.engine.verify import teacher_forced
 
@@ -75,6 +77,53 @@ def test_texts_are_those_of_the_cpu(backends: Backends, sampling: Sampling) -> N
             assert found[i].finish_reason == expected[i].finish_reason
             np.testing.assert_allclose(found[i].logprobs, expected[i].logprobs, atol=1e-4)
             np.testing.assert_allclose(found[i].evidence, expected[i].evidence, atol=1e-4)
+
+
+DRAWN, HOT = Sampling(0.9, 0.7, 4), Sampling(1.0, 1.3, 5)
+
+
+def test_texts_that_share_slots_each_have_their_sampling(backends: Backends) -> None:
+    """And a text that is cancelled while its next steps are under way leaves its slot to the next."""
+    _, tensorrt = backends
+    memory, mask = memories()
+    slots = tensorrt.open_slots(SlotPlan(3, S, TOKENS, Sampling(), eos_ids=EOS, mixes=True))
+    scheduler = Scheduler(slots, 3, eos_ids=EOS, max_new_tokens=TOKENS)
+    found: dict[int, Text] = {}
+    own = [None, DRAWN, HOT, DRAWN, HOT, None, DRAWN]
+    order = [4, 0, 6, 1, 2, 5, 3]
+    for event in scheduler.run(Request(i, 1000 + i, memory[i], mask[i], sampling=own[i]) for i in order):
+        text = found.setdefault(event.text.request.index, event.text)
+        if text.request.index == 6 and len(text.token_ids) == 5:
+            assert scheduler.cancel(6)
+    assert [i for i in order if found[i].finish_reason == "cancelled"] == [6]
+    for sampling in (None, DRAWN, HOT):
+        mine = [i for i in range(CELLS) if own[i] == sampling]
+        for i, alone in write(tensorrt, mine, 3, sampling or Sampling()).items():
+            count = 5 if i == 6 else len(alone.token_ids)
+            assert found[i].token_ids == alone.token_ids[:count]
+            np.testing.assert_allclose(found[i].logprobs, alone.logprobs[:count], atol=1e-5)
+
+
+def test_a_plan_that_mixes_none_refuses_a_sampling(backends: Backends) -> None:
+    memory, mask = memories()
+    slots = backends[1].open_slots(SlotPlan(2, S, TOKENS, Sampling()))
+    with pytest.raises(UsageError, match="mixes=True"):
+        slots.admit([Admission(0, 7, memory[0], mask[0], Sampling(1.0, 2.0, 1))])
+
+
+def test_rows_are_chosen_each_its_own_way_to_the_last_bit() -> None:
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(0, 3, (40, 333)).astype(np.float32))
+    logits[7, 3] = torch.nan
+    draws = torch.from_numpy(rng.random(40).astype(np.float32))
+    ways = [Sampling(), DRAWN, HOT, Sampling(0.3, 2.0), Sampling(0.9, 0.01)]
+    temperatures = torch.tensor([ways[i % 5].temperature for i in range(40)], dtype=torch.float32)
+    top_ps = torch.tensor([ways[i % 5].top_p for i in range(40)], dtype=torch.float64)
+    tokens, logprobs = choose_each(logits, temperatures, top_ps, draws)
+    for i, way in enumerate(ways):
+        expected = choose(logits[i::5], way, draws[i::5])
+        assert torch.equal(tokens[i::5], expected[0])
+        assert torch.equal(logprobs[i::5].nan_to_num(7.0), expected[1].nan_to_num(7.0))
 
 
 def test_a_text_ends_at_an_end_token_while_the_next_step_is_under_way(backends: Backends) -> None:

@@ -25,7 +25,7 @@ from cellscribe.engine.backends.text import Prompted, TextBackend, TextPlan
 from cellscribe.engine.bundle import Bundle, open_bundle
 from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.decode.scheduler import Scheduler, Text, TextRequest
-from cellscribe.engine.errors import BundleError, InputError, PlanError, RoomError
+from cellscribe.engine.errors import BundleError, InputError, PlanError, RoomError, UsageError
 from cellscribe.engine.types import Sampling
 from cellscribe.engine.verify_text import measure_text_parity, text_failures
 
@@ -78,6 +78,32 @@ def test_texts_are_those_of_the_cpu(backends: Backends, sampling: Sampling) -> N
             assert (found[i].token_ids, found[i].finish_reason) == (text.token_ids, text.finish_reason)
             np.testing.assert_allclose(found[i].logprobs, text.logprobs, atol=1e-4)
     assert tensorrt.remarks == ()
+
+
+def test_texts_that_share_slots_each_have_their_sampling(backends: Backends) -> None:
+    own = [
+        None,
+        Sampling(0.9, 0.7, 4),
+        Sampling(1.0, 1.3, 5),
+        Sampling(),
+        Sampling(0.9, 0.7, 6),
+        None,
+        Sampling(seed=2),
+    ]
+    _, tensorrt = backends
+    slots = tensorrt.open_text_slots(TextPlan(3, PROMPT, TOKENS, Sampling(), EOS, mixes=True))
+    scheduler = Scheduler(slots, 3, eos_ids=EOS, max_new_tokens=TOKENS)
+    requests = (TextRequest(i, 1000 + i, ids, sampling=own[i]) for i, ids in enumerate(prompts()))
+    found = {e.text.request.index: e.text for e in scheduler.run(requests) if e.text.is_finished}
+    for sampling in set(own):
+        alone = write(tensorrt, 3, sampling or Sampling())
+        for i in (i for i, mine in enumerate(own) if mine == sampling):
+            assert found[i].token_ids == alone[i].token_ids
+            np.testing.assert_allclose(found[i].logprobs, alone[i].logprobs, atol=1e-5)
+    with pytest.raises(UsageError, match="mixes=True"):
+        tensorrt.open_text_slots(TextPlan(1, PROMPT, TOKENS, Sampling())).admit(
+            [Prompted(0, 1, prompts()[0], sampling=Sampling(0.9, 0.7, 4))]
+        )
 
 
 def test_a_text_ends_at_an_end_token_while_the_next_step_is_under_way(backends: Backends) -> None:
