@@ -32,7 +32,7 @@ __device__ __forceinline__ void settle(const CellscribeSample& p, int slot, int 
 enum Way { kGreedy, kDrawn, kMixed };  // what all slots do, or each as it says itself
 
 template <class T, Way kWay>
-__global__ void __launch_bounds__(kMaxThreads) sample(CellscribeSample p, int weight_shift) {
+__global__ void __launch_bounds__(kMaxThreads) sample(int weight_shift, CellscribeSample p) {
     __shared__ Shared s;
     const int slot = blockIdx.x;
     if (p.finished[slot]) {
@@ -51,15 +51,18 @@ __global__ void __launch_bounds__(kMaxThreads) sample(CellscribeSample p, int we
 
     int token = int(uint32_t(best));
     float exponentials = 0;
-    const float temperature = kWay == kMixed ? p.temperatures[slot] : p.temperature;
-    const bool is_greedy = kWay == kGreedy || (kWay == kMixed && temperature == 0.0f);  // the same for a whole block
-    if (is_greedy) {
-        for_each(logits, p.vocabulary, [&](int, float logit) { exponentials += expf(logit - largest); });
-    } else {
-        const Row<T> row = {logits, p.vocabulary, {largest, temperature, weight_shift}, s};
-        const float uniform = keyed_uniform(p.keys[slot], uint64_t(p.lengths[slot]));
-        const uint64_t total = row.weigh(exponentials);
-        token = row.draw(kWay == kMixed ? p.top_ps[slot] : p.top_p, total, uniform);
+    const bool is_greedy = kWay == kGreedy || (kWay == kMixed && p.temperatures[slot] == 0.0f);  // as the whole block
+    if constexpr (kWay != kDrawn) {
+        if (is_greedy) for_each(logits, p.vocabulary, [&](int, float logit) { exponentials += expf(logit - largest); });
+    }
+    if constexpr (kWay != kGreedy) {
+        if (!is_greedy) {
+            const float temperature = kWay == kMixed ? p.temperatures[slot] : p.temperature;
+            const Row<T> row = {logits, p.vocabulary, {largest, temperature, weight_shift}, s};
+            const float uniform = keyed_uniform(p.keys[slot], uint64_t(p.lengths[slot]));
+            const uint64_t total = row.weigh(exponentials);
+            token = row.draw(kWay == kMixed ? p.top_ps[slot] : p.top_p, total, uniform);
+        }
     }
     const float sum = block_sum(exponentials, s.floats);
     if (threadIdx.x == 0) settle(p, slot, token, (as_float(logits[token]) - largest) - logf(sum));
@@ -76,8 +79,8 @@ int launch_sample(const CellscribeSample& p, void* stream) {
     const int log2 = round_up_log2(p.vocabulary);
     const int threads = log2 < 10 ? 128 : log2 > 13 ? kMaxThreads : 1 << (log2 - 3);
     auto kernel = p.temperatures ? sample<T, kMixed> : p.temperature == 0.0f ? sample<T, kGreedy> : sample<T, kDrawn>;
-    return int(launch(kernel, dim3(unsigned(p.num_slots)), dim3(unsigned(threads)), 0, cudaStream_t(stream), p,
-                      log2 < 1 ? 1 : log2));
+    return int(launch(kernel, dim3(unsigned(p.num_slots)), dim3(unsigned(threads)), 0, cudaStream_t(stream),
+                      log2 < 1 ? 1 : log2, p));
 }
 
 }  // namespace
