@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from cellscribe.engine.backends.base import Backend, Memory, SlotPlan, Slots
+from cellscribe.engine.backends.base import Backend, Memory, SlotPlan
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer, TokenBatch
 from cellscribe.engine.decode.ahead import Ahead
-from cellscribe.engine.decode.evidence import GeneAxis, Symbols, named_genes, top_genes
+from cellscribe.engine.decode.described import description_of, failed, open_slots, piece_of
+from cellscribe.engine.decode.evidence import GeneAxis, Symbols
 from cellscribe.engine.decode.scheduler import Occupancy, Request, Scheduler, Text, TokenEvent
-from cellscribe.engine.decode.texts import GrowingText, decode
-from cellscribe.engine.errors import BackendError, RoomError
+from cellscribe.engine.decode.texts import GrowingText
+from cellscribe.engine.errors import BackendError
 from cellscribe.engine.keyed import cell_key
-from cellscribe.engine.types import AttentionRecord, Description, Piece, Sampling, TopGenes
+from cellscribe.engine.types import AttentionRecord, Description, Piece, Sampling
 
 Progress = Callable[[int, int, int], None]  # results done, results in all, tokens so far
 OnPiece = Callable[[str, Piece], None]
@@ -74,7 +75,7 @@ class Writer:
         plan = SlotPlan(
             options.num_slots, num_genes, options.max_new_tokens, options.sampling, options.keep_attention, eos_ids
         )
-        slots, num_slots = self._open(plan)
+        slots, num_slots, self.notice = open_slots(self._backend, plan)
         self.num_slots = num_slots
         with closing(Ahead(requests, self._backend.cells_ahead)) as ready:
             scheduler = Scheduler(
@@ -91,32 +92,15 @@ class Writer:
                     self._finish(event.text)
                 yield event
 
-    def _open(self, plan: SlotPlan) -> tuple[Slots, int]:
-        """Open the slots; fewer of them, with a notice, where only fewer fit.
-
-        On a GPU the order of sums can depend on the number of slots, and with it a choice between tokens that are
-        nearly equally likely.
-        """
-        try:
-            return self._backend.open_slots(plan), plan.num_slots
-        except RoomError as error:
-            if not 0 < error.num_fitting < plan.num_slots:
-                raise
-            self.notice = f"{str(error).removesuffix('.')}; went on with {error.num_fitting}."
-            return self._open(replace(plan, num_slots=error.num_fitting))
-
     def subject(self, event: TokenEvent) -> Subject:
         """Whom an event is about."""
         return self._subjects[event.text.request.index]
 
     def piece(self, event: TokenEvent) -> Piece:
         """The token of an event as text with its genes."""
-        subject, token = self.subject(event), event.token_id if event.token_id is not None else -1
+        subject = self.subject(event)
         growing = self._growing.setdefault(subject.index, GrowingText(self._bundle.tokenizer))
-        added = growing.add(token) if token >= 0 else ""
-        count = self._options.top_genes
-        genes = top_genes(event.evidence, subject.axis, count)
-        return Piece(added, token, event.logprob, genes, top_genes(event.text.evidence, subject.axis, count))
+        return piece_of(event, growing, subject.axis, self._options.top_genes)
 
     def take(self, index: int) -> Description:
         """Hand out a finished description, and forget its text."""
@@ -131,29 +115,13 @@ class Writer:
 
     def _finish(self, text: Text) -> None:
         subject = self._subjects[text.request.index]
-        if text.finish_reason == "failed":
-            self.descriptions[subject.index] = failed(subject.cell_id, "the model's output is not finite")
-            return
-        written = decode(self._bundle.tokenizer, text.token_ids)
-        genes = top_genes(text.evidence, subject.axis, self._options.top_genes)
-        self.descriptions[subject.index] = Description(
-            cell_id=subject.cell_id,
-            text=written,
-            token_ids=tuple(text.token_ids),
-            mean_logprob=float(np.mean(text.logprobs)) if text.logprobs else float("nan"),
-            latency_ms=text.latency_ms,
-            finish_reason=text.finish_reason,
-            top_genes=genes,
-            named_genes=named_genes(written, genes.symbols),
+        count = self._options.top_genes
+        self.descriptions[subject.index] = description_of(
+            text, subject.cell_id, subject.axis, self._bundle.tokenizer, count
         )
         if self._options.keep_attention and text.attention:
             weights = np.stack(text.attention, 2).astype(np.float16)  # [L, H, T, S]; there may be many
             self.attention[subject.index] = AttentionRecord(subject.cell_id, tuple(subject.axis.symbols), weights)
-
-
-def failed(cell_id: str, why: str) -> Description:
-    """Return the result of a cell that could not be described."""
-    return Description(cell_id, top_genes=TopGenes(), status=f"failed: {why}")
 
 
 def gene_axes(batch: TokenBatch, tokens: tuple[str, ...]) -> Iterator[GeneAxis]:

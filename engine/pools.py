@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.decode.described import failed
 from cellscribe.engine.decode.evidence import GeneAxis
-from cellscribe.engine.describe import Asked, Progress, Subject, failed
+from cellscribe.engine.describe import Asked, Progress, Subject
 from cellscribe.engine.types import Description
 
 if TYPE_CHECKING:

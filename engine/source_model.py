@@ -13,6 +13,7 @@ from cellscribe.engine.backends.choose import Choice, choose_backend, precision_
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellSource, CellTokenizer
 from cellscribe.engine.cells.spec import HvgFlavor
+from cellscribe.engine.decode.described import failed
 from cellscribe.engine.describe import (
     CellFeed,
     DescribeOptions,
@@ -20,7 +21,6 @@ from cellscribe.engine.describe import (
     Progress,
     Writer,
     embed_all,
-    failed,
     longest_memory,
     write_all,
 )

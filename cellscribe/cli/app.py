@@ -29,6 +29,7 @@ from cellscribe.cli.inspect import inspect
 from cellscribe.cli.merge import merge
 from cellscribe.cli.quantize import quantize
 from cellscribe.cli.search import search
+from cellscribe.cli.serve import serve
 from cellscribe.cli.verify import verify
 
 _COMMANDS = (
@@ -43,6 +44,7 @@ _COMMANDS = (
     merge,
     index,
     search,
+    serve,
     export,
     quantize,
     build_plans,

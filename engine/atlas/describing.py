@@ -20,6 +20,7 @@ from cellscribe.engine.atlas.sources import Sources
 from cellscribe.engine.atlas.tables import table_of, text_columns, vectors_column
 from cellscribe.engine.atlas.twins import Recent, input_keys, take_cells
 from cellscribe.engine.cells import TokenBatch
+from cellscribe.engine.decode.described import failed
 from cellscribe.engine.decode.evidence import GeneAxis
 from cellscribe.engine.describe import (
     ENCODE_CELLS,
@@ -27,7 +28,6 @@ from cellscribe.engine.describe import (
     DescribeOptions,
     Subject,
     Writer,
-    failed,
     gene_axes,
     longest_memory,
 )

@@ -11,7 +11,7 @@ from cellscribe.engine.cells.log_base import plain_base
 from cellscribe.engine.cells.matrix_readers import CscReader, CsrReader, DenseReader, MatrixReader
 from cellscribe.engine.cells.members import Members, attribute, is_array
 from cellscribe.engine.cells.table import Column, Table
-from cellscribe.engine.cells.values import layer_origin
+from cellscribe.engine.cells.values import layer_origin, obsm_origin
 from cellscribe.engine.errors import InputError
 
 
@@ -67,6 +67,15 @@ class AnndataFile:
         """Names of the columns of obs."""
         return self._obs.columns()
 
+    @property
+    def obsm_names(self) -> list[str]:
+        """Names of the arrays that lie beside obs; tables are none."""
+        if not self._guard.has(self._root, "obsm"):
+            return []
+        group = self._guard.group(self._root, "obsm")
+        names = [str(key) for key in group.keys()]  # noqa: SIM118
+        return [name for name in names if is_array(self._guard.member(group, name))]
+
     def obs_names(self) -> list[str]:
         """Names of the cells."""
         return self._obs.names()
@@ -95,6 +104,9 @@ class AnndataFile:
     def _place(self, origin: str) -> tuple[Any, str]:
         if origin == "X":
             return self._root, "X"
+        if origin.startswith("obsm["):
+            group = self._guard.group(self._root, "obsm")
+            return group, next(name for name in self.obsm_names if obsm_origin(name) == origin)
         raw = self._raw()
         if origin == "raw.X" and raw is not None:
             return raw

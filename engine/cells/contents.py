@@ -50,6 +50,11 @@ class Contents(Protocol):
         """Names of the columns of obs."""
         ...
 
+    @property
+    def obsm_names(self) -> list[str]:
+        """Names of the arrays that lie beside obs."""
+        ...
+
     def obs_names(self) -> list[str]:
         """Names of the cells."""
         ...

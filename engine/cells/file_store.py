@@ -50,6 +50,7 @@ class FileStore:
         self.layers: tuple[str, ...] = tuple(header["layers"])
         self.has_x, self.has_raw = bool(header["has_x"]), bool(header["has_raw"])
         self.obs_columns: tuple[str, ...] = tuple(header["obs_columns"])
+        self.obsm_names: tuple[str, ...] = tuple(header["obsm"])
         self.log10_mark = None if header["log10"] is None else Log10Mark.of(*header["log10"])
         self.said_base = plain_base(header["log_base"])
 

@@ -18,7 +18,7 @@ from cellscribe.engine.cells.vocabulary import GeneVocabulary
 _JOINED = re.compile(r"(.+)_(ENS[A-Z]{0,6}G\d{9,})(\.\d+)?")
 _EXCEL = re.compile(r"\d{1,2}-(Mar|Sep|Dec|Oct|Apr)|(Mar|Sep|Dec|Oct|Apr)-\d{1,2}|\d{4}-(03|09|12)-\d\d.*")
 _KINDS = ("symbol", "ensembl", "ensembl_version", "symbol_ensembl", "synonym", "mouse_case")
-_WEAK = ("synonym", "mouse_case")
+WEAK = ("synonym", "mouse_case")
 _N_EXAMPLES = 20
 
 
@@ -43,6 +43,7 @@ def match_genes(
     symbols: Sequence[str | None] | None = None,
     wanted: Sequence[str] | None = None,
     adds_up: bool = True,
+    lookup: GeneLookup | None = None,
 ) -> GeneMatch:
     """Match the columns of a file to the tokens of a vocabulary.
 
@@ -63,16 +64,18 @@ def match_genes(
         The genes the bundle asks for; None for the whole vocabulary.
     adds_up
         Whether the columns of one gene will be added up; else each stays what it is. Only the report tells.
+    lookup
+        The ways into this very vocabulary, for who matches names again and again.
     """
     keys = [str(name) for name in names]
-    lookup = _Lookup(vocabulary)
+    lookup = lookup or GeneLookup(vocabulary)
     found: list[tuple[int, str]] = [
         lookup.strong(name, ensembl[i] if ensembl else None, symbols[i] if symbols else None)
         for i, name in enumerate(keys)
     ]
     claimed = {token for token, _ in found if token >= 0}
     n_ambiguous = 0
-    for kind in _WEAK:
+    for kind in WEAK:
         left = [i for i, (token, _) in enumerate(found) if token < 0]
         claims = {i: lookup.weak(keys[i], symbols[i] if symbols else None, kind) for i in left}
         rivals = Counter(token for token in claims.values() if token >= 0 and token not in claimed)
@@ -85,7 +88,7 @@ def match_genes(
     return _outcome(keys, found, n_ambiguous, vocabulary, wanted, adds_up)
 
 
-class _Lookup:
+class GeneLookup:
     """Ways from a name to a token."""
 
     def __init__(self, vocabulary: GeneVocabulary) -> None:

@@ -27,7 +27,7 @@ from cellscribe.engine.cells.parts import (
     sample_rows,
 )
 from cellscribe.engine.cells.tables import VarTable, var_table
-from cellscribe.engine.cells.values import ValueStats, layer_origin
+from cellscribe.engine.cells.values import ValueStats, layer_origin, obsm_origin
 from cellscribe.engine.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -50,6 +50,7 @@ class MemoryStore:
         self.has_x, self.has_raw = adata.X is not None, adata.raw is not None
         self.obs_columns: tuple[str, ...] = tuple(str(key) for key in adata.obs.columns)
         self.obs_names = _texts(adata.obs_names, "obs")
+        self.obsm_names = tuple(str(key) for key, value in adata.obsm.items() if isinstance(value, np.ndarray))
         self.log10_mark = mark_of(self._adata.uns)
         self.said_base = base_of(self._adata.uns)
 
@@ -116,6 +117,8 @@ class MemoryStore:
             return self._adata.X
         if origin == "raw.X":
             return self._adata.raw.X
+        if origin.startswith("obsm["):
+            return next(self._adata.obsm[name] for name in self.obsm_names if obsm_origin(name) == origin)
         return self._adata.layers[next(key for key in self.layers if layer_origin(key) == origin)]
 
     def _prepared(self, matrix: Any, origin: str) -> Any:

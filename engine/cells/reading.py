@@ -48,6 +48,7 @@ class FileSession:
             "has_x": contents.has_x,
             "has_raw": contents.has_raw,
             "obs_columns": contents.obs_columns[:_MAX_COLUMNS],
+            "obsm": contents.obsm_names[:_MAX_COLUMNS],
             "log10": contents.log10,
             "log_base": contents.log_base,
         }

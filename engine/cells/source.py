@@ -19,7 +19,7 @@ from cellscribe.engine.cells.memory_store import MemoryStore
 from cellscribe.engine.cells.names import check_names, suggest
 from cellscribe.engine.cells.parts import Part, Rows, kept, sample_rows
 from cellscribe.engine.cells.tables import VarTable
-from cellscribe.engine.cells.values import ValueChoice, ValueKind, choose_values
+from cellscribe.engine.cells.values import ValueChoice, ValueKind, choose_values, obsm_origin
 from cellscribe.engine.errors import InputError
 
 
@@ -101,6 +101,24 @@ class CellSource:
         except ValueError as error:
             raise InputError(f"The obs column {name!r} of {self.name} is damaged ({error}); write it again.") from error
         return column
+
+    @property
+    def obsm_names(self) -> tuple[str, ...]:
+        """Names of the arrays that lie beside obs, as "X_umap"."""
+        return self._store.obsm_names
+
+    def obsm(self, name: str) -> npt.NDArray[np.float32]:
+        """Return an array that lies beside obs, float32 [n_cells, D]; InputError where it cannot be one."""
+        origin = obsm_origin(name)
+        shape = self._store.shape(origin) if name in self.obsm_names else (0, 0)
+        if shape[0] != self.n_cells:
+            raise InputError(
+                f"{self.name} has no obsm {name!r} of {self.n_cells} rows{_suggest(name, self.obsm_names)}."
+            )
+        found, groups = np.zeros(shape, np.float32), np.array_split(np.arange(shape[0]), max(1, shape[0] // 4096))
+        for rows, part in zip(groups, self._store.stream(origin, groups), strict=True):
+            found[rows[part.row_of], part.indices] = part.data
+        return found
 
     def rows_of(self, cell_ids: Sequence[str]) -> Rows:
         """Return the rows int64 [N] of named cells; InputError for an unknown name."""

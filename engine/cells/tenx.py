@@ -53,6 +53,7 @@ class TenxFile:
 
     layers: list[str] = []  # noqa: RUF012
     obs_columns: list[str] = []  # noqa: RUF012
+    obsm_names: list[str] = []  # noqa: RUF012
     has_x, has_raw, log10, log_base = True, False, None, None
 
     def __init__(self, name: str, barcodes: Sequence[str], features: Features) -> None:

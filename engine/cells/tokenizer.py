@@ -93,10 +93,15 @@ class CellTokenizer:
         `watch` is given the blocks as they are read, and hands them on: it can tell how long they take to come.
         """
         block_cells = max(1, _BLOCK_CELLS // batch_cells) * batch_cells
-        make = self._fixed if self.spec.layout == "fixed" else self._ragged
         blocks = self.source.blocks(rows, block_cells=block_cells)
         for block in blocks if watch is None else watch(blocks):
-            yield from make(block, batch_cells)
+            names: list[str] = self.source.obs_names[block.rows].tolist()
+            yield from self.block_batches(block, names, batch_cells)
+
+    def block_batches(self, block: CsrBlock, names: list[str], batch_cells: int) -> Iterator[TokenBatch]:
+        """Yield the cells of a block with the columns of the source, which may come from elsewhere; `names` [B]."""
+        make = self._fixed if self.spec.layout == "fixed" else self._ragged
+        return make(block, names, batch_cells)
 
     def _fed_tokens(
         self, match: GeneMatch, hvg: Sequence[str] | None, flavor: HvgFlavor, min_counts: float
@@ -138,8 +143,8 @@ class CellTokenizer:
             raise InputError(f"The bundle does not know the gene {unknown[0]!r} of the list; remove or rename it.")
         return np.unique(tokens)
 
-    def _fixed(self, block: CsrBlock, batch_cells: int) -> Iterator[TokenBatch]:
-        fed, names = self._fed(block)
+    def _fixed(self, block: CsrBlock, names: list[str], batch_cells: int) -> Iterator[TokenBatch]:
+        fed = self._fed(block, names)
         values = fed.dense(len(self._tokens) + 1, self.spec.cls_value)
         common = self._shared
         if common is None or len(common[0]) < batch_cells:
@@ -152,8 +157,8 @@ class CellTokenizer:
             failures = () if good is None else self._failures(block, fed, batch)
             yield TokenBatch(rows, ids, genes[:B], chosen, mask[:B], columns[:B], failures)
 
-    def _ragged(self, block: CsrBlock, batch_cells: int) -> Iterator[TokenBatch]:
-        fed, names = self._fed(block)
+    def _ragged(self, block: CsrBlock, names: list[str], batch_cells: int) -> Iterator[TokenBatch]:
+        fed = self._fed(block, names)
         specials = self.vocabulary.cls_id, self.vocabulary.pad_id
         if len(names) and fed.lengths.max() > self.spec.num_genes:
             keys = stream_keys(self.seed, _cell_keys(names), _THINNING)
@@ -164,9 +169,8 @@ class CellTokenizer:
             failures = () if good is None else self._failures(block, fed, batch)
             yield TokenBatch(block.rows[cells], _names_of(names, batch, good), *laid, failures)
 
-    def _fed(self, block: CsrBlock) -> tuple[Fed, list[str]]:
-        names: list[str] = self.source.obs_names[block.rows].tolist()
-        return self._feeder.feed(block, stream_keys(self.seed, _cell_keys(names), _TIES)), names
+    def _fed(self, block: CsrBlock, names: list[str]) -> Fed:
+        return self._feeder.feed(block, stream_keys(self.seed, _cell_keys(names), _TIES))
 
     def _failures(self, block: CsrBlock, fed: Fed, batch: slice) -> tuple[tuple[int, str], ...]:
         lengths = np.diff(block.part.indptr)[batch]

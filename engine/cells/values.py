@@ -119,6 +119,11 @@ def layer_origin(name: str) -> str:
     return f"layers[{name!r}]"
 
 
+def obsm_origin(name: str) -> str:
+    """Return the origin of an array that lies beside obs."""
+    return f"obsm[{name!r}]"
+
+
 def choose_values(store: MatrixStore, layer: str | None, values: ValueChoice, *, is_lenient: bool = False) -> Values:
     """Choose the matrix to read: the layer asked for, else counts where there are any, else log-normalised values.
 

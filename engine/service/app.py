@@ -1,0 +1,103 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+import cellscribe
+from cellscribe.engine.errors import CellscribeError
+from cellscribe.engine.service.gate import Gate
+from cellscribe.engine.service.problems import RequestError, problem_of
+from cellscribe.engine.service.routes import chat, describe, meta, page
+from cellscribe.engine.service.schemas import AnnotateBody, ChatBody, DescribeBody, EmbedBody, GenerateBody
+from cellscribe.engine.service.service import Service
+
+_LOG = logging.getLogger("cellscribe.service")
+_BODIES: dict[str, type[BaseModel]] = {
+    "/v1/describe": DescribeBody,
+    "/v1/embed": EmbedBody,
+    "/v1/annotate": AnnotateBody,
+    "/v1/generate": GenerateBody,
+    "/v1/chat/completions": ChatBody,
+}
+_FILES = ("/v1/describe", "/v1/uploads")
+
+
+def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI:
+    """Return the application.
+
+    Parameters
+    ----------
+    service
+        What answers; it is started and closed by whoever made it.
+    hosts
+        Names that clients may call it by; None for any.
+    """
+    app = FastAPI(title="Cellscribe", version=cellscribe.__version__, docs_url=None, redoc_url=None)
+    app.state.service = service
+    for routes in (meta, describe, chat, page):
+        app.include_router(routes.router)
+    for kind in (RequestError, CellscribeError, Exception):
+        app.add_exception_handler(kind, _answer)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(Gate, service=service, hosts=hosts)
+    plain = app.openapi
+    app.openapi = lambda: _documented(app, plain)  # type: ignore[method-assign]
+    return app
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if problem.status >= 500 and not isinstance(error, RequestError):
+        _LOG.error("a request failed", exc_info=error)
+    request.app.state.service.metrics.failed(problem)
+    return JSONResponse(problem.body(), problem.status, problem.headers())
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    words = {404: "there is nothing at this address; see /openapi.json.", 405: "this address takes other methods."}
+    problem = RequestError(error.status_code, words.get(error.status_code, str(error.detail)))
+    request.app.state.service.metrics.failed(problem)
+    return JSONResponse(problem.body(), problem.status, {**problem.headers(), **(error.headers or {})})
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    problem = RequestError(422, f"{where} is not as it should be: {first['msg'].lower()}.", where)
+    request.app.state.service.metrics.failed(problem)
+    return JSONResponse(problem.body(), problem.status)
+
+
+def _documented(app: FastAPI, plain: Any) -> dict[str, Any]:
+    """Return the OpenAPI description with the bodies, which are read and checked by ourselves."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    told: dict[str, Any] = plain()
+    pairs = [(one, "validation") for one in _BODIES.values()]
+    _, definitions = models_json_schema(pairs, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    schemas = told.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(definitions["$defs"])
+    for path, model in _BODIES.items():
+        if path in told["paths"]:
+            schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+            examples = model.model_json_schema().get("examples", [])
+            content: dict[str, Any] = {"schema": schema, **({"example": examples[0]} if examples else {})}
+            told["paths"][path]["post"]["requestBody"] = {"required": True, "content": {"application/json": content}}
+    for path in _FILES:
+        body = told["paths"][path]["post"].setdefault("requestBody", {"required": True, "content": {}})
+        body["content"]["application/x-hdf5"] = {"schema": {"type": "string", "format": "binary"}}
+    app.openapi_schema = told
+    return told

@@ -1,0 +1,114 @@
+"""Reading what a client sends: no more than is allowed, no slower than is bearable, and only what is meant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from cellscribe.engine.service.problems import RequestError
+
+M = TypeVar("M", bound=BaseModel)
+JSON, HDF5 = "application/json", ("application/x-hdf5", "application/octet-stream")
+
+
+def content_type(request: Request) -> str:
+    """Return what the body is said to be, without parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+async def json_body(request: Request, model: type[M], most: int, idle_s: float) -> M:
+    """Read a JSON body.
+
+    Raises
+    ------
+    RequestError
+        413 for too many bytes, 415 for another type, 400 for what is no JSON, 422 for what is not meant, 408 for a
+        client that falls silent.
+    """
+    kind = content_type(request)
+    if kind != JSON and not kind.endswith("+json"):
+        raise RequestError(415, f"the body is {kind or 'of no type'}; send JSON, and say so: Content-Type: {JSON}.")
+    parts = [part async for part in _parts(request, most, idle_s)]
+    return parsed(model, b"".join(parts))
+
+
+async def saved_body(request: Request, path: Path, most: int, idle_s: float) -> None:
+    """Write the body into a file; as :func:`json_body` where it is too large or too slow."""
+    with path.open("wb") as file:
+        async for part in _parts(request, most, idle_s):
+            await asyncio.to_thread(file.write, part)
+
+
+def parsed(model: type[M], raw: bytes) -> M:
+    """Return a JSON text as a checked body."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise _problem(error) from None
+
+
+def from_query(model: type[M], query: Mapping[str, str]) -> M:
+    """Return a query string as checked options."""
+    try:
+        return model.model_validate_strings(dict(query))
+    except ValidationError as error:
+        raise _problem(error) from None
+
+
+def said(error: ValidationError) -> tuple[str, str | None]:
+    """Return the first thing wrong with a body in words, and where it is."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = _path(first["loc"])
+    words = first["msg"].removeprefix("Value error, ")
+    return words[:1].lower() + words[1:300], where or None
+
+
+def _problem(error: ValidationError) -> RequestError:
+    first: Any = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    words, where = said(error)
+    if first["type"] == "json_invalid":
+        return RequestError(
+            400, f"the body is no JSON ({words.removeprefix('invalid JSON: ')}); mend it and send it again."
+        )
+    more = error.error_count() - 1
+    tail = f" (and {more} more)" if more else ""
+    return RequestError(422, f"{where or 'the body'} is not as it should be: {words}{tail}.", where)
+
+
+def _path(parts: tuple[int | str, ...]) -> str:
+    told = ""
+    for part in parts:
+        text = str(part)
+        if text in ("function-after", "constrained-str", "[key]"):
+            continue
+        told += f"[{part}]" if isinstance(part, int) else f".{text}" if told else text
+    return "".join(c for c in told if c.isprintable())[:200]
+
+
+async def _parts(request: Request, most: int, idle_s: float) -> AsyncIterator[bytes]:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise _too_large(most)
+    total, stream = 0, request.stream().__aiter__()
+    while True:
+        try:
+            part = await asyncio.wait_for(anext(stream), idle_s)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise RequestError(408, f"nothing came for {idle_s:g} s; send the whole body.") from None
+        except ClientDisconnect:
+            raise RequestError(400, "the connection was closed before the body was complete; send it again.") from None
+        total += len(part)
+        if total > most:
+            raise _too_large(most)
+        yield part
+
+
+def _too_large(most: int) -> RequestError:
+    return RequestError(413, f"the body is larger than the {most:,} bytes that are taken; send less at a time.")

@@ -1,0 +1,86 @@
+"""What every request passes: names that are ours, a key where one is asked for, and the count."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cellscribe.engine.service.problems import RequestError
+from cellscribe.engine.service.service import Service
+
+_LOG = logging.getLogger("cellscribe.service")
+_OPEN = ("/health/", "/page/")
+_LOCAL = {"localhost", "127.0.0.1", "[::1]", "::1", "testserver"}
+_ROUTES = ("/v1/uploads/", "/v1/models/", "/page/")
+
+
+class Gate:
+    """ASGI middleware.
+
+    Parameters
+    ----------
+    hosts
+        Names that clients may call this service by; None for any. A page of another site that made its name point here
+        is kept out so.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service, hosts: frozenset[str] | None) -> None:
+        self._app, self._service, self._hosts = app, service, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                if scope["path"].startswith("/v1/"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            problem = self._refusal(scope)
+            if problem is None:
+                await self._app(scope, receive, counted)
+            else:
+                self._service.metrics.failed(problem)
+                answer = JSONResponse(problem.body(), problem.status, problem.headers())
+                await answer(scope, receive, counted)
+        finally:
+            self._service.metrics.requests.labels(_route(scope), str(status)).inc()
+
+    def _refusal(self, scope: Scope) -> RequestError | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if self._hosts is not None and name.lower() not in self._hosts:
+            return RequestError(421, f"this service is not called {name!r}; use one of its own names, as localhost.")
+        path, scheme = scope["path"], headers.get("authorization", "")
+        key = scheme[7:].strip() if scheme[:7].lower() == "bearer " else None
+        client = scope["client"][0] if scope.get("client") else "?"
+        scope.setdefault("state", {})["client"] = f"key {key}" if key and self._service.settings.keys else client
+        if path == "/" or path.startswith(_OPEN) or self._service.lets_in(key):
+            return None
+        what = "the key is not known" if key else "a key is needed"
+        return RequestError(401, f"{what}; send it as the header Authorization: Bearer KEY.")
+
+
+def local_names(host: str) -> frozenset[str]:
+    """Return the names that a service on a loopback address may be called by."""
+    return frozenset({*_LOCAL, host.lower(), f"[{host.lower()}]"})
+
+
+def _route(scope: Scope) -> str:
+    """Return the route of a request, of which there are few."""
+    route = scope.get("route")
+    return str(getattr(route, "path", "other"))

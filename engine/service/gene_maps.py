@@ -1,0 +1,215 @@
+"""Cells that come as names of genes and values, made ready for the encoder without a file in between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from anndata import AnnData
+
+from cellscribe.engine.bundle import Bundle
+from cellscribe.engine.cells import CellTokenizer, open_cells
+from cellscribe.engine.cells.genes import WEAK, GeneLookup, match_genes
+from cellscribe.engine.cells.parts import Part
+from cellscribe.engine.cells.source import CsrBlock
+from cellscribe.engine.cells.values import MAX_LOGGED, ValueChoice, ValueKind, ValueStats
+from cellscribe.engine.service.feeding import fed_cells
+from cellscribe.engine.service.orders import FedCell
+from cellscribe.engine.service.problems import RequestError
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_OTHER = "a gene that the vocabulary lacks"
+_MOST_NAMES = 1_000_000  # remembered
+_UNDECIDED = -2  # depends on the other names of the request
+
+
+@dataclass(frozen=True, eq=False)
+class GeneMap:
+    """One cell as a client gives it: names of genes [n] and their values float64 [n]; genes left out are zeros."""
+
+    cell_id: str
+    names: Sequence[str]
+    values: Floats
+
+
+@dataclass(frozen=True)
+class GenesFound:
+    """How many of the names given are genes that the model knows, and some that are not."""
+
+    known: int
+    unknown: int
+    examples: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it for an answer."""
+        total = self.known + self.unknown
+        said = f"Genes: {self.known:,} of {total:,} names are known."
+        return {"known": self.known, "unknown": self.unknown, "examples": list(self.examples), "sentence": said}
+
+
+class GeneMapReader:
+    """Turns gene maps into what the encoder takes; safe to use from several threads.
+
+    A name is known as a column of a file would be (:func:`cellscribe.engine.cells.genes.match_genes`). What the names
+    of unknown genes hold counts towards a cell's total, as it does in a file.
+
+    Parameters
+    ----------
+    bundle
+        What the cells are read for.
+    seed
+        Key of the draws between equal values, together with the cell's id.
+    hvg
+        Genes to feed a bundle that wants highly variable genes; without them it takes no gene maps.
+    """
+
+    def __init__(self, bundle: Bundle, seed: int = 0, hvg: Sequence[str] | None = None) -> None:
+        self._bundle, self._seed, self._hvg = bundle, seed, hvg
+        self._vocabulary, self._spec = bundle.vocabulary, bundle.manifest.cell_input
+        self._lookup = GeneLookup(self._vocabulary)
+        tokens = self._lookup.tokens
+        self._genes = tuple(tokens)  # columns
+        self._column_of_token = {token: column for column, token in enumerate(tokens.values())}
+        self._columns: dict[str, int] = {}
+        self._tokenizers: dict[ValueKind, CellTokenizer] = {}
+        self._lock = threading.Lock()
+
+    def read(self, maps: Sequence[GeneMap], values: ValueChoice) -> tuple[list[FedCell], GenesFound]:
+        """Return cells in the order given, and what became of the names.
+
+        Raises
+        ------
+        RequestError
+            422 for values that are no counts and no logarithms, names of which none is a gene, or an unusable bundle.
+        """
+        columns = self._columns_of([one.names for one in maps])
+        part = _part(maps, columns, len(self._genes))
+        kind = _kind(part, maps, values)
+        if kind == "lognorm":
+            _check_once(maps, columns, len(self._genes))
+        names = [one.cell_id for one in maps]
+        block = CsrBlock(np.arange(len(maps)), part, len(self._genes) + 1)
+        batches = self._tokenizer(kind).block_batches(block, names, len(maps))
+        found = fed_cells(batches, dict(enumerate(names)), self._vocabulary.tokens)
+        return [found[i] for i in range(len(maps))], _found(maps, columns, len(self._genes))
+
+    def _tokenizer(self, kind: ValueKind) -> CellTokenizer:
+        with self._lock:
+            if kind not in self._tokenizers:
+                self._tokenizers[kind] = self._opened(kind)
+            return self._tokenizers[kind]
+
+    def _opened(self, kind: ValueKind) -> CellTokenizer:
+        """Open one cell that has every gene of the vocabulary, as the pattern of those to come."""
+        name = self._bundle.name
+        if self._spec.selection == "hvg" and self._hvg is None:
+            raise RequestError(
+                422, f"the bundle {name} reads highly variable genes, and a gene map does not say which; start "
+                "the service with --genes, or upload a file.", "cells",
+            )  # fmt: skip
+        if kind == "lognorm" and not self._spec.log1p and self._spec.n_bins == 0:
+            raise RequestError(422, f"the bundle {name} reads counts; send counts.", "values")
+        pattern = AnnData(
+            sp.csr_matrix(np.full((1, len(self._genes) + 1), 1.0 if kind == "counts" else 0.5, np.float32))
+        )
+        pattern.var_names = [*self._genes, _OTHER]
+        source = open_cells(pattern, values=kind)
+        return CellTokenizer(self._spec, self._vocabulary, source, seed=self._seed, hvg=self._hvg)
+
+    def _columns_of(self, lists: Sequence[Sequence[str]]) -> list[Ints]:
+        """Return the column of every name of every cell; names without a gene share the last."""
+        known, found = self._columns, list[Ints]()
+        if len(known) > _MOST_NAMES:
+            known.clear()
+        for names in lists:
+            mine = [known[name] if name in known else self._learn(name) for name in names]
+            columns = np.array(mine, np.int64).reshape(len(mine))
+            if (columns == _UNDECIDED).any():
+                matched = match_genes(names, self._vocabulary, lookup=self._lookup).token_of_column
+                columns = np.array([self._column_of_token.get(token, len(self._genes)) for token in matched.tolist()])
+            found.append(columns)
+        return found
+
+    def _learn(self, name: str) -> int:
+        token, _ = self._lookup.strong(name, None, None)
+        column = self._column_of_token.get(token, len(self._genes))
+        if token < 0 and any(self._lookup.weak(name, None, kind) >= 0 for kind in WEAK):
+            column = _UNDECIDED
+        self._columns[name] = column
+        return column
+
+
+def _part(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> Part:
+    """Return the cells as rows over the vocabulary's genes and one column for all others; columns of a gene add up."""
+    lengths = np.array([len(one) for one in columns], np.int64)
+    rows = np.repeat(np.arange(len(maps)), lengths)
+    key = rows * (n_genes + 1) + np.concatenate(columns)
+    values = np.concatenate([one.values for one in maps])
+    order = np.argsort(key, kind="stable")
+    key, values = key[order], values[order]
+    first = np.flatnonzero(np.diff(key, prepend=-1)) if len(key) else np.zeros(0, np.int64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = (np.add.reduceat(values, first) if len(first) else values).astype(np.float32)
+    kept = sums != 0
+    place = key[first][kept]
+    indptr = np.searchsorted(place // (n_genes + 1), np.arange(len(maps) + 1)).astype(np.int64)
+    return Part(indptr, (place % (n_genes + 1)).astype(np.int32), sums[kept])
+
+
+def _kind(part: Part, maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind:
+    """Say what the values are; RequestError where they can be neither counts nor logarithms, or not what was said."""
+    stats = ValueStats()
+    for i, one in enumerate(maps):
+        bad = np.flatnonzero(~(np.isfinite(one.values) & (one.values >= 0)))
+        if len(bad):
+            raise RequestError(
+                422, f"the gene {one.names[int(bad[0])]!r} of cell {one.cell_id!r} has the value "
+                f"{one.values[int(bad[0])]:g}; counts are finite and not negative.", f"cells[{i}]",
+            )  # fmt: skip
+    stats.add(part, np.arange(part.n_rows))
+    if stats.kind == "bad":
+        raise RequestError(422, "the values of a cell add up to more than float32 holds; send counts.", "cells")
+    if values == "counts" or (values == "auto" and stats.kind == "counts"):
+        return "counts"
+    if stats.maximum < MAX_LOGGED:
+        return "lognorm"
+    raise RequestError(
+        422, f"the values reach {stats.maximum:g} and are no whole numbers, so they are neither counts nor "
+        'log-normalised; send counts, or say "values": "counts" if they are.', "values",
+    )  # fmt: skip
+
+
+def _check_once(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> None:
+    """Raise RequestError where two names of a cell mean one gene: logarithms cannot be added up."""
+    for i, (one, mine) in enumerate(zip(maps, columns, strict=True)):
+        genes = mine[mine < n_genes]
+        values, counts = np.unique(genes, return_counts=True)
+        if (counts > 1).any():
+            column = int(values[counts > 1][0])
+            names = [name for name, at in zip(one.names, mine.tolist(), strict=True) if at == column]
+            raise RequestError(
+                422, f"{names[0]!r} and {names[1]!r} of cell {one.cell_id!r} are one gene, and logarithms cannot be "
+                "added up; leave one out, or send counts.", f"cells[{i}]",
+            )  # fmt: skip
+
+
+def _found(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> GenesFound:
+    unknown: dict[str, None] = {}
+    known: set[str] = set()
+    for one, mine in zip(maps, columns, strict=True):
+        is_known = mine < n_genes
+        known.update(name for name, good in zip(one.names, is_known.tolist(), strict=True) if good)
+        if not is_known.all():
+            unknown.update(dict.fromkeys(one.names[i] for i in np.flatnonzero(~is_known).tolist()))
+    if unknown and not known:
+        raise RequestError(
+            422, f"none of the {len(unknown)} names is a gene that the model knows (unknown: "
+            f"{', '.join(list(unknown)[:4])}); give human gene symbols or Ensembl ids.", "cells",
+        )  # fmt: skip
+    return GenesFound(len(known), len(unknown), tuple(list(unknown)[:10]))

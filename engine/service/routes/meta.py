@@ -1,0 +1,112 @@
+"""``/v1/models``, ``/v1/cells``, ``/v1/uploads``, health and metrics."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from cellscribe.engine.service.bodies import HDF5, content_type
+from cellscribe.engine.service.cell_files import DEMO
+from cellscribe.engine.service.problems import RequestError
+from cellscribe.engine.service.service import Service
+from cellscribe.engine.service.uploading import uploaded
+from cellscribe.engine.types import MAX_NEW_TOKENS
+
+router = APIRouter()
+_NAME = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """Say which bundle is loaded, what it can do, and within which bounds."""
+    service: Service = request.app.state.service
+    bundle, limits = service.bundle, service.limits
+    told = {
+        "id": bundle.name,
+        "object": "model",
+        "created": service.started,
+        "owned_by": "cellscribe",
+        "family": bundle.manifest.family,
+        "tasks": list(service.tasks),
+        "device": service.device,
+        "precision": service.precision,
+        "slots": service.num_slots,
+        "limits": {
+            "cells": limits.cells,
+            "genes": limits.genes,
+            "labels": limits.labels,
+            "max_new_tokens": MAX_NEW_TOKENS,
+            "min_new_tokens": 1,
+            "body_bytes": limits.body_bytes,
+            "upload_bytes": limits.upload_bytes,
+            "deadline_s": limits.deadline_s,
+        },
+    }
+    return JSONResponse({"object": "list", "data": [told]})
+
+
+@router.get("/v1/models/{name}")
+async def model(request: Request, name: str) -> Response:
+    """Say so of one bundle."""
+    service: Service = request.app.state.service
+    service.check_model(name)
+    return JSONResponse({"id": name, "object": "model", "created": service.started, "owned_by": "cellscribe"})
+
+
+@router.get("/v1/cells")
+async def cells(
+    request: Request, source: _NAME = DEMO, column: Annotated[str | None, Query(max_length=500)] = None
+) -> Response:
+    """List the cells of a file that can be picked from, with a map and groups."""
+    service: Service = request.app.state.service
+    return JSONResponse(await service.in_thread(lambda: service.listing(service.files.get(source), column)))
+
+
+@router.post("/v1/uploads", status_code=201)
+async def upload(
+    request: Request, name: _NAME = "upload.h5ad", values: Literal["auto", "counts", "lognorm"] = "auto"
+) -> Response:
+    """Take in a file to pick cells from; it is forgotten a while after its last use."""
+    service: Service = request.app.state.service
+    if content_type(request) not in HDF5:
+        raise RequestError(415, f"send the bytes of an .h5ad file, and say so: Content-Type: {HDF5[0]}.")
+    file = await uploaded(service, request, name, values)
+    try:
+        listing = await service.in_thread(lambda: service.listing(file, None))
+    except BaseException:
+        service.files.remove(file.source_id)
+        raise
+    return JSONResponse(listing | {"expires_s": service.limits.upload_s}, status_code=201)
+
+
+@router.delete("/v1/uploads/{upload_id}", status_code=204)
+async def remove(request: Request, upload_id: str) -> Response:
+    """Forget a file."""
+    service: Service = request.app.state.service
+    await service.in_thread(lambda: service.files.remove(upload_id))
+    return Response(status_code=204)
+
+
+@router.get("/health/live")
+async def live() -> Response:
+    """Answer for as long as the process does."""
+    return JSONResponse({"status": "live"})
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """Say whether requests are answered: 503 while the model is loaded, and from the moment of the shutdown on."""
+    service: Service = request.app.state.service
+    if service.is_ready:
+        return JSONResponse({"status": "ready"})
+    return JSONResponse({"status": "shutting down" if service.is_closing else "loading"}, status_code=503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Give all figures to Prometheus."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.text(), headers={"Content-Type": service.metrics.CONTENT_TYPE})

@@ -1,0 +1,167 @@
+"""The bodies of requests: what is in them, within which bounds, with examples for the documentation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cellscribe.engine.types import MAX_NEW_TOKENS, MAX_TEMPERATURE
+
+Value = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+GENES: dict[str, Any] = {"CD3D": 6, "CD3E": 4, "IL7R": 5, "LTB": 9, "RPS12": 40, "MALAT1": 55}
+
+
+class Strict(BaseModel):
+    """A body without fields that nobody reads."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class GivenCell(Strict):
+    """A cell: genes with their values, or places in `gene_names` with their values. Genes left out are zeros."""
+
+    id: Name | None = Field(None, description="Its name, which keys all random numbers; cell-0, cell-1, ... without.")
+    genes: dict[Name, Value] | None = Field(None, description="Values by gene symbol or Ensembl id.")
+    indices: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="Places in gene_names.")
+    values: list[Value] | None = Field(None, description="The values at those places.")
+
+    @model_validator(mode="after")
+    def _is_one_form(self) -> Self:
+        if (self.genes is None) == (self.indices is None and self.values is None):
+            raise ValueError("give either genes, or indices and values")
+        if self.genes is None and (
+            self.indices is None or self.values is None or len(self.indices) != len(self.values)
+        ):
+            raise ValueError("indices and values belong together and are equally long")
+        return self
+
+
+class Cells(Strict):
+    """Which cells: given whole, or picked from a file that the service has."""
+
+    cells: list[GivenCell] | None = Field(None, min_length=1, description="Cells given whole.")
+    gene_names: list[Name] | None = Field(None, description="What indices of cells point at.")
+    source: Name | None = Field(None, description='"demo", or the id of an upload.')
+    cell_ids: list[Name] | None = Field(None, min_length=1, description="Cells of the source.")
+    values: Literal["auto", "counts", "lognorm"] = Field("auto", description="What the values of given cells are.")
+    deadline_s: float | None = Field(None, gt=0, description="Longest time in seconds, down from the service's own.")
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        if (self.cells is None) == (self.source is None):
+            raise ValueError('give either "cells", or "source" with "cell_ids"')
+        if self.source is not None and self.cell_ids is None:
+            raise ValueError('"cell_ids" are missing beside "source"')
+        if self.cells is not None and (self.cell_ids is not None):
+            raise ValueError('"cell_ids" belong to a "source"')
+        return self
+
+
+class Drawing(Strict):
+    """How tokens are chosen."""
+
+    temperature: float = Field(0.0, ge=0, le=MAX_TEMPERATURE, description="0 takes the most probable token.")
+    top_p: float | None = Field(None, gt=0, le=1, description="Nucleus size where something is drawn; 0.9 without.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Key of the draws, together with the cell's name.")
+
+
+class DescribeOptions(Drawing):
+    """How cells are described; in the query string where the body is a file."""
+
+    stream: bool = Field(False, description="Tell of every token as it is chosen, by server-sent events.")
+    max_new_tokens: int = Field(96, ge=1, le=MAX_NEW_TOKENS)
+    top_genes: int = Field(10, ge=0, le=200, description="Genes to list per text.")
+    grid: bool = Field(False, description="With stream: tell each token's attention to all genes, too.")
+    model: str | None = Field(None, description="The bundle's name; any other is refused.")
+
+
+class DescribeBody(Cells, DescribeOptions):
+    """What ``POST /v1/describe`` takes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"cells": [{"id": "c1", "genes": GENES}], "max_new_tokens": 64}]}
+    )
+
+
+class DescribeFile(DescribeOptions):
+    """The options that go with a file as the body of ``POST /v1/describe``."""
+
+    values: Literal["auto", "counts", "lognorm"] = "auto"
+    deadline_s: float | None = Field(None, gt=0)
+
+
+class EmbedBody(Cells):
+    """What ``POST /v1/embed`` takes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"cells": [{"id": "c1", "genes": GENES}]}]})
+
+    model: str | None = None
+
+
+class AnnotateBody(Cells):
+    """What ``POST /v1/annotate`` takes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"cells": [{"id": "c1", "genes": GENES}], "labels": ["B cell", "T cell"]}]}
+    )
+
+    labels: list[Name] | dict[Name, Name | None] | None = Field(None, description="What may come out; with ids.")
+    scores: bool = Field(False, description="Score every label.")
+    max_new_tokens: int = Field(32, ge=1, le=MAX_NEW_TOKENS)
+    model: str | None = None
+
+
+class GenerateBody(Drawing):
+    """What ``POST /v1/generate`` takes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"cell_type": "B cell", "n": 2, "seed": 1}]})
+
+    cell_type: Name | None = None
+    tissue: Name | None = None
+    n: int = Field(1, ge=1)
+    temperature: float = Field(0.7, ge=0, le=MAX_TEMPERATURE)
+    max_new_tokens: int | None = Field(None, ge=1)
+    deadline_s: float | None = Field(None, gt=0)
+    model: str | None = None
+
+
+class ChatMessage(BaseModel):
+    """A message: text, or parts of which one may be a cell."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[dict[str, Any]] | None = None
+
+
+class ChatBody(BaseModel):
+    """What ``POST /v1/chat/completions`` takes: OpenAI's fields, those that mean nothing here too, and a cell."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "demo",
+                    "messages": [
+                        {"role": "user", "content": [
+                            {"type": "text", "text": "Describe this cell."},
+                            {"type": "cell", "cell": {"id": "c1", "genes": GENES}},
+                        ]},
+                    ],
+                }
+            ]
+        },
+    )  # fmt: skip
+
+    model: str | None = None
+    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
+    cell: dict[str, Any] | None = None
+    stream: bool = False
+    stream_options: dict[str, Any] | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=MAX_TEMPERATURE)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    n: int = 1

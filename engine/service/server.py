@@ -1,0 +1,95 @@
+"""The process: a socket, the application, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from cellscribe.engine.errors import UsageError
+from cellscribe.engine.service.app import create_app
+from cellscribe.engine.service.gate import local_names
+from cellscribe.engine.service.service import Service
+
+_LOG = logging.getLogger("cellscribe.service")
+_SWITCH_SECONDS = 2e-4  # how long another thread may keep the interpreter from the one that feeds the device
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which on the first signal takes nothing new and finishes what runs, and on the second stops at once."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the shutdown."""
+        self._service.shut()
+        super().handle_exit(sig, frame)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address cannot be reached from other machines."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(
+    service: Service, host: str, port: int, *, grace_s: float, on_listening: Callable[[str], None] = lambda _: None
+) -> None:
+    """Answer until a signal comes, and then finish what runs, for at most `grace_s` seconds.
+
+    Raises
+    ------
+    UsageError
+        Where the address or the port cannot be listened on.
+    """
+    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
+    sock = _bound(host, port)
+    address, real_port = sock.getsockname()[:2]
+    app = create_app(service, local_names(host) if is_loopback(host) else None)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(grace_s + 0.999),
+        limit_concurrency=None,
+        lifespan="off",
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    service.start()
+    on_listening(f"http://{'[' + address + ']' if ':' in address else address}:{real_port}")
+    try:
+        asyncio.run(Server(config, service).serve(sockets=[sock]))
+    finally:
+        if not service.drain(grace_s):
+            _LOG.warning("texts were still being written when the time to finish them was over")
+        service.close()
+        sock.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host.strip("[]"), port))
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        raise UsageError(
+            f"{host} port {port} cannot be listened on ({error.strerror or error}); choose another --host or --port."
+        ) from error
+    return sock

@@ -1,0 +1,67 @@
+"""Answers that take a while: events as they come, and clients that leave before the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from cellscribe.engine.service.problems import RequestError
+
+T = TypeVar("T")
+
+
+class EventStream(Response):
+    """Server-sent events from an iterator; `on_leave` is called once nothing more is sent."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes], on_leave: Callable[[], None]) -> None:
+        self._events, self._on_leave = events, on_leave
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(None, headers=headers)
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events until they end or the client is gone."""
+        sending = asyncio.create_task(self._send(send))
+        watching = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait((sending, watching), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, watching):
+                task.cancel()
+            self._on_leave()
+            for task in (sending, watching):
+                with contextlib.suppress(asyncio.CancelledError, OSError):
+                    await task
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for event in self._events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def unless_gone(request: Request, answer: Coroutine[Any, Any, T], on_leave: Callable[[], None]) -> T:
+    """Wait for an answer; once the client is gone give it up, which raises RequestError 499."""
+    working, watching = asyncio.create_task(answer), asyncio.create_task(_gone(request.receive))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise RequestError(499, "the client went away.")
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        on_leave()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,48 @@
+"""Files as bodies."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from cellscribe.engine.cells.values import ValueChoice
+from cellscribe.engine.errors import InputError
+from cellscribe.engine.service.bodies import saved_body
+from cellscribe.engine.service.cell_files import CellFile
+from cellscribe.engine.service.describing import DescribeService, FedCells
+from cellscribe.engine.service.problems import RequestError
+from cellscribe.engine.service.service import Service
+
+_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+async def uploaded(service: Service, request: Request, name: str, values: ValueChoice) -> CellFile:
+    """Take a file in and open it.
+
+    Raises
+    ------
+    RequestError
+        413 for too large a file, 422 for what is no HDF5.
+    InputError
+        For a file that cannot be read.
+    """
+    path = service.files.new_path()
+    try:
+        await saved_body(request, path, service.limits.upload_bytes, service.limits.idle_s)
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise RequestError(422, f"{name} is no HDF5 file, so it is no .h5ad; write it with anndata.")
+        return await service.in_thread(lambda: service.files.add(path, name, values))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+async def of_upload(service: DescribeService, request: Request, values: ValueChoice) -> FedCells:
+    """Take a file in, read all its cells, and forget it."""
+    file = await uploaded(service, request, "the body", values)
+    try:
+        return await service.in_thread(lambda: service.of_file(file, None))
+    except InputError as error:
+        raise RequestError(422, str(error)) from error
+    finally:
+        await service.in_thread(lambda: service.files.remove(file.source_id))
