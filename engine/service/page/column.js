@@ -1,0 +1,171 @@
+// One cell's result: its text as it comes, figures, the grid of genes, and the ten it rests on.
+
+import { showBars } from "./bars.js";
+import { el, say } from "./dom.js";
+import { GeneGrid } from "./grid.js";
+import { groupColour } from "./map.js";
+import { bytes } from "./sse.js";
+import { number, percent, plain, t, tell } from "./strings.js";
+import { TokenText } from "./tokens.js";
+
+const FIGURES = ["tokens", "latency", "firstToken", "perSecond", "logProbability"];
+
+const told = (name, key, classes) => {
+  const element = el(name, { class: classes });
+  tell(element, key);
+  return element;
+};
+
+export class Column {
+  constructor(letter, turnTo) {
+    this.letter = letter;
+    this.id = null;
+    this.build(turnTo);
+    this.text = new TokenText(this.box, (token) => this.grid?.show(token?.bytes ?? null));
+    this.grid = new GeneGrid(this.canvas, (found) => this.nameGene(found));
+    this.clear();
+  }
+
+  build(turnTo) {
+    this.name = el("span", { class: "id" });
+    this.group = el("span", { class: "group soft" });
+    this.head = el("button", { type: "button", class: "slot" }, el("b", { class: "letter", text: this.letter }), this.name);
+    this.head.addEventListener("click", turnTo);
+    this.box = el("p", { class: "text", role: "group", "data-label": "text" });
+    this.hint = el("p", { class: "hint soft" });
+    this.status = el("p", { class: "state" });
+    this.figures = Object.fromEntries(FIGURES.map((key) => [key, el("dd")]));
+    const figures = el("dl", { class: "figures" }, ...FIGURES.map((key) => el("div", {}, told("dt", key), this.figures[key])));
+    this.canvas = el("canvas", { class: "grid", role: "img" });
+    this.gene = el("p", { class: "soft small gene-name" });
+    this.bars = el("ol", { class: "bars" });
+    this.evidence = el(
+      "div", { class: "evidence" },
+      el("div", { class: "genes" }, el("div", { class: "row tight" }, told("h3", "attention", "grow"), this.gene), el("div", { class: "grid-box" }, this.canvas)),
+      el("div", {}, told("h3", "topGenes"), this.bars),
+    );
+    this.root = el(
+      "article", { class: "panel column" },
+      el("header", { class: "row" }, this.head, this.group, this.status), this.hint, this.box, figures, this.evidence,
+    );
+  }
+
+  /** The cell that this column is about. */
+  set(id, cells) {
+    const index = cells.ids.indexOf(id);
+    const { groups } = cells;
+    if (id === null) tell(this.name, "secondCell");
+    else plain(this.name, id);
+    this.group.textContent = groups && index >= 0 ? (groups.names[groups.of[index]] ?? "") : "";
+    this.group.style.setProperty("--dot", groups && index >= 0 ? groupColour(groups.of[index]) : "transparent");
+    if (id !== this.id) this.clear();
+    this.id = id;
+    tell(this.hint, id === null ? "hintSecond" : "hintGenerate");
+  }
+
+  clear() {
+    this.text.clear();
+    this.grid.clear();
+    this.logprobs = [];
+    this.spoken = 0;
+    this.record = null;
+    this.bars.replaceChildren();
+    this.root.classList.remove("begun", "running", "has-genes");
+    plain(this.status, "");
+    for (const figure of Object.values(this.figures)) figure.textContent = "–";
+  }
+
+  begin() {
+    this.clear();
+    this.began = performance.now();
+    this.root.classList.add("begun", "running");
+    tell(this.status, "waiting");
+  }
+
+  genes(names) {
+    this.grid.start(names);
+    this.root.classList.toggle("has-genes", names.length > 0);
+    this.nameGene(null);
+  }
+
+  token(event) {
+    const token = { ...event, genes: event.genes ?? [], bytes: event.weights ? bytes(event.weights) : null };
+    if (!this.text.tokens.length) {
+      this.figure("firstToken", `${number(performance.now() - this.began)} ms`);
+      tell(this.status, "writing");
+    }
+    this.text.add(token);
+    if (token.bytes) this.grid.add(token.bytes, token.genes[0]?.[1] ?? 1);
+    if (event.running) showBars(this.bars, event.running);
+    if (Number.isFinite(event.logprob)) this.logprobs.push(event.logprob);
+    this.count(this.text.tokens.length, performance.now() - this.began, mean(this.logprobs));
+    this.speak(false);
+  }
+
+  figure(name, text) {
+    this.figures[name].textContent = text;
+  }
+
+  count(tokens, milliseconds, logprob) {
+    this.figure("tokens", number(tokens));
+    this.figure("latency", `${number(milliseconds)} ms`);
+    this.figure("perSecond", tokens && milliseconds ? number((1000 * tokens) / milliseconds) : "–");
+    this.figure("logProbability", number(logprob, 2));
+  }
+
+  /** Tell a screen reader what is new, a sentence at a time. */
+  speak(isWhole) {
+    const { text } = this.text;
+    const end = isWhole ? text.length : Math.max(text.lastIndexOf(". ") + 1, text.lastIndexOf(".\n") + 1);
+    if (end <= this.spoken) return;
+    say(text.slice(this.spoken, end).trim());
+    this.spoken = end;
+  }
+
+  result(record) {
+    this.record = record;
+    this.root.classList.remove("running");
+    if (record.status && record.status !== "ok") {
+      this.fail(record.status);
+      return;
+    }
+    if (!this.text.tokens.length && record.text) this.text.add({ text: record.text, genes: [], bytes: null });
+    this.count(record.tokens, record.latency_ms, record.mean_logprob);
+    this.figure("firstToken", record.time_to_first_token_ms === null ? "–" : `${number(record.time_to_first_token_ms)} ms`);
+    const top = record.top_genes ?? [];
+    const named = new Set(record.named_genes ?? []);
+    showBars(this.bars, top.map(({ gene, weight }) => [gene, weight]), named);
+    this.text.mark(named);
+    this.nameGene(null);
+    tell(this.status, record.finish_reason === "length" ? "cutAtLength" : "finished");
+    this.speak(true);
+  }
+
+  fail(sentence) {
+    plain(this.status, sentence);
+    this.root.classList.remove("running");
+  }
+
+  /** The stream ended before the text did; what arrived is kept. */
+  halt(key) {
+    if (!this.root.classList.contains("running")) return;
+    this.root.classList.remove("running");
+    tell(this.status, key);
+  }
+
+  nameGene(found) {
+    if (found) plain(this.gene, `${found.gene}  ${percent(found.share)}`);
+    else tell(this.gene, "countOfGenes", { count: number(this.grid.genes.length) });
+    const top = [...this.bars.querySelectorAll(".gene")].map((gene) => gene.textContent).join(", ");
+    this.canvas.setAttribute("aria-label", t("gridLabel", { count: this.grid.genes.length, top }));
+  }
+
+  /** What a download holds of this column. */
+  get saved() {
+    const tokens = this.text.tokens.map(({ text, token, logprob, genes }) => ({ text, token, logprob, genes }));
+    const record = this.record ?? { cell_id: this.id, status: "incomplete", text: this.text.text };
+    return { ...record, streamed: tokens };
+  }
+}
+
+const mean = (values) => (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null);

@@ -1,0 +1,77 @@
+// How the text is written: greedy or top-p, seed and length; checked before anything is sent.
+
+import { $ } from "./dom.js";
+import { number, t, tell } from "./strings.js";
+
+const LABELS = { temperature: "temperature", top_p: "nucleus", seed: "seed", max_new_tokens: "maxTokens" };
+
+const field = (name) => $("settings").elements.namedItem(name);
+
+export function startSettings(limits, changed) {
+  const longest = field("max_new_tokens");
+  longest.max = limits?.max_new_tokens ?? "";
+  longest.min = limits?.min_new_tokens ?? 1;
+  if (longest.max) longest.value = Math.min(Number(longest.value), Number(longest.max));
+  const update = () => {
+    const isSampled = field("sampling").value === "top-p";
+    for (const label of $("settings").querySelectorAll("[data-sampled]")) label.hidden = !isSampled;
+    changed();
+  };
+  $("settings").addEventListener("input", update);
+  update();
+}
+
+/** Point at a field that the page or the server does not accept. */
+export function pointAt(name) {
+  const input = field(name);
+  input?.setAttribute("aria-invalid", "true");
+  input?.focus();
+}
+
+export const isSetting = (name) => name in LABELS;
+
+function problem(input) {
+  const { min, max, step, value } = input;
+  const label = t(LABELS[input.name]);
+  const isWhole = step === "1";
+  const given = Number(value);
+  const isWrong = value.trim() === "" || !Number.isFinite(given) || (isWhole && !Number.isInteger(given));
+  if (!isWrong && given >= Number(min || -Infinity) && given <= Number(max || Infinity)) return null;
+  if (!max) return ["invalidLeast", { label, min }];
+  return [isWhole ? "invalidWhole" : "invalidRange", { label, min, max: isWhole ? number(Number(max)) : max }];
+}
+
+/** The settings, or null with the first problem shown. */
+export function checkedSettings() {
+  const inputs = Object.keys(LABELS).map(field);
+  for (const input of inputs) input.removeAttribute("aria-invalid");
+  $("invalid").hidden = true;
+  for (const input of inputs) {
+    const found = input.closest("[hidden]") ? null : problem(input);
+    if (found) {
+      tell($("invalid"), ...found);
+      $("invalid").hidden = false;
+      pointAt(input.name);
+      return null;
+    }
+  }
+  return settings();
+}
+
+/** The settings as they stand. */
+export function settings() {
+  const value = (name) => Number(field(name).value);
+  return {
+    sampling: field("sampling").value,
+    temperature: value("temperature"),
+    top_p: value("top_p"),
+    seed: value("seed"),
+    max_new_tokens: value("max_new_tokens"),
+  };
+}
+
+/** What the service takes for them. */
+export function asked({ sampling, temperature, top_p: topP, seed, max_new_tokens: maxNewTokens }) {
+  const isSampled = sampling === "top-p";
+  return { temperature: isSampled ? temperature : 0, top_p: isSampled ? topP : null, seed, max_new_tokens: maxNewTokens };
+}

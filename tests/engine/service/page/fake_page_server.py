@@ -1,0 +1,244 @@
+"""A server that speaks the service's HTTP interface with canned answers, for tests of the page alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+import cellscribe.engine
+
+PAGE = Path(str(cellscribe.engine.__file__)).parent / "service" / "page"
+CSP = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'"
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+NAMES = ("CD14+ Monocyte", "CD19+ B", "CD56+ NK", "CD8+ Cytotoxic T", "Dendritic", "CD4+/CD45RO+ Memory", "CD34+")
+GENES = (*"FTL LST1 AIF1 FCER1G FCGR3A CFD PSAP TYROBP CTSS FCN1 CD79A CD79B MS4A1 CD74 LTB".split(),
+         *(f"GENE{number}" for number in range(241)))  # fmt: skip
+TEXTS = (
+    "The expression profile is that of a CD14+ monocyte from human peripheral blood. The cell is in an inflammatory "
+    "state, with alarmin genes raised. Characteristic genes detected are FTL, LST1, AIF1, FCER1G and FCGR3A.",
+    "The expression profile is that of a CD19+ B cell from human peripheral blood. The cell is in an "
+    "interferon-responsive state. Characteristic genes detected are CD79A, CD79B, MS4A1, CD74 and LTB.",
+)
+
+
+@dataclass
+class Scene:
+    """What the server does, changed by a test before it acts."""
+
+    key: str | None = None
+    tasks: tuple[str, ...] = ("describe", "embed")
+    delay_s: float = 0.0  # between tokens
+    cut_after: int | None = None  # tokens, then the connection ends
+    event: dict[str, Any] | None = None  # an error event after the first token
+    refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = field(default_factory=list)
+    cells: dict[str, Any] = field(default_factory=dict)  # replaces keys of the answer about cells
+    uploads: dict[str, str] = field(default_factory=dict)
+    requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    left: threading.Event = field(default_factory=threading.Event)  # a client went away mid-stream
+
+    def refuse(self, code: int, kind: str, message: str, param: str | None = None, **headers: str) -> None:
+        """Answer the next request that a POST makes with an error."""
+        body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        self.refusals.append((code, body, {name.replace("_", "-"): value for name, value in headers.items()}))
+
+    def asked(self, path: str) -> list[Any]:
+        """Return the bodies that were posted to a path."""
+        return [body for method, asked, body in self.requests if method == "POST" and asked == path]
+
+
+def cells_answer(source: str, name: str, column: str, n_cells: int = 140) -> dict[str, Any]:
+    """Return seven clouds of cells."""
+    rng = np.random.default_rng(7)
+    groups = rng.integers(0, len(NAMES), n_cells)
+    centres = rng.uniform(-8, 8, (len(NAMES), 2))
+    points = np.round(centres[groups] + rng.normal(size=(n_cells, 2)), 3)
+    letters = rng.choice(list("ACGT"), (n_cells, 14))
+    ids = [f"{''.join(row)}-{number}" for number, row in enumerate(letters)]
+    names = list(NAMES) if column == "cell_type" else [f"donor {letter}" for letter in "PQ"]
+    of = groups if column == "cell_type" else groups % 2
+    return {
+        "source": source, "name": name, "n_cells": n_cells, "ids": ids, "is_truncated": False,
+        "map": {"kind": "UMAP", "x": points[:, 0].tolist(), "y": points[:, 1].tolist()},
+        "groups": {"column": column, "names": names, "of": of.tolist()},
+        "columns": ["cell_type", "donor"],
+        "genes": {"known": 256, "unknown": 509, "sentence": "256 of the file's 765 genes match (256 by symbol)."},
+        "expires_s": None if source == "demo" else 3600,
+    }  # fmt: skip
+
+
+def token_events(cell: int, text: str, n_tokens: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the tokens of a text with attention that follows the genes it names."""
+    rng = np.random.default_rng(cell)
+    total = np.zeros(len(GENES))
+    pieces = re.findall(r"\s?[^\s]{1,6}", text)[:n_tokens]
+    for i, piece in enumerate(pieces):
+        weights = rng.dirichlet(np.full(len(GENES), 0.02))
+        weights[10 * cell : 10 * cell + 8] += rng.dirichlet(np.full(8, 0.5))
+        weights /= weights.sum()
+        total += weights
+        top = np.argsort(-weights)[:10]
+        running = np.argsort(-total)[:10]
+        scaled = np.round(255 * weights / weights.max()).astype(np.uint8)
+        yield "token", {
+            "cell": cell, "i": i, "text": piece, "token": 100 + i, "logprob": -0.02 * (i % 7),
+            "genes": [[GENES[gene], float(weights[gene])] for gene in top],
+            "running": [[GENES[gene], float(total[gene] / total.sum())] for gene in running],
+            "weights": base64.b64encode(scaled.tobytes()).decode(),
+        }  # fmt: skip
+    largest = np.argsort(-total)[:10]
+    yield "result", {
+        "cell": cell, "status": "ok", "text": text, "finish_reason": "stop", "tokens": len(pieces),
+        "mean_logprob": -0.25, "latency_ms": 81.5, "queue_ms": 0.3, "time_to_first_token_ms": 12.2,
+        "top_genes": [{"gene": GENES[gene], "weight": float(total[gene] / total.sum())} for gene in largest],
+        "named_genes": [gene for gene in GENES[:15] if gene in text], "grounding": 0.5,
+    }  # fmt: skip
+
+
+def stream(request: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the events of a description, the cells' tokens in turn."""
+    ids = request["cell_ids"]
+    yield "start", {"id": "desc-1", "model": "demo", "cells": ids, "genes": {"known": 256, "unknown": 509}, "settings": {}}
+    ways = []
+    for cell, cell_id in enumerate(ids):
+        yield "cell", {"cell": cell, "cell_id": cell_id, "grid": list(GENES)}
+        ways.append((cell_id, token_events(cell, TEXTS[cell % 2], request["max_new_tokens"])))
+    n_tokens = 0
+    while ways:
+        for way in list(ways):
+            name, data = next(way[1])
+            n_tokens += name == "token"
+            yield name, {**data, "cell_id": way[0]}
+            if name == "result":
+                ways.remove(way)
+    yield "done", {"usage": {"cells": len(ids), "completion_tokens": n_tokens}}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    scene: Scene
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def reply(self, code: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+        self.send_response(code)
+        for name, value in {"Content-Type": kind, "Content-Security-Policy": CSP, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def json(self, value: Any, code: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.reply(code, json.dumps(value).encode(), "application/json", headers)
+
+    def may(self) -> bool:
+        if self.scene.key is None or self.headers["Authorization"] == f"Bearer {self.scene.key}":
+            return True
+        message = "This service wants an API key: send it as `Authorization: Bearer KEY`."
+        self.json({"error": {"message": message, "type": "authentication_error", "param": None, "code": 401}}, 401)
+        return False
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        self.scene.requests.append(("GET", self.path, None))
+        file = PAGE / ("index.html" if url.path == "/" else url.path.removeprefix("/page/"))
+        if not url.path.startswith("/v1/"):
+            if file.is_file():
+                self.reply(200, file.read_bytes(), TYPES[file.suffix])
+            else:
+                self.json({"error": {"message": f"There is no {url.path}."}}, 404)
+        elif self.may() and url.path == "/v1/models":
+            self.json({"object": "list", "data": [self.model()]})
+        elif self.may():
+            name = self.scene.uploads.get(query["source"], "cells.h5ad")
+            self.json({**cells_answer(query["source"], name, query.get("column", "cell_type")), **self.scene.cells})
+
+    def model(self) -> dict[str, Any]:
+        limits = {"cells": 256, "genes": 70000, "max_new_tokens": 256, "min_new_tokens": 1, "upload_bytes": 2**20}
+        return {
+            "id": "demo", "family": "lingocell", "tasks": self.scene.tasks, "device": "CPU, native, 2 threads",
+            "precision": "fp32", "limits": limits, "needs_key": self.scene.key is not None,
+        }  # fmt: skip
+
+    def do_DELETE(self) -> None:
+        self.scene.requests.append(("DELETE", self.path, None))
+        self.reply(204, b"", "text/plain")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        url = urlsplit(self.path)
+        is_json = self.headers["Content-Type"] == "application/json"
+        self.scene.requests.append(("POST", url.path, json.loads(body) if is_json else body))
+        if not self.may():
+            return
+        if self.scene.refusals:
+            code, error, headers = self.scene.refusals.pop(0)
+            self.json(error, code, headers)
+        elif url.path == "/v1/uploads":
+            name = parse_qs(url.query)["name"][0]
+            source = f"up-{len(self.scene.uploads) + 1}"
+            self.scene.uploads[source] = name
+            self.json(cells_answer(source, name, "cell_type", 30), 201)
+        elif url.path == "/v1/annotate":
+            request = json.loads(body)
+            labels = request["labels"] or ["monocyte"]
+            rows = [
+                {"cell_id": cell_id, "status": "ok", "label": labels[-1], "score": 0.875, "cell_ontology_term_id": None}
+                for cell_id in request["cell_ids"]
+            ]
+            self.json({"model": "demo-c2s", "results": rows})
+        else:
+            self.stream(json.loads(body))
+
+    def stream(self, request: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        n_tokens = 0
+        try:
+            self.wfile.write(b": heartbeat\n\n")
+            for name, data in stream(request):
+                self.send(name, data)
+                n_tokens += name == "token"
+                if name == "token" and self.scene.event:
+                    self.send("error", self.scene.event)
+                    return
+                if name == "token" and self.scene.cut_after == n_tokens:
+                    return
+                time.sleep(self.scene.delay_s if name == "token" else 0)
+        except (BrokenPipeError, ConnectionResetError):
+            self.scene.left.set()
+
+    def send(self, name: str, data: dict[str, Any]) -> None:
+        self.wfile.write(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode())
+        self.wfile.flush()
+
+
+class FakeServer:
+    """The server in a thread, and its scene."""
+
+    def __init__(self) -> None:
+        self.scene = Scene()
+        handler = type("SceneHandler", (Handler,), {"scene": self.scene})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def close(self) -> None:
+        """End the server."""
+        self.server.shutdown()
+        self.server.server_close()
