@@ -54,7 +54,7 @@ export const chinese = {
   latency: "耗时",
   firstToken: "首词元",
   perSecond: "词元/秒",
-  logProbability: "平均对数概率",
+  logProbability: "平均 log p",
   attention: "对各基因的注意力",
   topGenes: "前十个基因",
   countOfGenes: "{count} 个基因",

@@ -125,6 +125,7 @@ export class Column {
   result(record) {
     this.record = record;
     this.root.classList.remove("running");
+    this.grid.end();
     if (record.status && record.status !== "ok") {
       this.fail(record.status);
       return;
@@ -150,7 +151,9 @@ export class Column {
   halt(key) {
     if (!this.root.classList.contains("running")) return;
     this.root.classList.remove("running");
-    tell(this.status, key);
+    this.grid.end();
+    if (this.text.tokens.length) tell(this.status, key);
+    else this.clear();
   }
 
   nameGene(found) {

@@ -54,7 +54,7 @@ export const english = {
   latency: "Latency",
   firstToken: "First token",
   perSecond: "Tokens/s",
-  logProbability: "Mean log-prob.",
+  logProbability: "Mean log p",
   attention: "Attention over the genes",
   topGenes: "Top ten genes",
   countOfGenes: "{count} genes",

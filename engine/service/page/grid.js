@@ -2,8 +2,9 @@
 
 import { colour, eachFrame, sharpen } from "./dom.js";
 
-const FADE_IN = 8; // tokens until the gene most looked at is fully green
-const TILE = 46; // px wide, where there is room for names
+const FULL = 3; // tokens' worth of attention that make a gene fully green while the text is written
+const TILE = 50; // px wide, where there is room for names
+const ROOMY = 350; // px of width, without which names make the grid too long
 const NAMED = 640; // more genes than these have no room for names
 
 export class GeneGrid {
@@ -11,7 +12,9 @@ export class GeneGrid {
     this.canvas = canvas;
     this.paint = eachFrame(() => this.paintNow());
     this.clear();
-    canvas.addEventListener("pointermove", (event) => hovered(this.geneAt(event)));
+    for (const kind of ["pointermove", "pointerdown"]) {
+      canvas.addEventListener(kind, (event) => hovered(this.geneAt(event)));
+    }
     canvas.addEventListener("pointerleave", () => hovered(null));
     new ResizeObserver(() => this.paint()).observe(canvas.parentElement);
   }
@@ -20,6 +23,7 @@ export class GeneGrid {
     this.genes = [];
     this.shares = new Float64Array(0); // summed attention, per gene
     this.tokens = 0;
+    this.isWhole = false;
     this.focus = null; // the weights of one token, shown instead
     this.paint();
   }
@@ -39,6 +43,12 @@ export class GeneGrid {
     this.paint();
   }
 
+  /** No token will follow: the gene most looked at is fully green now. */
+  end() {
+    this.isWhole = true;
+    this.paint();
+  }
+
   /** Show one token's weights; null shows the text so far. */
   show(weights) {
     this.focus = weights;
@@ -49,15 +59,15 @@ export class GeneGrid {
   levels() {
     if (this.focus) return Float64Array.from(this.focus, (weight) => Math.sqrt(weight / 255));
     const largest = this.shares.reduce((most, share) => Math.max(most, share), 0) || 1;
-    const fill = Math.min(1, this.tokens / FADE_IN);
-    return this.shares.map((share) => fill * Math.sqrt(share / largest));
+    const full = this.isWhole ? largest : Math.max(largest, FULL);
+    return this.shares.map((share) => Math.sqrt(share / full));
   }
 
   /** Tiles for a width: columns, and their size in px. */
   layout(width) {
     const count = this.genes.length;
-    const hasNames = count <= NAMED;
-    const tall = hasNames ? 21 : Math.max(5, Math.min(14, Math.sqrt((width * 260) / count)));
+    const hasNames = count <= NAMED && width >= ROOMY;
+    const tall = hasNames ? 21 : Math.max(5, Math.min(20, Math.sqrt((width * 260) / count)));
     const columns = Math.max(1, Math.min(count, Math.round(width / (hasNames ? TILE : tall))));
     return { columns, wide: width / columns, tall, hasNames, height: Math.ceil(count / columns) * tall };
   }
@@ -81,11 +91,12 @@ export class GeneGrid {
     context.font = "9.5px ui-sans-serif, system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
+    const room = Math.floor((wide - gap - 4) / (context.measureText("GENE0123").width / 8)); // letters
     this.levels().forEach((level, index) => {
       const x = (index % columns) * wide;
       const y = Math.floor(index / columns) * tall;
       this.tile(context, x, y, wide - gap, tall - gap, empty, green, level);
-      if (hasNames) this.name(context, this.genes[index], x, y, wide - gap, tall - gap, level > 0.55 ? inverse : ink);
+      if (hasNames) this.name(context, shortened(this.genes[index], room), x + wide / 2, y + tall / 2, level > 0.55 ? inverse : ink);
     });
   }
 
@@ -101,10 +112,10 @@ export class GeneGrid {
     context.globalAlpha = 1;
   }
 
-  name(context, gene, x, y, wide, tall, ink) {
+  name(context, text, x, y, ink) {
     context.fillStyle = ink;
-    const room = Math.floor((wide - 4) / 5.4); // letters
-    const text = gene.length > room ? `${gene.slice(0, room - 1)}…` : gene;
-    context.fillText(text, x + wide / 2, y + tall / 2 + 0.5);
+    context.fillText(text, x - 1, y - 0.5);
   }
 }
+
+const shortened = (gene, room) => (gene.length > room ? `${gene.slice(0, Math.max(1, room - 1))}…` : gene);

@@ -70,6 +70,7 @@ export class Run {
     for (const column of this.shown) column.begin();
     this.after();
     say(t("started"));
+    if ($("columns").getBoundingClientRect().top > 0.7 * innerHeight) $("columns").scrollIntoView(); // on a phone
     try {
       await this.listen({ ...this.question, ...asked(chosen) }, signal);
     } catch (error) {

@@ -81,7 +81,7 @@ def token_events(cell: int, text: str, n_tokens: int) -> Iterator[tuple[str, dic
     """Yield the tokens of a text with attention that follows the genes it names."""
     rng = np.random.default_rng(cell)
     total = np.zeros(len(GENES))
-    pieces = re.findall(r"\s?[^\s]{1,6}", text)[:n_tokens]
+    pieces = re.findall(r"\s?[^\s,.]{1,6}|[,.]", text)[:n_tokens]
     for i, piece in enumerate(pieces):
         weights = rng.dirichlet(np.full(len(GENES), 0.02))
         weights[10 * cell : 10 * cell + 8] += rng.dirichlet(np.full(8, 0.5))
@@ -128,6 +128,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     scene: Scene
+    protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
@@ -206,6 +207,7 @@ class Handler(BaseHTTPRequestHandler):
     def stream(self, request: dict[str, Any]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
         self.end_headers()
         n_tokens = 0
         try:

@@ -1,0 +1,96 @@
+"""A browser without a window, a server with canned answers, and a page that watches what it loads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from fake_page_server import FakeServer, Scene
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PATIENCE_MS = 8_000
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+
+
+def _chromium() -> str | None:
+    named = os.environ.get("CELLSCRIBE_CHROMIUM")
+    return named or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; of a module, for while it lives an event loop runs, which other tests need to start."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = _chromium()
+    if path is None:
+        pytest.skip("no Chromium: install the package chromium, or name it in CELLSCRIBE_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    """A server of canned answers."""
+    started = FakeServer()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def scene(server: FakeServer) -> Scene:
+    """What that server does."""
+    return server.scene
+
+
+@pytest.fixture
+def base_url(server: FakeServer) -> str:
+    """Where the page is served."""
+    return server.url
+
+
+@pytest.fixture
+def open_page(browser: Browser, base_url: str) -> Iterator[Callable[..., Page]]:
+    """Open the page in a fresh profile; in the end, nothing came from elsewhere, broke the policy or was thrown."""
+    contexts = []
+    faults: list[str] = []
+
+    def opened(**options: Any) -> Page:
+        context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(f"thrown: {error}"))
+        page.on("console", lambda line: faults.append(line.text) if _is_fault(line.text) else None)
+        page.on("request", lambda request: None if _is_own(request.url, base_url) else faults.append(request.url))
+        page.goto(base_url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def _is_fault(line: str) -> bool:
+    return "Content Security Policy" in line or "404" in line
+
+
+def _is_own(url: str, base_url: str) -> bool:
+    asked = urlsplit(url)
+    return asked.scheme in ("blob", "data") or asked.netloc == urlsplit(base_url).netloc
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Page]) -> Page:
+    """The page with its cells loaded."""
+    opened = open_page()
+    opened.wait_for_selector(".option")
+    return opened

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fake_page_server import TEXTS, Scene, cells_answer
+from page_driving import GREEN, figures, finish, generate, texts
+from typer.main import get_command
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+IDS = cells_answer("demo", "cells.h5ad", "cell_type")["ids"]
+
+
+def test_text_grid_and_bars_grow_with_the_tokens(page: Page, scene: Scene) -> None:
+    scene.delay_s = 0.03
+    assert page.locator(".bars li").count() == 0
+    page.click("#generate")
+    page.wait_for_function("() => document.querySelectorAll('.token').length > 3")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    early, green = texts(page)[0], page.evaluate(GREEN)
+    assert 0 < len(early) < len(TEXTS[0])
+    assert page.locator(".bars li").count() == 10
+    assert page.is_visible("#stop")
+    assert page.locator("#generate").is_disabled()
+    scene.delay_s = 0
+    finish(page)
+    assert texts(page) == [TEXTS[0]]
+    assert page.evaluate(GREEN) > green > 0
+    assert page.locator("#columns .gene").count() == 10
+    assert not page.is_visible("#stop")
+
+
+def test_figures_are_those_of_the_record(page: Page) -> None:
+    generate(page)
+    assert figures(page) == {
+        "Tokens": "50", "Latency": "82 ms", "First token": "12 ms", "Tokens/s": "613", "Mean log p": "−0.25"
+    }  # fmt: skip
+    assert page.inner_text(".state") == "Finished"
+
+
+def test_genes_that_the_text_names_are_marked(page: Page) -> None:
+    generate(page)
+    assert page.locator(".token.named").all_text_contents() == ["FTL", "LST1", "AIF1", "FCER1G", "FCGR3A"]
+    assert "LST1" in page.locator(".bars .named .gene").all_text_contents()
+
+
+def test_settings_reach_the_server(page: Page, scene: Scene) -> None:
+    generate(page)
+    page.check("input[value=top-p]", force=True)
+    page.fill("[name=temperature]", "0.8")
+    page.fill("[name=top_p]", "0.95")
+    page.fill("[name=seed]", "3")
+    page.fill("[name=max_new_tokens]", "12")
+    generate(page)
+    greedy, sampled = scene.asked("/v1/describe")
+    common = {"source": "demo", "cell_ids": IDS[:1], "values": "auto", "top_genes": 10, "grid": True, "stream": True}
+    assert greedy == {**common, "temperature": 0, "top_p": None, "seed": 0, "max_new_tokens": 96}
+    assert sampled == {**common, "temperature": 0.8, "top_p": 0.95, "seed": 3, "max_new_tokens": 12}
+    assert page.locator(".token").count() == 12
+
+
+def test_a_token_shows_its_genes_when_pointed_at_and_when_focused(page: Page) -> None:
+    generate(page)
+    whole = page.evaluate(GREEN)
+    page.hover(".token >> nth=4")
+    assert page.locator("#tip .gene").count() == 6
+    assert "probability" in page.inner_text("#tip")
+    page.wait_for_timeout(60)
+    assert page.evaluate(GREEN) != whole  # the grid shows this token alone
+    page.mouse.move(0, 0)
+    assert page.is_hidden("#tip")
+    page.focus(".token >> nth=0")
+    first = page.inner_text("#tip")
+    page.keyboard.press("ArrowRight")
+    assert page.is_visible("#tip")
+    assert page.inner_text("#tip") != first
+    assert page.locator(".token >> nth=1").get_attribute("aria-describedby") == "tip"
+
+
+def test_stopping_keeps_what_came_and_leaves_the_server(page: Page, scene: Scene) -> None:
+    scene.delay_s = 0.05
+    page.click("#generate")
+    page.wait_for_selector(".token")
+    page.click("#stop")
+    assert page.inner_text(".state") == "Stopped"
+    kept = texts(page)[0]
+    assert kept
+    assert scene.left.wait(5)
+    assert texts(page)[0] == kept
+    assert not page.locator("#generate").is_disabled()
+    assert page.locator(".error").count() == 0
+
+
+def test_two_cells_are_written_side_by_side(page: Page, scene: Scene) -> None:
+    scene.delay_s = 0.02
+    page.check("#compare")
+    assert page.locator("#generate").is_disabled()
+    page.click("#list .option >> nth=5")
+    page.click("#generate")
+    page.wait_for_function("() => [...document.querySelectorAll('.text')].every((text) => text.textContent.length > 9)")
+    assert page.locator(".column.running").count() == 2
+    scene.delay_s = 0
+    finish(page)
+    assert texts(page) == list(TEXTS)
+    assert scene.asked("/v1/describe")[0]["cell_ids"] == [IDS[0], IDS[5]]
+    left, right = (page.locator(f".column >> nth={at}").bounding_box() for at in (0, 1))
+    assert left is not None
+    assert right is not None
+    assert left["y"] == right["y"]
+    page.click(".slot >> nth=0")
+    page.click("#list .option >> nth=5")  # the cell of B: they change places
+    assert page.locator(".slot .id").all_text_contents() == [IDS[5], IDS[0]]
+
+
+def test_download_holds_settings_results_and_tokens(page: Page, tmp_path: Path) -> None:
+    generate(page)
+    with page.expect_download() as waiting:
+        page.click("#download")
+    file = tmp_path / "result.json"
+    waiting.value.save_as(file)
+    saved = json.loads(file.read_text())
+    assert waiting.value.suggested_filename == f"cellscribe-{IDS[0]}.json"
+    assert saved["model"] == "demo"
+    assert saved["settings"]["sampling"] == "greedy"
+    (result,) = saved["results"]
+    assert result["text"] == TEXTS[0] == "".join(token["text"] for token in result["streamed"])
+    assert len(result["top_genes"]) == 10
+
+
+def test_the_copied_command_is_one_that_the_command_line_takes(
+    open_page: Callable[..., Page], scene: Scene
+) -> None:
+    from cellscribe.cli.app import build
+
+    ids = ["it's $HOME", "-x", "plain-1"]
+    scene.cells = {"ids": ids, "groups": None, "map": None, "name": "my cells.h5ad", "n_cells": 3}
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    page.click("#list .option >> nth=0")
+    page.check("#compare")
+    page.click("#list .option >> nth=1")
+    page.check("input[value=top-p]", force=True)
+    page.fill("[name=seed]", "3")
+    page.fill("[name=max_new_tokens]", "64")
+    page.click("#copy")
+    page.wait_for_function("() => document.querySelector('#copy').textContent === 'Copied'")
+    words = shlex.split(page.evaluate("() => navigator.clipboard.readText()"))
+    assert words == [
+        "cellscribe", "describe", "my cells.h5ad", "--bundle", "demo", "--cell-id", "it's $HOME", "--cell-id=-x",
+        "--sampling", "top-p", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3", "--max-new-tokens", "64",
+    ]  # fmt: skip
+    described = get_command(build()).commands["describe"].make_context("describe", words[2:])
+    assert described.params["cell_id"] == ["it's $HOME", "-x"]
+    assert described.params["seed"] == 3
