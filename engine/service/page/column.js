@@ -5,7 +5,7 @@ import { el, say } from "./dom.js";
 import { GeneGrid } from "./grid.js";
 import { groupColour } from "./map.js";
 import { bytes } from "./sse.js";
-import { number, percent, plain, t, tell } from "./strings.js";
+import { milliseconds, number, percent, plain, t, tell } from "./strings.js";
 import { TokenText } from "./tokens.js";
 
 const FIGURES = ["tokens", "latency", "firstToken", "perSecond", "logProbability"];
@@ -34,6 +34,7 @@ export class Column {
     this.box = el("p", { class: "text", role: "group", "data-label": "text" });
     this.hint = el("p", { class: "hint soft" });
     this.status = el("p", { class: "state" });
+    this.problem = el("p", { class: "invalid" });
     this.figures = Object.fromEntries(FIGURES.map((key) => [key, el("dd")]));
     const figures = el("dl", { class: "figures" }, ...FIGURES.map((key) => el("div", {}, told("dt", key), this.figures[key])));
     this.canvas = el("canvas", { class: "grid", role: "img" });
@@ -46,7 +47,7 @@ export class Column {
     );
     this.root = el(
       "article", { class: "panel column" },
-      el("header", { class: "row" }, this.head, this.group, this.status), this.hint, this.box, figures, this.evidence,
+      el("header", { class: "row" }, this.head, this.group, this.status), this.problem, this.hint, this.box, figures, this.evidence,
     );
   }
 
@@ -72,6 +73,7 @@ export class Column {
     this.bars.replaceChildren();
     this.root.classList.remove("begun", "running", "has-genes");
     plain(this.status, "");
+    plain(this.problem, "");
     for (const figure of Object.values(this.figures)) figure.textContent = "–";
   }
 
@@ -91,7 +93,7 @@ export class Column {
   token(event) {
     const token = { ...event, genes: event.genes ?? [], bytes: event.weights ? bytes(event.weights) : null };
     if (!this.text.tokens.length) {
-      this.figure("firstToken", `${number(performance.now() - this.began)} ms`);
+      this.figure("firstToken", milliseconds(performance.now() - this.began));
       tell(this.status, "writing");
     }
     this.text.add(token);
@@ -106,10 +108,10 @@ export class Column {
     this.figures[name].textContent = text;
   }
 
-  count(tokens, milliseconds, logprob) {
+  count(tokens, latency, logprob) {
     this.figure("tokens", number(tokens));
-    this.figure("latency", `${number(milliseconds)} ms`);
-    this.figure("perSecond", tokens && milliseconds ? number((1000 * tokens) / milliseconds) : "–");
+    this.figure("latency", milliseconds(latency));
+    this.figure("perSecond", tokens && latency ? number((1000 * tokens) / latency) : "–");
     this.figure("logProbability", number(logprob, 2));
   }
 
@@ -123,16 +125,17 @@ export class Column {
   }
 
   result(record) {
-    this.record = record;
-    this.root.classList.remove("running");
     this.grid.end();
-    if (record.status && record.status !== "ok") {
-      this.fail(record.status);
-      return;
-    }
+    if (record.status && record.status !== "ok") this.fail(record.status);
+    else this.finish(record);
+    this.record = record;
+  }
+
+  finish(record) {
+    this.root.classList.remove("running");
     if (!this.text.tokens.length && record.text) this.text.add({ text: record.text, genes: [], bytes: null });
     this.count(record.tokens, record.latency_ms, record.mean_logprob);
-    this.figure("firstToken", record.time_to_first_token_ms === null ? "–" : `${number(record.time_to_first_token_ms)} ms`);
+    this.figure("firstToken", milliseconds(record.time_to_first_token_ms));
     const top = record.top_genes ?? [];
     const named = new Set(record.named_genes ?? []);
     showBars(this.bars, top.map(({ gene, weight }) => [gene, weight]), named);
@@ -142,9 +145,13 @@ export class Column {
     this.speak(true);
   }
 
+  /** This cell has no whole text; the sentence says why. */
   fail(sentence) {
-    plain(this.status, sentence);
+    if (!this.text.tokens.length) this.clear();
     this.root.classList.remove("running");
+    tell(this.status, "failed");
+    plain(this.problem, sentence);
+    say(sentence);
   }
 
   /** The stream ended before the text did; what arrived is kept. */

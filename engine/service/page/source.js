@@ -14,6 +14,7 @@ export class Source {
     this.uploads = new Map(); // id -> name
     $("source").addEventListener("change", () => this.load($("source").value));
     $("colour").addEventListener("change", () => this.load(this.source, $("colour").value));
+    $("cancel").addEventListener("click", () => this.uploader.abort());
     $("remove").addEventListener("click", () => this.remove());
     $("file").addEventListener("change", () => {
       const [file] = $("file").files;
@@ -72,18 +73,20 @@ export class Source {
       showProblem("tooLarge", { name: file.name, size: megabytes(file.size), most: megabytes(most) });
       return;
     }
+    this.uploader?.abort();
+    const { signal } = (this.uploader = new AbortController());
     $("uploading").hidden = false;
     tell($("cells-note"), "uploading", { name: file.name, size: megabytes(file.size) });
     try {
-      const answer = await upload(file);
+      const answer = await upload(file, signal);
       this.uploads.set(answer.source, answer.name);
       this.show(answer);
       clearNotices();
     } catch (error) {
-      this.explain(error, () => this.take(file));
+      if (!signal.aborted) this.explain(error, () => this.take(file));
       this.note();
     } finally {
-      $("uploading").hidden = true;
+      if (this.uploader.signal === signal) $("uploading").hidden = true;
     }
   }
 

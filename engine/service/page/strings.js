@@ -71,5 +71,8 @@ export function number(value, digits = 0) {
   return new Intl.NumberFormat("en", options).format(value).replace("-", "−");
 }
 
+/** A time in milliseconds. */
+export const milliseconds = (value) => (Number.isFinite(value) ? `${number(value)} ms` : "–");
+
 /** A share as a percentage. */
 export const percent = (share) => `${number(share * 100, 1)} %`;

@@ -56,27 +56,52 @@ def base_url(server: FakeServer) -> str:
     return server.url
 
 
+class Watched:
+    """A profile with one page, and what went wrong on it."""
+
+    def __init__(self, browser: Browser, **options: Any) -> None:
+        self.context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1280, "height": 900}, **options})
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.page = self.context.new_page()
+        self.faults: list[str] = []
+        self.base_url = ""
+        self.page.on("pageerror", lambda error: self.faults.append(f"thrown: {error}"))
+        self.page.on("console", lambda line: self.note(line.text, _is_fault(line.text)))
+        self.page.on("request", lambda request: self.note(request.url, not _is_own(request.url, self.base_url)))
+
+    def note(self, fault: str, is_one: bool) -> None:
+        if is_one:
+            self.faults.append(fault)
+
+    def open(self, base_url: str) -> Page:
+        self.context.set_offline(False)
+        self.base_url = base_url
+        self.page.goto(base_url)
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def plain(browser: Browser) -> Watched:
+    """A profile for all tests that want nothing special; each has a server, and so an origin, of its own."""
+    return Watched(browser)
+
+
 @pytest.fixture
-def open_page(browser: Browser, base_url: str) -> Iterator[Callable[..., Page]]:
-    """Open the page in a fresh profile; in the end, nothing came from elsewhere, broke the policy or was thrown."""
-    contexts = []
-    faults: list[str] = []
+def open_page(browser: Browser, plain: Watched, base_url: str) -> Iterator[Callable[..., Page]]:
+    """Open the page; in the end, nothing came from elsewhere, broke the policy or was thrown."""
+    opened: list[Watched] = []
 
-    def opened(**options: Any) -> Page:
-        context = browser.new_context(**{"locale": "en-GB", "viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        context.set_default_timeout(PATIENCE_MS)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(f"thrown: {error}"))
-        page.on("console", lambda line: faults.append(line.text) if _is_fault(line.text) else None)
-        page.on("request", lambda request: None if _is_own(request.url, base_url) else faults.append(request.url))
-        page.goto(base_url)
-        return page
+    def open_one(**options: Any) -> Page:
+        watched = Watched(browser, **options) if options else plain
+        watched.faults.clear()
+        opened.append(watched)
+        return watched.open(base_url)
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not faults
+    yield open_one
+    for watched in opened:
+        if watched is not plain:
+            watched.context.close()
+    assert [fault for watched in opened for fault in watched.faults] == []
 
 
 def _is_fault(line: str) -> bool:

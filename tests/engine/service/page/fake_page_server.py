@@ -22,8 +22,11 @@ PAGE = Path(str(cellscribe.engine.__file__)).parent / "service" / "page"
 CSP = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 NAMES = ("CD14+ Monocyte", "CD19+ B", "CD56+ NK", "CD8+ Cytotoxic T", "Dendritic", "CD4+/CD45RO+ Memory", "CD34+")
-GENES = (*"FTL LST1 AIF1 FCER1G FCGR3A CFD PSAP TYROBP CTSS FCN1 CD79A CD79B MS4A1 CD74 LTB".split(),
-         *(f"GENE{number}" for number in range(241)))  # fmt: skip
+MARKERS = (
+    "FTL", "LST1", "AIF1", "FCER1G", "FCGR3A", "CFD", "PSAP", "TYROBP", "CTSS", "FCN1",
+    "CD79A", "CD79B", "MS4A1", "CD74", "LTB",
+)  # fmt: skip
+GENES = (*MARKERS, *(f"GENE{number}" for number in range(241)))
 TEXTS = (
     "The expression profile is that of a CD14+ monocyte from human peripheral blood. The cell is in an inflammatory "
     "state, with alarmin genes raised. Characteristic genes detected are FTL, LST1, AIF1, FCER1G and FCGR3A.",
@@ -42,6 +45,8 @@ class Scene:
     cut_after: int | None = None  # tokens, then the connection ends
     event: dict[str, Any] | None = None  # an error event after the first token
     refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)  # replaces keys of the results
+    pause_s: float = 0.0  # before an upload is answered
     cells: dict[str, Any] = field(default_factory=dict)  # replaces keys of the answer about cells
     uploads: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -101,14 +106,15 @@ def token_events(cell: int, text: str, n_tokens: int) -> Iterator[tuple[str, dic
         "cell": cell, "status": "ok", "text": text, "finish_reason": "stop", "tokens": len(pieces),
         "mean_logprob": -0.25, "latency_ms": 81.5, "queue_ms": 0.3, "time_to_first_token_ms": 12.2,
         "top_genes": [{"gene": GENES[gene], "weight": float(total[gene] / total.sum())} for gene in largest],
-        "named_genes": [gene for gene in GENES[:15] if gene in text], "grounding": 0.5,
+        "named_genes": [gene for gene in MARKERS if gene in text], "grounding": 0.5,
     }  # fmt: skip
 
 
 def stream(request: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the events of a description, the cells' tokens in turn."""
     ids = request["cell_ids"]
-    yield "start", {"id": "desc-1", "model": "demo", "cells": ids, "genes": {"known": 256, "unknown": 509}, "settings": {}}
+    genes = {"known": 256, "unknown": 509}
+    yield "start", {"id": "desc-1", "model": "demo", "cells": ids, "genes": genes, "settings": {}}
     ways = []
     for cell, cell_id in enumerate(ids):
         yield "cell", {"cell": cell, "cell_id": cell_id, "grid": list(GENES)}
@@ -130,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
     scene: Scene
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Say nothing."""
 
     def reply(self, code: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
@@ -189,6 +195,7 @@ class Handler(BaseHTTPRequestHandler):
             code, error, headers = self.scene.refusals.pop(0)
             self.json(error, code, headers)
         elif url.path == "/v1/uploads":
+            time.sleep(self.scene.pause_s)
             name = parse_qs(url.query)["name"][0]
             source = f"up-{len(self.scene.uploads) + 1}"
             self.scene.uploads[source] = name
@@ -213,7 +220,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.write(b": heartbeat\n\n")
             for name, data in stream(request):
-                self.send(name, data)
+                self.send(name, {**data, **(self.scene.record if name == "result" else {})})
                 n_tokens += name == "token"
                 if name == "token" and self.scene.event:
                     self.send("error", self.scene.event)

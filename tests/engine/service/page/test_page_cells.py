@@ -119,6 +119,17 @@ def test_an_upload_that_the_server_refuses_leaves_the_cells(page: Page, scene: S
     assert texts(page) == [TEXTS[0]]
 
 
+def test_an_upload_can_be_cancelled(page: Page, scene: Scene) -> None:
+    scene.pause_s = 0.5
+    page.set_input_files("#file", FILE)
+    assert "Uploading and reading mine.h5ad" in page.inner_text("#cells-note")
+    page.click("#cancel")
+    page.wait_for_selector("#uploading", state="hidden")
+    assert "genes match" in page.inner_text("#cells-note")
+    assert page.locator(".error").count() == 0
+    assert page.locator("#source option").count() == 1
+
+
 def test_picking_another_cell_ends_the_text_of_the_first(page: Page, scene: Scene) -> None:
     scene.delay_s = 0.05
     page.click("#generate")

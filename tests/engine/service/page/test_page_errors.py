@@ -97,6 +97,36 @@ def test_an_error_in_the_stream_is_shown_in_the_servers_words(page: Page, scene:
     assert page.inner_text(".error h2") == "It took too long"
 
 
+def test_a_cell_that_failed_says_why_and_the_other_is_written(page: Page, scene: Scene) -> None:
+    scene.record = {"status": "failed: the cell has no gene of the bundle", "text": ""}
+    page.click("#generate")
+    page.wait_for_selector(".column:not(.running) .invalid:not(:empty)")
+    assert "has no gene of the bundle" in page.inner_text(".column .invalid")
+    assert page.inner_text(".state") == "Failed"
+    scene.record = {}
+    generate(page)
+    assert texts(page) == [TEXTS[0]]
+    assert page.locator(".column .invalid:not(:empty)").count() == 0
+
+
+def test_events_are_read_however_the_bytes_are_cut(page: Page) -> None:
+    sent = ': heart\n\nevent: token\r\ndata: {"text":"细胞"}\r\n\r\nevent: done\ndata: {}\n\nevent: half\ndata: {'
+    read = page.evaluate(
+        """async (bytes) => {
+          const { events } = await import("/page/sse.js");
+          const body = new ReadableStream({ start(to) {
+            for (const byte of bytes) to.enqueue(new Uint8Array([byte]));
+            to.close();
+          } });
+          const found = [];
+          for await (const event of events(body)) found.push([event.name, event.data.text ?? null]);
+          return found;
+        }""",
+        list(sent.encode()),
+    )
+    assert read == [["token", "细胞"], ["done", None]]
+
+
 def test_a_server_that_went_away_is_told_of(page: Page) -> None:
     page.context.set_offline(True)
     page.click("#generate")

@@ -49,6 +49,13 @@ def test_genes_that_the_text_names_are_marked(page: Page) -> None:
     assert "LST1" in page.locator(".bars .named .gene").all_text_contents()
 
 
+def test_numbers_that_do_not_exist_are_dashes(page: Page, scene: Scene) -> None:
+    scene.record = {"mean_logprob": None, "latency_ms": None, "time_to_first_token_ms": None, "finish_reason": "length"}
+    generate(page)
+    assert list(figures(page).values()) == ["50", "–", "–", "–", "–"]
+    assert page.inner_text(".state") == "Ended at the longest length"
+
+
 def test_settings_reach_the_server(page: Page, scene: Scene) -> None:
     generate(page)
     page.check("input[value=top-p]", force=True)
@@ -132,9 +139,7 @@ def test_download_holds_settings_results_and_tokens(page: Page, tmp_path: Path) 
     assert len(result["top_genes"]) == 10
 
 
-def test_the_copied_command_is_one_that_the_command_line_takes(
-    open_page: Callable[..., Page], scene: Scene
-) -> None:
+def test_the_copied_command_is_one_that_the_command_line_takes(open_page: Callable[..., Page], scene: Scene) -> None:
     from cellscribe.cli.app import build
 
     ids = ["it's $HOME", "-x", "plain-1"]
