@@ -45,6 +45,12 @@ def test_files_are_small_and_nothing_is_inline() -> None:
     assert "innerHTML" not in "".join(file.read_text() for file in PAGE.glob("*.js"))
 
 
+def test_every_module_is_asked_for_at_once() -> None:
+    html = (PAGE / "index.html").read_text()
+    named = re.findall(r'<(?:link rel="modulepreload" href|script type="module" src)="page/([\w.]+)"', html)
+    assert sorted(named) == sorted(file.name for file in PAGE.glob("*.js"))
+
+
 def test_the_language_is_switched_and_remembered(page: Page) -> None:
     generate(page)
     assert page.inner_text("#generate") == "Generate"
