@@ -8,7 +8,7 @@ export const quoted = (word) => (PLAIN.test(word) || /^-[A-Za-z0-9-]*$/.test(wor
 /** A file whose name looks like an option is named from here. */
 const fileName = (name) => (name.startsWith("-") ? `./${name}` : name);
 
-/** The words of `cellscribe describe` for cells and settings, quoted and joined. */
+/** The words of `cellscribe describe` for cells and settings, each quoted. */
 export function commandLine(file, bundle, ids, settings) {
   const words = ["cellscribe", "describe", fileName(file), "--bundle", bundle];
   for (const id of ids) words.push(...(id.startsWith("-") ? [`--cell-id=${id}`] : ["--cell-id", id]));
@@ -17,7 +17,7 @@ export function commandLine(file, bundle, ids, settings) {
     words.push("--temperature", String(settings.temperature), "--top-p", String(settings.top_p));
   }
   words.push("--seed", String(settings.seed), "--max-new-tokens", String(settings.max_new_tokens));
-  return words.map(quoted).join(" ");
+  return words.map(quoted);
 }
 
 /** Put text on the clipboard; pages that are not on HTTPS or localhost have only the old way. */

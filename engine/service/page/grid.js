@@ -67,7 +67,7 @@ export class GeneGrid {
   layout(width) {
     const count = this.genes.length;
     const hasNames = count <= NAMED && width >= ROOMY;
-    const tall = hasNames ? 21 : Math.max(5, Math.min(20, Math.sqrt((width * 260) / count)));
+    const tall = hasNames ? 21 : Math.max(2, Math.min(20, Math.sqrt((width * 260) / count)));
     const columns = Math.max(1, Math.min(count, Math.round(width / (hasNames ? TILE : tall))));
     return { columns, wide: width / columns, tall, hasNames, height: Math.ceil(count / columns) * tall };
   }
@@ -87,16 +87,15 @@ export class GeneGrid {
     this.canvas.style.height = `${height}px`;
     const { context } = sharpen(this.canvas, height);
     const [empty, green, ink, inverse] = ["track", "green", "soft", "on-green"].map(colour);
-    const gap = hasNames ? 2 : 1;
-    context.font = "9.5px ui-sans-serif, system-ui, sans-serif";
+    const gap = hasNames ? 2 : Number(tall > 3);
+    context.font = "9px ui-sans-serif, system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const room = Math.floor((wide - gap - 4) / (context.measureText("GENE0123").width / 8)); // letters
     this.levels().forEach((level, index) => {
       const x = (index % columns) * wide;
       const y = Math.floor(index / columns) * tall;
       this.tile(context, x, y, wide - gap, tall - gap, empty, green, level);
-      if (hasNames) this.name(context, shortened(this.genes[index], room), x + wide / 2, y + tall / 2, level > 0.55 ? inverse : ink);
+      if (hasNames) this.name(context, shortened(context, this.genes[index], wide - gap - 3), x + wide / 2, y + tall / 2, level > 0.55 ? inverse : ink);
     });
   }
 
@@ -106,7 +105,8 @@ export class GeneGrid {
       context.globalAlpha = alpha;
       context.fillStyle = fill;
       context.beginPath();
-      context.roundRect(x, y, wide, tall, Math.min(3, tall / 4));
+      if (tall < 8) context.rect(x, y, wide, tall);
+      else context.roundRect(x, y, wide, tall, 3);
       context.fill();
     }
     context.globalAlpha = 1;
@@ -118,4 +118,8 @@ export class GeneGrid {
   }
 }
 
-const shortened = (gene, room) => (gene.length > room ? `${gene.slice(0, Math.max(1, room - 1))}…` : gene);
+/** A name as much as there is room for, in px. */
+function shortened(context, gene, room) {
+  const wide = context.measureText(gene).width;
+  return wide <= room ? gene : `${gene.slice(0, Math.max(1, Math.floor((gene.length * room) / wide) - 1))}…`;
+}

@@ -3,7 +3,7 @@
 import { describe } from "./api.js";
 import { Column } from "./column.js";
 import { commandLine, copyText, saveJson } from "./command.js";
-import { $, say } from "./dom.js";
+import { $, el, say } from "./dom.js";
 import { askKey } from "./keys.js";
 import { clearNotices, showError } from "./notices.js";
 import { asked, checkedSettings, isSetting, pointAt, settings } from "./settings.js";
@@ -56,7 +56,8 @@ export class Run {
     $("download").disabled = isRunning || !this.shown.some((column) => column.text.tokens.length || column.record);
     $("after").hidden = !this.picks.ids.some(Boolean);
     const ids = this.picks.ids.filter(Boolean);
-    $("command").textContent = commandLine(this.source.cells.name, this.model.id, ids, settings());
+    const words = commandLine(this.source.cells.name, this.model.id, ids, settings());
+    $("command").replaceChildren(...words.flatMap((word) => [el("span", { text: word }), " "]).slice(0, -1));
   }
 
   async start() {

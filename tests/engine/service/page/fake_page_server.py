@@ -19,7 +19,10 @@ import numpy as np
 import cellscribe.engine
 
 PAGE = Path(str(cellscribe.engine.__file__)).parent / "service" / "page"
-CSP = "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'"
+CSP = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 NAMES = ("CD14+ Monocyte", "CD19+ B", "CD56+ NK", "CD8+ Cytotoxic T", "Dendritic", "CD4+/CD45RO+ Memory", "CD34+")
 MARKERS = (
