@@ -5,7 +5,7 @@ import { el, say } from "./dom.js";
 import { GeneGrid } from "./grid.js";
 import { groupColour } from "./map.js";
 import { bytes } from "./sse.js";
-import { milliseconds, number, percent, plain, t, tell } from "./strings.js";
+import { describeAs, milliseconds, number, percent, plain, tell } from "./strings.js";
 import { TokenText } from "./tokens.js";
 
 const FIGURES = ["tokens", "latency", "firstToken", "perSecond", "logProbability"];
@@ -167,7 +167,7 @@ export class Column {
     if (found) plain(this.gene, `${found.gene}  ${percent(found.share)}`);
     else tell(this.gene, "countOfGenes", { count: number(this.grid.genes.length) });
     const top = [...this.bars.querySelectorAll(".gene")].map((gene) => gene.textContent).join(", ");
-    this.canvas.setAttribute("aria-label", t("gridLabel", { count: this.grid.genes.length, top }));
+    describeAs(this.canvas, "gridLabel", { count: this.grid.genes.length, top });
   }
 
   /** What a download holds of this column. */

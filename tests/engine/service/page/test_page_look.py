@@ -59,6 +59,7 @@ def test_the_language_is_switched_and_remembered(page: Page) -> None:
     assert page.inner_text(".state") == "已完成"
     assert page.inner_text("#cells-count") == "140 个细胞"
     assert page.get_attribute("html", "lang") == "zh-CN"
+    assert page.get_attribute(".column canvas", "aria-label").startswith("对 256 个基因的注意力")
     assert texts(page) == [TEXTS[0]]
     page.reload()
     page.wait_for_selector(".option")
