@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_page_server import TEXTS, Scene, cells_answer
+from canned_answers import TEXTS, cells_answer
+from fake_page_server import Scene
 from page_driving import finish, generate, texts
 
 if TYPE_CHECKING:

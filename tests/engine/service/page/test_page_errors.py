@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fake_page_server import TEXTS, Scene
+from canned_answers import TEXTS
+from fake_page_server import Scene
 from page_driving import figures, finish, generate, texts
 
 if TYPE_CHECKING:

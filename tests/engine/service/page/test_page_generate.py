@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fake_page_server import TEXTS, Scene, cells_answer
+from canned_answers import TEXTS, cells_answer
+from fake_page_server import Scene
 from page_driving import GREEN, figures, finish, generate, texts
 from typer.main import get_command
 

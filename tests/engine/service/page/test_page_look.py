@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_page_server import PAGE, TEXTS, Scene
+from canned_answers import TEXTS
+from fake_page_server import PAGE, Scene
 from page_driving import generate, texts
 
 if TYPE_CHECKING:
