@@ -30,6 +30,7 @@ from cellscribe.cli.merge import merge
 from cellscribe.cli.quantize import quantize
 from cellscribe.cli.search import search
 from cellscribe.cli.serve import serve
+from cellscribe.cli.triton import triton
 from cellscribe.cli.verify import verify
 
 _COMMANDS = (
@@ -48,6 +49,7 @@ _COMMANDS = (
     export,
     quantize,
     build_plans,
+    triton,
     verify,
     bench,
     inspect,
