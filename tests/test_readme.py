@@ -17,6 +17,7 @@ PAGES = [
         "examples/train_demo/README.md",
         "examples/train_c2s/README.md",
         "examples/atlas_cluster/README.md",
+        "examples/service/README.md",
     )
 ]
 
