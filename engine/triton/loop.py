@@ -20,8 +20,6 @@ MAX_WAITING = 1024
 class Loop:
     """A bundle at work: requests share its slots, and each gets its text as it grows.
 
-    Requests of one sampling run together; where the next one has another, it waits until their texts are finished.
-
     Parameters
     ----------
     folder
@@ -79,20 +77,19 @@ class Loop:
         self._thread.join()
 
     def _work(self) -> None:
-        while (sampling := self._room.sampling()) is not None:
-            options = DescribeOptions(sampling, self.max_new_tokens, self._num_slots, self._top_genes)
+        options = DescribeOptions(Sampling(), self.max_new_tokens, self._num_slots, self._top_genes)
+        while self._room.wait():
             course = Course(self._backend, self.bundle, options, self._room)
             try:
                 course.run()
             except Exception as error:  # whatever it is, those who wait must hear of it, and others be served
                 why = str(error) if isinstance(error, CellscribeError) else f"{type(error).__name__}: {error}"
                 course.lose(why)
-                self._turn_away(sampling, why, course)
+                self._turn_away(why, course)
 
-    def _turn_away(self, sampling: Sampling, why: str, course: Course) -> None:
+    def _turn_away(self, why: str, course: Course) -> None:
         """Tell those who would only meet the same error: where no slot was opened, nobody was taken in."""
         if course.num_taken:
             return
-        while waiting := self._room.take(sampling, MAX_WAITING):
-            for _, to in waiting:
-                to.lost(why)
+        for _, to in self._room.take(MAX_WAITING):
+            to.lost(why)

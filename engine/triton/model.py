@@ -61,21 +61,24 @@ class TritonPythonModel:
 
 
 class Sender:
-    """Sends the pieces of one text, then the whole of it; nothing more once the server takes no more."""
+    """Sends the pieces of one text, if they are wanted, then the whole of it."""
 
     def __init__(self, sender: Any, is_streaming: bool) -> None:
-        self._sender, self._is_streaming, self._has_left = sender, is_streaming, False
+        self._sender, self._is_streaming = sender, is_streaming
 
     @property
     def wants_pieces(self) -> bool:
         """Whether somebody listens to single tokens."""
-        return self._is_streaming and not self._has_left
+        return self._is_streaming
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client cancelled its request, or closed its connection."""
+        return bool(self._sender.is_cancelled())
 
     def piece(self, piece: Piece) -> None:
         """Send one token, with the genes that were attended to while it was chosen."""
-        self._has_left = bool(self._sender.is_cancelled())
-        if not self._has_left:
-            self._send(_response(piece.text, piece.token_id, piece.logprob, piece.top_genes, "", "ok"), 0)
+        self._send(_response(piece.text, piece.token_id, piece.logprob, piece.top_genes, "", "ok"), 0)
 
     def done(self, description: Description) -> None:
         """Send the whole text, with the mean log-probability of its tokens and its top genes; 0 where there is none."""
@@ -93,8 +96,8 @@ class Sender:
         )
 
     def lost(self, why: str) -> None:
-        """Send an error."""
-        _refuse(self._sender, BackendError(why))
+        """Send an error; a client that left is sent one, too, as every request wants a last response."""
+        _refuse(self._sender, BackendError(why), pb_utils.TritonError.CANCELLED if self.has_left else None)
 
     def _send(self, response: Any, flags: int) -> None:
         with contextlib.suppress(pb_utils.TritonModelException):  # a client that left must not end the others' texts
@@ -115,8 +118,9 @@ def _response(text: str, token: int, logprob: float, genes: TopGenes, reason: st
     )
 
 
-def _refuse(sender: Any, error: CellscribeError) -> None:
-    code = pb_utils.TritonError.UNAVAILABLE if isinstance(error, BackendError) else pb_utils.TritonError.INVALID_ARG
+def _refuse(sender: Any, error: CellscribeError, code: int | None = None) -> None:
+    if code is None:
+        code = pb_utils.TritonError.UNAVAILABLE if isinstance(error, BackendError) else pb_utils.TritonError.INVALID_ARG
     response = pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error), code))
     with contextlib.suppress(pb_utils.TritonModelException):
         sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

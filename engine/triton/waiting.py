@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cellscribe.engine.errors import BackendError
 from cellscribe.engine.triton.cells import Asked
-from cellscribe.engine.types import Description, Piece, Sampling
+from cellscribe.engine.types import Description, Piece
 
 
 class Receiver(Protocol):
@@ -17,6 +17,10 @@ class Receiver(Protocol):
     @property
     def wants_pieces(self) -> bool:
         """Whether single tokens are worth making."""
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nobody wants the text any more; asked for once a token."""
 
     def piece(self, piece: Piece) -> None:
         """Take one token."""
@@ -56,28 +60,18 @@ class WaitingRoom:
             self._is_closed = True
             self._changed.notify_all()
 
-    def sampling(self) -> Sampling | None:
-        """Wait for a request and return its sampling; None when the room is closed and empty."""
+    def wait(self) -> bool:
+        """Wait for a request; False when the room is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
-            return self._waiting[0][0].sampling if self._waiting else None
+            return bool(self._waiting)
 
     def is_ready(self) -> bool:
-        """Whether :meth:`take` returns at once."""
+        """Whether :meth:`wait` returns at once."""
         with self._changed:
             return bool(self._waiting) or self._is_closed
 
-    def take(self, sampling: Sampling, count: int) -> list[Waiting]:
-        """Return up to `count` requests of one sampling from the front: none where the first one has another."""
+    def take(self, count: int) -> list[Waiting]:
+        """Return up to `count` requests, as many as wait."""
         with self._changed:
-            taken: list[Waiting] = []
-            while self._waiting and len(taken) < count and self._waiting[0][0].sampling == sampling:
-                taken.append(self._waiting.popleft())
-            return taken
-
-    def is_over(self, sampling: Sampling) -> bool:
-        """Whether work of one sampling has to end: the room is closed and empty, or the next one has another."""
-        with self._changed:
-            if not self._waiting:
-                return self._is_closed
-            return self._waiting[0][0].sampling != sampling
+            return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]

@@ -20,7 +20,7 @@ class TritonModelException(Exception):  # noqa: N818 - the real one's name
 class TritonError:
     """An error for a client."""
 
-    UNAVAILABLE, INVALID_ARG = 14, 3
+    UNAVAILABLE, INVALID_ARG, CANCELLED = 14, 3, 1
 
     def __init__(self, message: str, code: int = 13) -> None:
         self.message, self.code = message, code

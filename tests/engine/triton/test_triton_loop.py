@@ -23,7 +23,7 @@ GREEDY, DRAWN = Sampling(), Sampling(0.9, 0.7, 3)
 class Listener:
     """Keeps what it is told."""
 
-    wants_pieces = True
+    wants_pieces, has_left = True, False
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
@@ -86,26 +86,41 @@ def test_genes_that_are_chosen_from_a_file_cannot_be_served(bundle: Bundle) -> N
         check_bundle(choosing)
 
 
-def test_a_room_gives_out_one_sampling_at_a_time_and_no_more_than_it_has(asked: list[Asked]) -> None:
+def test_a_room_gives_out_what_it_has_in_order_and_takes_no_more_than_it_may(asked: list[Asked]) -> None:
     room = WaitingRoom(3)
-    given = [asked[0], replace(asked[1], sampling=DRAWN), asked[2]]
     assert not room.is_ready()
-    for one in given:
+    for one in asked[:3]:
         room.put(one, Listener())
     with pytest.raises(BackendError, match="3 requests wait already"):
         room.put(asked[3], Listener())
-    assert room.is_over(DRAWN)
-    assert not room.is_over(GREEDY)
-    assert [one.cell_id for one, _ in room.take(GREEDY, 8)] == [asked[0].cell_id]
-    assert room.take(GREEDY, 8) == []
-    assert len(room.take(DRAWN, 8)) == 1
+    assert [one.cell_id for one, _ in room.take(2)] == [one.cell_id for one in asked[:2]]
     room.close()
-    assert not room.is_over(GREEDY)  # who waits is still served
-    assert len(room.take(GREEDY, 8)) == 1
-    assert room.is_over(GREEDY)
-    assert room.sampling() is None
+    assert room.wait()  # who waits is still served
+    assert len(room.take(8)) == 1
+    assert room.is_ready()
+    assert not room.wait()
     with pytest.raises(BackendError, match="is being unloaded"):
         room.put(asked[3], Listener())
+
+
+def test_slots_that_cannot_be_opened_are_told_to_all_that_wait(
+    asked: list[Asked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop(packaged_bundle(), num_slots=2, max_new_tokens=32, backend="onnxruntime-cpu")
+    opened, backend = loop._backend.open_slots, loop._backend
+
+    def fails(plan: object) -> object:
+        raise BackendError("no room on the device; choose fewer slots.")
+
+    monkeypatch.setattr(backend, "open_slots", fails)
+    first, second = Listener(), Listener()
+    loop.submit(asked[0], first)
+    assert first.is_told.wait(60)
+    assert first.why == "no room on the device; choose fewer slots."
+    monkeypatch.setattr(backend, "open_slots", opened)
+    loop.submit(asked[0], second)
+    loop.close()
+    assert second.text is not None
 
 
 def test_requests_of_several_samplings_that_come_at_any_time_get_the_text_they_get_alone(asked: list[Asked]) -> None:

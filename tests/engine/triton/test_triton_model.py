@@ -114,13 +114,26 @@ def test_a_text_ends_at_its_own_limit(model: Any, cells: ad.AnnData) -> None:
         assert tokens == length or (tokens < length and words(answer, "FINISH_REASON") == ["stop"])
 
 
-def test_a_client_that_left_gets_nothing_more_and_others_go_on(model: Any, cells: ad.AnnData) -> None:
+def test_a_client_that_left_frees_its_slot_and_others_go_on(model: Any, cells: ad.AnnData) -> None:
     gone, other = asked(cells, 0), asked(cells, 1)
     gone.sender.has_left = True
     model.execute([gone, other])
     assert words(other.answer(), "STATUS") == ["ok"]
-    gone.answer()
+    assert gone.answer().error.code == pb_utils.TritonError.CANCELLED
     assert len(gone.sender.responses) == 1
+
+
+def test_a_client_that_leaves_meanwhile_gets_no_further_token(
+    model: Any, cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = asked(cells, 0)
+    monkeypatch.setattr(gone.sender, "is_cancelled", lambda: len(gone.sender.responses) >= 3)
+    model.execute([gone])
+    assert gone.answer().error.code == pb_utils.TritonError.CANCELLED
+    assert len(gone.sender.responses) == 4
+    after = asked(cells, 1)
+    model.execute([after])
+    assert words(after.answer(), "STATUS") == ["ok"]
 
 
 def test_a_cell_without_counts_fails_alone(model: Any, cells: ad.AnnData) -> None:
@@ -168,19 +181,17 @@ def test_a_device_that_fails_is_told_to_those_in_work_and_the_next_are_served(
     model: Any, cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = model._loop._backend
-    opened = backend.open_slots
+    encode = backend.encode
 
-    def fails_once(plan: Any) -> Any:
-        monkeypatch.setattr(backend, "open_slots", opened)
+    def fails_once(batch: Any) -> Any:
+        monkeypatch.setattr(backend, "encode", encode)
         raise BackendError("the device is gone; try another.")
 
-    # another sampling than the slots that stand open have
-    sampled = {"TEMPERATURE": np.float32(0.5), "SEED": np.int64(77)}
-    monkeypatch.setattr(backend, "open_slots", fails_once)
-    first = asked(cells, 0, **sampled)
+    monkeypatch.setattr(backend, "encode", fails_once)
+    first = asked(cells, 0)
     model.execute([first])
     answer = first.answer()
     assert (answer.error.code, answer.error.message) == (14, "the device is gone; try another.")
-    second = asked(cells, 0, **sampled)
+    second = asked(cells, 0)
     model.execute([second])
     assert words(second.answer(), "STATUS") == ["ok"]
