@@ -43,6 +43,8 @@ class CellTokenizer:
         Genes to feed (tokens, symbols or Ensembl ids) for ``selection="hvg"``; None lets scanpy choose them.
     hvg_flavor, hvg_min_counts
         Settings of that choice; the flavour defaults to the spec's.
+    match
+        What :func:`match_source` gave for a source of the same genes; None asks it.
 
     Attributes
     ----------
@@ -69,9 +71,10 @@ class CellTokenizer:
         hvg: Sequence[str] | None = None,
         hvg_flavor: HvgFlavor | None = None,
         hvg_min_counts: float = 3,
+        match: GeneMatch | None = None,
     ) -> None:
         self.spec, self.vocabulary, self.source, self.seed = spec, vocabulary, source, seed
-        match = match_source(source, vocabulary, spec)
+        match = match or match_source(source, vocabulary, spec)
         self.report: GeneReport = match.report
         self.report.check(source.name)
         flavor = hvg_flavor or spec.hvg_flavor

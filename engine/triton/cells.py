@@ -13,9 +13,11 @@ import pandas as pd
 from anndata import AnnData
 
 from cellscribe.engine.bundle import Bundle
-from cellscribe.engine.cells import CellTokenizer, TokenBatch, open_cells
+from cellscribe.engine.cells import CellSource, CellTokenizer, GeneMatch, TokenBatch, match_source, open_cells
 from cellscribe.engine.errors import BundleError, InputError, UsageError
 from cellscribe.engine.types import Sampling
+
+_MOST_MATCHES = 64  # lists of genes that are remembered
 
 
 @dataclass(frozen=True)
@@ -49,28 +51,43 @@ def most_tokens(bundle: Bundle) -> int:
     return 1 + (genes if spec.layout == "fixed" else min(genes, spec.num_genes))
 
 
-def read_cell(bundle: Bundle, genes: Sequence[str], values: npt.NDArray[np.float32], cell_id: str) -> TokenBatch:
-    """Turn the values [G] of named genes into the tokens of one cell, as they would come from a file.
+class CellReader:
+    """Reads cells as they come in requests; clients ask with the same names of genes again and again, matched once."""
 
-    A cell that cannot be fed gives an empty batch with its failure.
+    def __init__(self, bundle: Bundle) -> None:
+        self._spec, self._vocabulary = bundle.manifest.cell_input, bundle.vocabulary
+        self._matches: dict[tuple[str, ...], GeneMatch] = {}
 
-    Raises
-    ------
-    InputError
-        When names and values do not go together, values are not counts or log-normalised, or too few genes match.
-    """
-    if len(genes) != len(values) or not len(genes):
-        raise InputError(
-            f"the request has {len(genes)} GENES and {len(values)} VALUES; give as many of both, one at least."
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that come twice, whose values are added up
-        cell = AnnData(
-            np.asarray(values, np.float32)[None], obs=pd.DataFrame(index=[cell_id]), var=pd.DataFrame(index=list(genes))
-        )
-    with open_cells(cell) as source:
-        tokenizer = CellTokenizer(bundle.manifest.cell_input, bundle.vocabulary, source)
-        return next(tokenizer.batches(batch_cells=1))
+    def read(self, genes: Sequence[str], values: npt.NDArray[np.float32], cell_id: str) -> TokenBatch:
+        """Turn the values [G] of named genes into the tokens of one cell, as they would come from a file.
+
+        A cell that cannot be fed gives an empty batch with its failure.
+
+        Raises
+        ------
+        InputError
+            When names and values do not go together, values are not counts or log-normalised, or too few genes match.
+        """
+        if len(genes) != len(values) or not len(genes):
+            raise InputError(
+                f"the request has {len(genes)} GENES and {len(values)} VALUES; give as many of both, one at least."
+            )
+        names, numbers = pd.DataFrame(index=[cell_id]), np.asarray(values, np.float32)[None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that come twice, whose values are added up
+            cell = AnnData(numbers, obs=names, var=pd.DataFrame(index=list(genes)))
+        with open_cells(cell) as source:
+            match = self._match(tuple(genes), source)
+            return next(CellTokenizer(self._spec, self._vocabulary, source, match=match).batches(batch_cells=1))
+
+    def _match(self, genes: tuple[str, ...], source: CellSource) -> GeneMatch:
+        match = self._matches.get(genes)
+        if match is None:
+            match = match_source(source, self._vocabulary, self._spec)
+            while len(self._matches) >= _MOST_MATCHES:
+                self._matches.pop(next(iter(self._matches)))
+            self._matches[genes] = match
+        return match
 
 
 def check_length(max_new_tokens: int, longest: int) -> int:

@@ -10,8 +10,9 @@ import numpy as np
 from cellscribe.engine.backends.base import Backend, SlotPlan
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import TokenBatch
+from cellscribe.engine.decode.described import failed, open_slots
 from cellscribe.engine.decode.scheduler import Request, Scheduler
-from cellscribe.engine.describe import ENCODE_CELLS, DescribeOptions, Subject, Writer, failed, gene_axes
+from cellscribe.engine.describe import ENCODE_CELLS, DescribeOptions, Subject, Writer, gene_axes
 from cellscribe.engine.keyed import cell_key
 from cellscribe.engine.triton.cells import Asked, joined, most_tokens
 from cellscribe.engine.triton.waiting import Receiver, Waiting, WaitingRoom
@@ -38,7 +39,7 @@ class Course(Writer):
         eos_ids = frozenset(prompt.eos_token_ids if prompt else ())
         num_genes, longest = most_tokens(self._bundle), options.max_new_tokens
         plan = SlotPlan(options.num_slots, num_genes, longest, options.sampling, eos_ids=eos_ids, mixes=True)
-        slots, num_slots = self._open(plan)
+        slots, num_slots, self.notice = open_slots(self._backend, plan)
         scheduler = Scheduler(
             slots,
             num_slots,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from cellscribe.engine.backends.choose import choose_backend
 from cellscribe.engine.bundle import open_bundle
-from cellscribe.engine.describe import DescribeOptions, failed
+from cellscribe.engine.decode.described import failed
+from cellscribe.engine.describe import DescribeOptions
 from cellscribe.engine.errors import CellscribeError
-from cellscribe.engine.triton.cells import Asked, check_bundle
+from cellscribe.engine.triton.cells import Asked, CellReader, check_bundle
 from cellscribe.engine.triton.course import Course
 from cellscribe.engine.triton.waiting import Receiver, WaitingRoom
 from cellscribe.engine.types import Sampling
@@ -52,7 +53,7 @@ class Loop:
     ) -> None:
         self.bundle = open_bundle(folder)
         check_bundle(self.bundle)
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens, self.reader = max_new_tokens, CellReader(self.bundle)
         self._num_slots, self._top_genes = num_slots, top_genes
         self._backend = choose_backend(self.bundle, backend, plans=plans).backend
         self._room = WaitingRoom(max_waiting)

@@ -14,7 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from cellscribe.engine.errors import BackendError, CellscribeError
-from cellscribe.engine.triton.cells import Asked, check_length, read_cell
+from cellscribe.engine.triton.cells import Asked, check_length
 from cellscribe.engine.triton.loop import Loop
 from cellscribe.engine.types import Description, Piece, Sampling, TopGenes
 
@@ -57,7 +57,7 @@ class TritonPythonModel:
         sampling = Sampling.of(top_p, temperature, int(_one(request, "SEED", 0)))
         longest = self._loop.max_new_tokens
         length = check_length(int(_one(request, "MAX_NEW_TOKENS", longest)), longest)
-        return Asked(name, read_cell(self._loop.bundle, genes, _all(request, "VALUES"), name), sampling, length)
+        return Asked(name, self._loop.reader.read(genes, _all(request, "VALUES"), name), sampling, length)
 
 
 class Sender:

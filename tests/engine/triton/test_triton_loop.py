@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pytest
 
 from cellscribe.engine.bundle import Bundle, open_bundle
-from cellscribe.engine.cells import CellTokenizer, TokenBatch, open_cells
+from cellscribe.engine.cells import CellSource, CellTokenizer, GeneMatch, TokenBatch, match_source, open_cells
 from cellscribe.engine.describe import longest_memory
 from cellscribe.engine.errors import BackendError, BundleError
 from cellscribe.engine.packaged import packaged_bundle, packaged_cells
-from cellscribe.engine.triton.cells import Asked, check_bundle, joined, most_tokens, read_cell
+from cellscribe.engine.triton.cells import Asked, CellReader, check_bundle, joined, most_tokens
 from cellscribe.engine.triton.loop import Loop
 from cellscribe.engine.triton.waiting import WaitingRoom
 from cellscribe.engine.types import Description, Piece, Sampling
@@ -52,8 +53,8 @@ def bundle() -> Bundle:
 def asked(bundle: Bundle) -> list[Asked]:
     cells = ad.read_h5ad(packaged_cells())[:6]
     names = cells.obs_names.tolist()
-    values = cells.X.toarray()
-    batches = [read_cell(bundle, cells.var_names.tolist(), values[i], names[i]) for i in range(6)]
+    values, reader = cells.X.toarray(), CellReader(bundle)
+    batches = [reader.read(cells.var_names.tolist(), values[i], names[i]) for i in range(6)]
     return [Asked(name, batch, GREEDY, 32) for name, batch in zip(names, batches, strict=True)]
 
 
@@ -62,6 +63,25 @@ def batch_of(width: int, name: str) -> TokenBatch:
     return TokenBatch(
         np.zeros(1, np.int64), (name,), genes, np.ones((1, width), np.float32), np.ones((1, width), np.bool_), genes
     )
+
+
+def test_genes_are_matched_once_for_every_list_of_them(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = ad.read_h5ad(packaged_cells())[:2]
+    genes, values = cells.var_names.tolist(), cells.X.toarray()
+    matched: list[int] = []
+
+    def counted(source: CellSource, *others: Any) -> GeneMatch:
+        matched.append(source.n_genes)
+        return match_source(source, *others)
+
+    monkeypatch.setattr("cellscribe.engine.triton.cells.match_source", counted)
+    monkeypatch.setattr("cellscribe.engine.triton.cells._MOST_MATCHES", 2)
+    reader = CellReader(bundle)
+    lists = [genes, genes, genes[::-1], genes, genes[:-1], genes]  # the fourth is remembered, the last forgotten
+    batches = [reader.read(names, values[0][: len(names)], "one") for names in lists]
+    assert matched == [765, 765, 764, 765]
+    assert (batches[0].values == batches[-1].values).all()
+    assert not (batches[0].values == batches[2].values).all()  # other genes have those values
 
 
 def test_neighbours_of_one_width_are_encoded_together() -> None:
