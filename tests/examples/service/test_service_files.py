@@ -40,6 +40,10 @@ def load(name: str) -> Any:
     return yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
 
 
+def option(arguments: list[str], name: str) -> int:
+    return int(arguments[arguments.index(name) + 1])
+
+
 def queries() -> list[str]:
     board = json.loads((FOLDER / "grafana/dashboards/cellscribe.json").read_text(encoding="utf-8"))
     return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
@@ -109,7 +113,8 @@ def test_compose_prometheus_and_images_agree_on_ports_and_health() -> None:
     services = load("compose.yaml")["services"]
     service = services["cellscribe"]
     assert service["ports"] == [f"127.0.0.1:{PORT}:{PORT}"]
-    assert service["command"][-1] == str(PORT)
+    assert option(service["command"], "--port") == PORT
+    assert int(service["stop_grace_period"].removesuffix("s")) > option(service["command"], "--grace")
     assert f"127.0.0.1:{PORT}/health/ready" in service["healthcheck"]["test"][-1]
     (job,) = load("prometheus.yml")["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"cellscribe:{PORT}"]}]
@@ -142,12 +147,12 @@ def test_pods_have_probes_a_gpu_and_time_to_finish() -> None:
     (container,) = pod["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     (port,) = container["ports"]
-    assert port["containerPort"] == PORT == int(container["args"][-1])
+    assert port["containerPort"] == PORT == option(container["args"], "--port")
     paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
     assert paths == {"startup": "/health/ready", "readiness": "/health/ready", "liveness": "/health/live"}
     assert all(container[f"{name}Probe"]["httpGet"]["port"] == port["name"] for name in paths)
     wait = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
-    assert pod["terminationGracePeriodSeconds"] > wait + 300  # the longest deadline
+    assert pod["terminationGracePeriodSeconds"] > wait + option(container["args"], "--grace")
     assert pod["securityContext"]["runAsNonRoot"]
     mounted = {one["name"] for one in container["volumeMounts"]}
     assert mounted == {one["name"] for one in pod["volumes"]}
