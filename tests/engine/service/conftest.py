@@ -1,0 +1,76 @@
+"""One model for all tests of the service, and one running service a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pandas as pd
+import pytest
+
+from cellscribe.engine.model import Model, load
+from cellscribe.engine.packaged import packaged_cells
+
+if any(find_spec(name) is None for name in ("fastapi", "prometheus_client", "uvicorn")):
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def demo() -> Model:
+    """The packaged bundle."""
+    model = load("demo", threads=2)
+    assert isinstance(model, Model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def cells() -> ad.AnnData:
+    """The first 24 packaged cells, counts in X."""
+    return ad.read_h5ad(packaged_cells())[:24].copy()
+
+
+@pytest.fixture(scope="session")
+def described(demo: Model, cells: ad.AnnData) -> pd.DataFrame:
+    """What the engine writes about them, by cell name."""
+    return demo.describe(cells, max_new_tokens=32, copy=True)
+
+
+@pytest.fixture(scope="session")
+def cells_path(cells: ad.AnnData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same cells as a file."""
+    path = tmp_path_factory.mktemp("service") / "few.h5ad"
+    cells.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(demo: Model) -> Iterator[Any]:
+    """A running service with the usual limits."""
+    from running_service import Running
+
+    with Running(made_service(demo)) as found:
+        yield found
+
+
+@pytest.fixture
+def serving(demo: Model) -> Iterator[Callable[..., Any]]:
+    """Start services of one's own: serving(num_slots=2, keys=("k",), uploads=2); limits by their names."""
+    from running_service import Running
+
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Running(made_service(demo, **options)))
+
+
+def made_service(model: Model, demo_cells: Path | None = None, **options: Any) -> Any:
+    """Make a service; limits are given by their names."""
+    from cellscribe.engine.service.describing import DescribeService
+    from cellscribe.engine.service.limits import ServiceLimits
+    from cellscribe.engine.service.service import ServiceSettings
+
+    own = {name: options.pop(name) for name in list(options) if name in ServiceSettings.__dataclass_fields__}
+    settings = ServiceSettings(**{"num_slots": 8} | own, limits=ServiceLimits(**options))
+    return DescribeService(model, demo_cells or packaged_cells(), settings)
