@@ -89,8 +89,8 @@ class GeneMapReader:
             422 for values that are no counts and no logarithms, names of which none is a gene, or an unusable bundle.
         """
         columns = self._columns_of([one.names for one in maps])
+        kind = _kind(maps, values)
         part = _part(maps, columns, len(self._genes))
-        kind = _kind(part, maps, values)
         if kind == "lognorm":
             _check_once(maps, columns, len(self._genes))
         names = [one.cell_id for one in maps]
@@ -128,7 +128,8 @@ class GeneMapReader:
         if len(known) > _MOST_NAMES:
             known.clear()
         for names in lists:
-            mine = [known[name] if name in known else self._learn(name) for name in names]
+            places = ((known.get(name), name) for name in names)  # another thread may forget them meanwhile
+            mine = [self._learn(name) if place is None else place for place, name in places]
             columns = np.array(mine, np.int64).reshape(len(mine))
             if (columns == _UNDECIDED).any():
                 matched = match_genes(names, self._vocabulary, lookup=self._lookup).token_of_column
@@ -162,8 +163,11 @@ def _part(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> Par
     return Part(indptr, (place % (n_genes + 1)).astype(np.int32), sums[kept])
 
 
-def _kind(part: Part, maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind:
-    """Say what the values are; RequestError where they can be neither counts nor logarithms, or not what was said."""
+def _kind(maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind:
+    """Say what the values are; RequestError where they can be neither counts nor logarithms, or not what was said.
+
+    They are looked at as they are given: sums over the genes that share a column say nothing of that.
+    """
     stats = ValueStats()
     for i, one in enumerate(maps):
         bad = np.flatnonzero(~(np.isfinite(one.values) & (one.values >= 0)))
@@ -172,9 +176,13 @@ def _kind(part: Part, maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind
                 422, f"the gene {one.names[int(bad[0])]!r} of cell {one.cell_id!r} has the value "
                 f"{one.values[int(bad[0])]:g}; counts are finite and not negative.", f"cells[{i}]",
             )  # fmt: skip
-    stats.add(part, np.arange(part.n_rows))
-    if stats.kind == "bad":
+    with np.errstate(over="ignore"):
+        given = np.concatenate([one.values for one in maps]).astype(np.float32)
+        totals = np.array([one.values.sum() for one in maps]).astype(np.float32)
+    if not np.isfinite(totals).all():
         raise RequestError(422, "the values of a cell add up to more than float32 holds; send counts.", "cells")
+    lengths = [len(one.values) for one in maps]
+    stats.add(Part(np.cumsum([0, *lengths]), np.zeros(len(given), np.int32), given), np.arange(len(maps)))
     if values == "counts" or (values == "auto" and stats.kind == "counts"):
         return "counts"
     if stats.maximum < MAX_LOGGED:

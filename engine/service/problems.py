@@ -38,6 +38,8 @@ class RequestError(Exception):
     """
 
     def __init__(self, status: int, message: str, param: str | None = None, retry_after_s: int | None = None) -> None:
+        # Names of genes, cells and files come from outside, and may hold line ends.
+        message = " ".join("".join(c if c.isprintable() else " " for c in message).split())
         super().__init__(message)
         self.status, self.message, self.param, self.retry_after_s = status, message, param, retry_after_s
 
