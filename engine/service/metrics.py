@@ -59,7 +59,7 @@ class Metrics:
     def described(self, description: Description, first_token_s: float, latency_s: float) -> None:
         """Count a described cell."""
         self.answered("describe", description.is_ok, latency_s)
-        if description.is_ok:
+        if description.is_ok and description.num_tokens:  # a text may end before its first token
             self.first_token_seconds.observe(first_token_s)
             if description.num_tokens > 1:
                 self.per_token_seconds.observe((latency_s - first_token_s) / (description.num_tokens - 1))
