@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from cellscribe.engine.service.problems import RequestError
 
 M = TypeVar("M", bound=BaseModel)
 JSON, HDF5 = "application/json", ("application/x-hdf5", "application/octet-stream")
+_SLOWEST = 4_096  # bytes a second, on the whole of a body
 
 
 def content_type(request: Request) -> str:
@@ -28,7 +30,7 @@ async def json_body(request: Request, model: type[M], most: int, idle_s: float) 
     ------
     RequestError
         413 for too many bytes, 415 for another type, 400 for what is no JSON, 422 for what is not meant, 408 for a
-        client that falls silent.
+        client that falls silent, or lets its body drip.
     """
     kind = content_type(request)
     if kind != JSON and not kind.endswith("+json"):
@@ -94,7 +96,7 @@ async def _parts(request: Request, most: int, idle_s: float) -> AsyncIterator[by
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise _too_large(most)
-    total, stream = 0, request.stream().__aiter__()
+    total, stream, began = 0, request.stream().__aiter__(), time.monotonic()
     while True:
         try:
             part = await asyncio.wait_for(anext(stream), idle_s)
@@ -107,6 +109,8 @@ async def _parts(request: Request, most: int, idle_s: float) -> AsyncIterator[by
         total += len(part)
         if total > most:
             raise _too_large(most)
+        if time.monotonic() - began > idle_s + total / _SLOWEST:
+            raise RequestError(408, f"the body comes more slowly than {_SLOWEST:,} bytes a second; send it faster.")
         yield part
 
 

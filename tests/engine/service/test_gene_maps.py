@@ -143,7 +143,7 @@ def test_impossible_values_are_refused_by_name(reader: GeneMapReader, value: flo
 
 
 def test_values_that_are_neither(reader: GeneMapReader) -> None:
-    with pytest.raises(RequestError, match="reach 21.5 and are no whole numbers") as refused:
+    with pytest.raises(RequestError, match=r"reach 21\.5 and are no whole numbers") as refused:
         reader.read([gene_map({"LTB": 21.5})], "auto")
     assert refused.value.param == "values"
     with pytest.raises(RequestError, match="reach 50") as refused:
