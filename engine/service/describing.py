@@ -11,6 +11,7 @@ import numpy as np
 
 from cellscribe.engine.cells import CellTokenizer
 from cellscribe.engine.cells.values import ValueChoice
+from cellscribe.engine.errors import BackendError
 from cellscribe.engine.service.cell_files import CellFile
 from cellscribe.engine.service.desk import Desk
 from cellscribe.engine.service.feeding import fed_cells, longest_cell
@@ -155,8 +156,11 @@ class DescribeService(Service):
             fed = fed_cells(tokenizer.batches(None, 32), names, self.bundle.vocabulary.tokens)
         usable = [row for row in sorted(fed) if not fed[row].failure]
         found = np.full((len(fed), self.bundle.manifest.encoder_shape.d_model), np.nan, np.float32)
-        if usable:
-            found[usable] = self.desk.embed([fed[row] for row in usable]).result(self.limits.deadline_s)
+        try:
+            if usable:
+                found[usable] = self.desk.embed([fed[row] for row in usable]).result(self.limits.deadline_s)
+        except (BackendError, TimeoutError):  # the cells can be picked from a list
+            return None
         return places_from(found)
 
     def _of_maps(self, maps: Sequence[GeneMap], values: ValueChoice) -> FedCells:

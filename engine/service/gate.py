@@ -35,6 +35,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # the server leaves the body out, by the scope that it made
+            scope = {**scope, "method": "GET"}
         status = 500
 
         async def counted(message: Message) -> None:
@@ -65,7 +67,7 @@ class Gate:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         if self._hosts is not None and name.lower() not in self._hosts:
             return RequestError(421, f"this service is not called {name!r}; use one of its own names, as localhost.")
-        path, scheme = scope["path"], headers.get("authorization", "")
+        path, scheme = scope["path"], headers.get("authorization", "").encode("latin-1").decode(errors="replace")
         key = scheme[7:].strip() if scheme[:7].lower() == "bearer " else None
         client = scope["client"][0] if scope.get("client") else "?"
         scope.setdefault("state", {})["client"] = f"key {key}" if key and self._service.settings.keys else client

@@ -34,6 +34,7 @@ async def models(request: Request) -> Response:
         "device": service.device,
         "precision": service.precision,
         "slots": service.num_slots,
+        "needs_key": bool(service.settings.keys),
         "limits": {
             "cells": limits.cells,
             "genes": limits.genes,
