@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import tempfile
 import threading
 import time
@@ -24,6 +25,7 @@ from cellscribe.engine.service.problems import RequestError
 DEMO = "demo"
 LISTED_CELLS = 20_000  # that a listing names
 _MOST_GROUPS = 60
+_STEM = 60  # characters of an upload's name, four bytes each at most
 
 
 class CellFile:
@@ -37,10 +39,20 @@ class CellFile:
         The opened cells.
     lock
         Held by who reads blocks of it.
+    expires_s
+        How long it is kept after its last use; None for ever.
     """
 
-    def __init__(self, source_id: str, path: Path, name: str, values: ValueChoice, reading: ReadLimits) -> None:
-        self.source_id, self.name, self.path = source_id, name, path
+    def __init__(
+        self,
+        source_id: str,
+        path: Path,
+        name: str,
+        values: ValueChoice,
+        reading: ReadLimits,
+        expires_s: float | None = None,
+    ) -> None:
+        self.source_id, self.name, self.path, self.expires_s = source_id, name, path, expires_s
         self.source: CellSource = open_cells(path, values=values, limits=reading)
         self.lock = threading.Lock()
         self.used = time.monotonic()
@@ -84,6 +96,7 @@ class CellFile:
             "columns": list(source.obs_columns[:200]),
             "values": source.value_note,
             "genes": genes,
+            "expires_s": self.expires_s,
         }
 
     def close(self) -> None:
@@ -112,26 +125,35 @@ class CellFiles:
         self._uploads: OrderedDict[str, CellFile] = OrderedDict()
         self.demo = CellFile(DEMO, demo, demo.name, "auto", ReadLimits())
 
-    def new_path(self) -> Path:
-        """Return where the next upload is to be written."""
-        return Path(self._folder.name) / f"{secrets.token_hex(8)}.h5ad"
+    def new_path(self, name: str) -> Path:
+        """Return where the next upload is to be written: a folder of its own, and its name as errors will say it."""
+        folder = Path(self._folder.name) / secrets.token_hex(8)
+        folder.mkdir()
+        stem = "".join(c if c.isalnum() or c in " ._-" else "_" for c in name.removesuffix(".h5ad"))
+        return folder / f"{stem[:_STEM] or 'upload'}.h5ad"
 
-    def add(self, path: Path, name: str, values: ValueChoice) -> CellFile:
-        """Open an uploaded file, in a process with limits of its own; what was used longest ago makes room.
+    def discard(self, path: Path) -> None:
+        """Remove an upload's file."""
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+    def opened(self, path: Path, name: str, values: ValueChoice) -> CellFile:
+        """Open an uploaded file, in a process with limits of its own, for one who ends it with :meth:`end`.
 
         Raises
         ------
         InputError
             When it cannot be read; it is gone then.
         """
+        source_id, limits = f"up-{secrets.token_urlsafe(12)}", self._limits
         try:
-            found = CellFile(f"up-{secrets.token_urlsafe(12)}", path, name, values, self._limits.reading)
-        except InputError as error:
-            path.unlink(missing_ok=True)
-            raise InputError(str(error).replace(path.name, name)) from error
+            return CellFile(source_id, path, name, values, limits.reading, limits.upload_s)
         except BaseException:
-            path.unlink(missing_ok=True)
+            self.discard(path)
             raise
+
+    def add(self, path: Path, name: str, values: ValueChoice) -> CellFile:
+        """Open an uploaded file and keep it; what was used longest ago makes room. As :meth:`opened` for errors."""
+        found = self.opened(path, name, values)
         with self._lock:
             self._uploads[found.source_id] = found
         self.sweep()
@@ -139,9 +161,9 @@ class CellFiles:
 
     def get(self, source_id: str) -> CellFile:
         """Return a file; RequestError 404 where there is none of that name."""
+        self.sweep()
         if source_id == DEMO:
             return self.demo
-        self.sweep()
         with self._lock:
             if source_id not in self._uploads:
                 raise RequestError(
@@ -160,7 +182,7 @@ class CellFiles:
         with self._lock:
             gone = self._uploads.pop(source_id, None)
         if gone is not None:
-            self._end(gone)
+            self.end(gone)
 
     def sweep(self) -> None:
         """Forget uploads that are too old, or too many."""
@@ -171,7 +193,7 @@ class CellFiles:
             while len(self._uploads) > self._limits.uploads:
                 gone.append(self._uploads.popitem(last=False)[1])
         for one in gone:
-            self._end(one)
+            self.end(one)
         self._on_change(len(self._uploads))
 
     def close(self) -> None:
@@ -182,7 +204,8 @@ class CellFiles:
             one.close()
         self._folder.cleanup()
 
-    def _end(self, one: CellFile) -> None:
+    def end(self, one: CellFile) -> None:
+        """Close an upload and remove its file."""
         one.close()
-        one.path.unlink(missing_ok=True)
+        self.discard(one.path)
         self._on_change(len(self._uploads))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from starlette.requests import Request
 
 from cellscribe.engine.cells.values import ValueChoice
@@ -13,10 +15,11 @@ from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
+_BODY = "upload.h5ad"  # the name of a file that has none
 
 
 async def uploaded(service: Service, request: Request, name: str, values: ValueChoice) -> CellFile:
-    """Take a file in and open it.
+    """Take a file in, open it and keep it.
 
     Raises
     ------
@@ -25,24 +28,30 @@ async def uploaded(service: Service, request: Request, name: str, values: ValueC
     InputError
         For a file that cannot be read.
     """
-    path = service.files.new_path()
+    path = await _saved(service, request, name)
+    return await service.in_thread(lambda: service.files.add(path, name, values))
+
+
+async def _saved(service: Service, request: Request, name: str) -> Path:
+    path = service.files.new_path(name)
     try:
         await saved_body(request, path, service.limits.upload_bytes, service.limits.idle_s)
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise RequestError(422, f"{name} is no HDF5 file, so it is no .h5ad; write it with anndata.")
-        return await service.in_thread(lambda: service.files.add(path, name, values))
+        return path
     except BaseException:
-        path.unlink(missing_ok=True)
+        service.files.discard(path)
         raise
 
 
 async def of_upload(service: DescribeService, request: Request, values: ValueChoice) -> FedCells:
-    """Take a file in, read all its cells, and forget it."""
-    file = await uploaded(service, request, "the body", values)
+    """Take a file in, read all its cells, and forget it; it takes no place among the files that are kept."""
+    path = await _saved(service, request, _BODY)
+    file = await service.in_thread(lambda: service.files.opened(path, _BODY, values))
     try:
         return await service.in_thread(lambda: service.of_file(file, None))
     except InputError as error:
         raise RequestError(422, str(error)) from error
     finally:
-        await service.in_thread(lambda: service.files.remove(file.source_id))
+        await service.in_thread(lambda: service.files.end(file))

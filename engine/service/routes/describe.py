@@ -44,6 +44,7 @@ async def describe(request: Request) -> Response:
     options: DescribeOptions
     if content_type(request) in HDF5:
         options = from_query(DescribeFile, request.query_params)
+        service.check_model(options.model)
         fed = await of_upload(service, request, options.values)
         deadline_s = options.deadline_s
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -80,7 +81,7 @@ async def upload(
     except BaseException:
         service.files.remove(file.source_id)
         raise
-    return JSONResponse(listing | {"expires_s": service.limits.upload_s}, status_code=201)
+    return JSONResponse(listing, status_code=201)
 
 
 @router.delete("/v1/uploads/{upload_id}", status_code=204)
@@ -110,4 +111,5 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Give all figures to Prometheus."""
     service: Service = request.app.state.service
+    await asyncio.to_thread(service.files.sweep)  # also where nobody asks for files any more
     return Response(service.metrics.text(), headers={"Content-Type": service.metrics.CONTENT_TYPE})

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from running_service import Answer, Running, assert_sentence, parsed_events, wait_until
+
+from cellscribe.engine.packaged import packaged_cells
+from cellscribe.engine.service.cell_files import CellFiles
+from cellscribe.engine.service.limits import ServiceLimits
+from cellscribe.engine.service.problems import RequestError
+
+HDF5 = {"Content-Type": "application/x-hdf5"}
+
+
+def upload(running: Running, path: Path, query: str = "") -> Answer:
+    return running.post(f"/v1/uploads{query}", path.read_bytes(), headers=HDF5)
+
+
+def folder_of(running: Running) -> Path:
+    return Path(running.service.files._folder.name)
+
+
+@pytest.fixture
+def strange_path(tmp_path: Path, cells: ad.AnnData) -> Path:
+    """Cells with a map of their own, and columns of every kind."""
+    few = cells[:4].copy()
+    few.obsm["X_umap"] = np.arange(8, dtype=np.float32).reshape(4, 2)
+    few.obs["whole"] = pd.array([1, None, 3, 3], dtype="Int64")
+    few.obs["yes"] = pd.array([True, None, False, True], dtype="boolean")
+    few.obs["number"] = [0.5, np.nan, 0.5, 1.0]
+    few.obs["kind"] = pd.Categorical(["b", None, "a", "b"])
+    few.write_h5ad(tmp_path / "strange.h5ad")
+    return tmp_path / "strange.h5ad"
+
+
+def test_the_packaged_cells_can_be_picked_from(running: Running) -> None:
+    told = running.get("/v1/cells?source=demo").json
+    assert (told["source"], told["name"], told["is_truncated"], told["expires_s"]) == (
+        "demo",
+        "cells.h5ad",
+        False,
+        None,
+    )
+    assert told["n_cells"] == len(told["ids"]) == len(set(told["ids"]))
+    assert told["map"]["kind"] == "PCA of the model's vectors"
+    assert len(told["map"]["x"]) == len(told["map"]["y"]) == told["n_cells"]
+    assert np.isfinite([told["map"]["x"], told["map"]["y"]]).all()
+    assert np.std(told["map"]["x"]) >= np.std(told["map"]["y"]) > 0
+    groups = told["groups"]
+    assert groups["column"] in told["columns"]
+    assert groups["names"] == sorted(groups["names"])
+    reference = ad.read_h5ad(packaged_cells()).obs[groups["column"]].astype(str).tolist()
+    assert [groups["names"][i] for i in groups["of"]] == reference
+    assert told["genes"]["known"] > 0
+    assert told == running.get("/v1/cells").json
+
+
+def test_an_upload_can_be_picked_from_and_deleted(running: Running, cells_path: Path, described: pd.DataFrame) -> None:
+    before = running.figure("cellscribe_uploads")
+    sent = upload(running, cells_path, "?name=my%20cells.h5ad")
+    assert sent.status == 201
+    source = sent.json["source"]
+    assert source.startswith("up-")
+    assert (sent.json["name"], sent.json["expires_s"], sent.json["n_cells"]) == ("my cells.h5ad", 3600, 24)
+    assert running.get(f"/v1/cells?source={source}").json == sent.json
+    assert running.figure("cellscribe_uploads") == before + 1
+    picked = sent.json["ids"][3]
+    told = running.post("/v1/describe", {"source": source, "cell_ids": [picked], "max_new_tokens": 32}).json
+    assert told["results"][0]["text"] == described.loc[picked, "description"]
+    assert running.call("DELETE", f"/v1/uploads/{source}").status == 204
+    for found in (running.call("DELETE", f"/v1/uploads/{source}"), running.get(f"/v1/cells?source={source}")):
+        assert found.status == 404
+        assert_sentence(found.message)
+    assert running.figure("cellscribe_uploads") == before
+    assert list(folder_of(running).iterdir()) == []
+
+
+def test_a_file_as_the_body_is_described_and_forgotten(
+    running: Running, cells_path: Path, described: pd.DataFrame
+) -> None:
+    found = running.post("/v1/describe?max_new_tokens=32&top_genes=3", cells_path.read_bytes(), headers=HDF5)
+    assert found.status == 200
+    assert {x["cell_id"]: x["text"] for x in found.json["results"]} == described["description"].to_dict()
+    assert [len(one["top_genes"]) for one in found.json["results"]] == [3] * 24
+    assert running.figure("cellscribe_uploads") == 0
+    assert list(folder_of(running).iterdir()) == []
+    events = [name for name, _ in _stream(running, cells_path)]
+    assert events.count("result") == 24
+    assert events[-1] == "done"
+    other = running.post("/v1/describe?model=other", cells_path.read_bytes(), headers=HDF5)
+    assert (other.status, other.json["error"]["param"]) == (404, "model")
+
+
+def _stream(running: Running, path: Path) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/describe?max_new_tokens=2&stream=true", path.read_bytes(), HDF5)
+        yield from parsed_events(iter(connection.getresponse().readline, b""))
+
+
+def test_maps_and_columns_of_every_kind(running: Running, strange_path: Path) -> None:
+    sent = upload(running, strange_path)
+    assert sent.status == 201, sent.body
+    assert sent.json["map"] == {"kind": "UMAP", "x": [0, 2, 4, 6], "y": [1, 3, 5, 7]}
+    expected = {
+        "whole": ["1.0", "", "3.0", "3.0"], "yes": ["True", "", "False", "True"], "number": ["0.5", "", "0.5", "1.0"],
+        "kind": ["b", "", "a", "b"],
+    }  # fmt: skip
+    for column, texts in expected.items():
+        groups = running.get(f"/v1/cells?source={sent.json['source']}&column={column}").json["groups"]
+        assert groups["column"] == column
+        assert [groups["names"][i] for i in groups["of"]] == texts
+    running.call("DELETE", f"/v1/uploads/{sent.json['source']}")
+
+
+def test_no_answer_names_a_file_of_the_server(running: Running, tmp_path: Path, cells: ad.AnnData) -> None:
+    secret, few = folder_of(running).name, cells[:3].copy()
+    few.write_h5ad(tmp_path / "good.h5ad")
+    source = upload(running, tmp_path / "good.h5ad", "?name=a%0Ab.h5ad").json["source"]
+    negative = few.copy()
+    negative.X = -np.ones(few.shape, np.float32)
+    negative.write_h5ad(tmp_path / "negative.h5ad")
+    strangers = few.copy()
+    strangers.var_names = [f"stranger-{i}" for i in range(few.n_vars)]
+    strangers.write_h5ad(tmp_path / "strangers.h5ad")
+    answers = [
+        running.get(f"/v1/cells?source={source}&column=nothing"),
+        running.post("/v1/describe", {"source": source, "cell_ids": ["nobody"]}),
+        running.post("/v1/embed", {"source": source, "cell_ids": ["nobody"]}),
+        upload(running, tmp_path / "negative.h5ad", "?name=mine.h5ad"),
+        upload(running, tmp_path / "strangers.h5ad", "?name=mine.h5ad"),
+        running.post("/v1/uploads?name=a%0Ab.h5ad", b"junk", headers=HDF5),
+        running.post("/v1/describe", (tmp_path / "strangers.h5ad").read_bytes(), headers=HDF5),
+        running.post("/v1/describe", (tmp_path / "negative.h5ad").read_bytes(), headers=HDF5),
+    ]
+    for found in answers:
+        assert found.status in (404, 422), found.body
+        assert_sentence(found.message)
+        assert secret not in found.message
+        assert not re.search(r"[0-9a-f]{16}\.h5ad", found.message), found.message
+    assert "mine.h5ad" in answers[3].message
+    assert "mine.h5ad" in answers[4].message
+    running.call("DELETE", f"/v1/uploads/{source}")
+    assert list(folder_of(running).iterdir()) == []
+
+
+def test_damaged_files_are_refused_and_gone(running: Running, cells_path: Path) -> None:
+    whole = cells_path.read_bytes()
+    for raw in (b"", b"junk", whole[:1_000], whole[: len(whole) // 2], whole[:8] + b"\xff" * 5_000):
+        found = running.post("/v1/uploads", raw, headers=HDF5)
+        assert found.status == 422, found.body
+        assert_sentence(found.message)
+    assert list(folder_of(running).iterdir()) == []
+
+
+def test_too_large_a_file_is_413(serving: Callable[..., Running], cells_path: Path) -> None:
+    small = serving(upload_bytes=2_000)
+    assert upload(small, cells_path).status == 413
+    found = small.call("POST", "/v1/uploads", iter([b"\x89HDF\r\n\x1a\n" * 100] * 10), HDF5)
+    assert found.status == 413
+    assert list(folder_of(small).iterdir()) == []
+
+
+def test_a_file_of_too_many_cells_for_one_request(serving: Callable[..., Running], cells_path: Path) -> None:
+    few = serving(cells=10)
+    found = few.post("/v1/describe", cells_path.read_bytes(), headers=HDF5)
+    assert (found.status, "24 cells" in found.message) == (413, True)
+    sent = upload(few, cells_path)
+    assert (sent.status, len(sent.json["ids"])) == (201, 24)
+    assert list(folder_of(few).iterdir()) != []
+
+
+def test_only_so_many_files_are_kept(serving: Callable[..., Running], cells_path: Path) -> None:
+    two = serving(uploads=2)
+    first, second = (upload(two, cells_path).json["source"] for _ in range(2))
+    assert two.get(f"/v1/cells?source={first}").status == 200  # used last
+    third = upload(two, cells_path).json["source"]
+    assert [two.get(f"/v1/cells?source={x}").status for x in (first, second, third)] == [200, 404, 200]
+    assert two.figure("cellscribe_uploads") == 2
+    assert len(list(folder_of(two).iterdir())) == 2
+    described = two.post("/v1/describe?max_new_tokens=1", cells_path.read_bytes(), headers=HDF5)
+    assert described.status == 200  # and throws nobody out
+    assert [two.get(f"/v1/cells?source={x}").status for x in (first, third)] == [200, 200]
+
+
+def test_files_as_bodies_at_the_same_time_do_not_push_each_other_out(
+    serving: Callable[..., Running], cells_path: Path
+) -> None:
+    one, found = serving(uploads=1), list[int]()
+
+    def ask() -> None:
+        found.append(one.post("/v1/describe?max_new_tokens=1", cells_path.read_bytes(), headers=HDF5).status)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [200] * 4
+
+
+def test_files_expire_after_their_last_use(serving: Callable[..., Running], cells_path: Path) -> None:
+    brief = serving(upload_s=0.5)
+    source = upload(brief, cells_path).json["source"]
+    for _ in range(4):
+        time.sleep(0.2)
+        assert brief.get(f"/v1/cells?source={source}").status == 200
+    time.sleep(0.6)
+    brief.get("/v1/cells")  # whoever asks for anything
+    wait_until(lambda: list(folder_of(brief).iterdir()) == [])
+    assert brief.figure("cellscribe_uploads") == 0
+    found = brief.get(f"/v1/cells?source={source}")
+    assert (found.status, found.json["error"]["param"]) == (404, "source")
+
+
+def test_a_file_that_goes_while_it_is_read_is_no_failure_of_the_service(
+    serving: Callable[..., Running], cells_path: Path
+) -> None:
+    own = serving()
+    source = upload(own, cells_path).json["source"]
+    own.service.files._uploads[source].close()  # as another request does whose upload takes its place
+    found = own.post("/v1/describe", {"source": source, "cell_ids": [own.get("/v1/cells").json["ids"][0]]})
+    assert 400 <= found.status < 500, found.body
+    assert_sentence(found.message)
+
+
+def test_the_folder_goes_with_the_service(cells_path: Path) -> None:
+    files = CellFiles(cells_path, ServiceLimits())
+    path = files.new_path("mine.h5ad")
+    path.write_bytes(cells_path.read_bytes())
+    kept = files.add(path, "mine.h5ad", "auto")
+    assert files.get(kept.source_id) is kept
+    files.close()
+    assert not path.parent.parent.exists()
+    assert cells_path.exists()
+    assert not kept.source.is_alive
+
+
+def test_the_file_of_the_start_stays(cells_path: Path) -> None:
+    files = CellFiles(cells_path, ServiceLimits())
+    with pytest.raises(RequestError, match="stays"):
+        files.remove("demo")
+    assert files.get("demo").source.n_cells == 24
+    files.close()
+
+
+@pytest.mark.parametrize("name", ["zheng68k"])
+def test_real_cells_are_listed_and_described(running: Running, shared: Path, name: str) -> None:
+    path = shared / "data" / f"{name}.h5ad"
+    if not path.is_file():
+        pytest.skip(f"there is no {path.name}")
+    sent = upload(running, path, f"?name={path.name}")
+    if sent.status == 422:  # too few genes of the bundle are in it
+        assert_sentence(sent.message)
+        return
+    told = sent.json
+    assert sent.status == 201
+    assert len(told["ids"]) == told["n_cells"]
+    body = {"source": told["source"], "cell_ids": told["ids"][-2:], "max_new_tokens": 2}
+    assert [x["status"] for x in running.post("/v1/describe", body).json["results"]] == ["ok", "ok"]
+    assert running.call("DELETE", f"/v1/uploads/{told['source']}").status == 204
