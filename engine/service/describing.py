@@ -65,6 +65,11 @@ class DescribeService(Service):
         """Whether requests are answered."""
         return self.desk.is_ready and not self.queue.is_closed
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether requests will not be answered any more."""
+        return self.desk.has_failed
+
     def start(self) -> None:
         """Begin to answer."""
         self.desk.start()

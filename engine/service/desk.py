@@ -26,7 +26,7 @@ from cellscribe.engine.types import MAX_NEW_TOKENS, Sampling
 _LOG = logging.getLogger("cellscribe.service")
 _LOOK_S = 0.05  # how often deadlines are looked at
 _MOST_FAILURES = 3  # of the device in a row, after which no more is tried
-_SHUT = "the service is shutting down; try again later."
+_FAILED = "the model failed several times in a row, and no more is tried; restart the service."
 
 
 class Desk:
@@ -51,6 +51,8 @@ class Desk:
         Slots that were opened, and a sentence where they are fewer than asked for.
     is_ready
         Whether orders are answered.
+    has_failed
+        Whether none will be any more, as the model failed again and again.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class Desk:
         self._ledger, self._encoding = Ledger(bundle, metrics), Encoding(backend, bundle)
         self._scheduler: Scheduler | None = None
         self._looked, self._failures, self._has_leavers = 0.0, 0, False
-        self.num_slots, self.notice, self.is_ready = num_slots, "", False
+        self._is_giving_up = False
+        self.num_slots, self.notice, self.is_ready, self.has_failed = num_slots, "", False, False
         self._thread = threading.Thread(target=self._work, name="cellscribe desk", daemon=True)
 
     def start(self) -> None:
@@ -84,7 +87,7 @@ class Desk:
     def embed(self, cells: Sequence[FedCell]) -> Future[Floats]:
         """Embed cells, float32 [N, d] of length 1 each, between the steps of texts."""
         if self._queue.is_closed:
-            raise BackendError(_SHUT)
+            raise BackendError(self._queue.why_closed)
         future = self._encoding.submit(cells)
         self._queue.wake()
         return future
@@ -105,12 +108,16 @@ class Desk:
                 self._scheduler = None
                 what = str(error).removesuffix(".") if isinstance(error, BackendError) else type(error).__name__
                 self._ledger.fail_all(500, f"the model failed ({what}); try again.")
+        else:
+            self.has_failed = True
+            self._queue.close(_FAILED)
         self.is_ready = False
         self._queue.close()
         self._refuse_rest()
 
     def _run(self) -> None:
         """Answer orders until the queue is closed and empty."""
+        self._is_giving_up = False
         slots, self.num_slots, self.notice = open_slots(self._backend, self._plan)
         self._metrics.slots.set(self.num_slots)
         with closing(Ahead(self._requests(), self._backend.cells_ahead)) as ready:
@@ -123,15 +130,24 @@ class Desk:
                 between=self._between,
             )
             self.is_ready = True
-            for event in self._scheduler.run(self._still_wanted(ready)):
-                self._failures = 0
-                self._ledger.tell(event)
+            try:
+                for event in self._scheduler.run(self._still_wanted(ready)):
+                    if event.text.is_finished:
+                        self._failures = 0
+                    self._ledger.tell(event)
+            except BaseException:  # the thread that encodes ahead may wait for an order, and is waited for
+                self._is_giving_up = True
+                self._queue.wake()
+                raise
+        while self._encoding.has_waiting:
+            self._encoding.embed_some()
         self._between()
 
     def _requests(self) -> Iterator[Request | None]:
         """Yield orders with their memories for as long as the queue is open; None where texts must not wait for one."""
-        while True:
-            self._encoding.embed_some()
+        while not self._is_giving_up:
+            if self._backend.cells_ahead:
+                self._encoding.embed_some()
             first = self._queue.take(until=self._must_go_on)
             if first is not None:
                 yield from self._encoded([first, *self._more()])
@@ -144,7 +160,8 @@ class Desk:
 
     def _must_go_on(self) -> bool:
         """Whether there is something else to do than to wait for orders."""
-        return self._encoding.has_waiting or (self.busy > 0 and not self._backend.cells_ahead)
+        is_needed = self.busy > 0 and not self._backend.cells_ahead
+        return self._encoding.has_waiting or is_needed or self._is_giving_up
 
     def _more(self) -> Iterator[Order]:
         for _ in range(ENCODE_CELLS - 1):
@@ -207,6 +224,6 @@ class Desk:
 
     def _refuse_rest(self) -> None:
         while (order := self._queue.take()) is not None:
-            self._ledger.lose(order, 503, _SHUT)
-        self._encoding.refuse(BackendError(_SHUT))
+            self._ledger.lose(order, 503, self._queue.why_closed)
+        self._encoding.refuse(BackendError(self._queue.why_closed))
         self._ledger.flush()

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,15 @@ class EncodedCells:
     is_finite: list[bool]
 
 
+@dataclass(eq=False)
+class _Job:
+    """Cells to embed, and the vectors of those that are done."""
+
+    cells: Sequence[FedCell]
+    future: Future[Floats]
+    vectors: list[Floats] = field(default_factory=list)
+
+
 class Encoding:
     """The encoder, for one thread at a time; and the cells that wait to be embedded."""
 
@@ -36,7 +45,8 @@ class Encoding:
         self._backend, self._spec = backend, bundle.manifest.cell_input
         self._pad_id = bundle.vocabulary.pad_id
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Sequence[FedCell], Future[Floats]]] = deque()
+        self._waiting: deque[_Job] = deque()
+        self._refusal: Exception | None = None
 
     @property
     def has_waiting(self) -> bool:
@@ -53,33 +63,50 @@ class Encoding:
     def submit(self, cells: Sequence[FedCell]) -> Future[Floats]:
         """Let cells wait to be embedded: float32 [N, d] of length 1 each, NaN for one that has no finite vector."""
         future: Future[Floats] = Future()
-        self._waiting.append((cells, future))
+        self._waiting.append(_Job(cells, future))
+        if self._refusal is not None:  # the end came meanwhile
+            self.refuse(self._refusal)
         return future
 
     def embed_some(self) -> None:
-        """Embed what waits."""
-        while self._waiting:
-            try:
-                cells, future = self._waiting.popleft()
-            except IndexError:  # another thread took it
-                return
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(self._vectors(cells))
-            except Exception as error:
-                future.set_exception(error)
+        """Embed a few of the cells that wait; requests take turns, and texts go on in between."""
+        job = self._next_job()
+        if job is None or job.future.cancelled():
+            return
+        try:
+            self._advance(job)
+        except Exception as error:
+            _answer(job, error)
+            return
+        if len(job.vectors) < len(job.cells):
+            self._waiting.append(job)
+        else:
+            _answer(job, None)
 
     def refuse(self, error: Exception) -> None:
-        """Answer what waits with an error."""
-        while self._waiting:
-            self._waiting.popleft()[1].set_exception(error)
+        """Answer what waits, and whatever comes, with an error."""
+        self._refusal = error
+        while (job := self._next_job()) is not None:
+            _answer(job, error)
 
-    def _vectors(self, cells: Sequence[FedCell]) -> Floats:
-        rows: list[Floats] = []
-        for at in range(0, len(cells), ENCODE_CELLS):
-            found = self.encode(cells[at : at + ENCODE_CELLS])
-            for vector, is_finite in zip(found.vectors, found.is_finite, strict=True):
-                # The bits that CellFeed gives, too.
-                rows.append(vector / np.sqrt(vector.dot(vector)) if is_finite else np.full_like(vector, np.nan))
-        return np.stack(rows)
+    def _next_job(self) -> _Job | None:
+        try:
+            return self._waiting.popleft()
+        except IndexError:  # also where another thread was quicker
+            return None
+
+    def _advance(self, job: _Job) -> None:
+        at = len(job.vectors)
+        found = self.encode(job.cells[at : at + ENCODE_CELLS])
+        for vector, is_finite in zip(found.vectors, found.is_finite, strict=True):
+            # The bits that CellFeed gives, too.
+            job.vectors.append(vector / np.sqrt(vector.dot(vector)) if is_finite else np.full_like(vector, np.nan))
+
+
+def _answer(job: _Job, error: Exception | None) -> None:
+    if not job.future.set_running_or_notify_cancel():  # who asked is gone
+        return
+    if error is None:
+        job.future.set_result(np.stack(job.vectors))
+    else:
+        job.future.set_exception(error)

@@ -11,6 +11,7 @@ from cellscribe.engine.service.orders import Order
 from cellscribe.engine.service.problems import RequestError
 
 _RATE_WINDOW_S = 30.0
+_SHUT = "the service is shutting down; try again later."
 
 
 class FairQueue:
@@ -23,6 +24,11 @@ class FairQueue:
     ----------
     most
         Orders that may wait, of all clients together.
+
+    Attributes
+    ----------
+    why_closed
+        A sentence once no more orders are taken, else "".
     """
 
     def __init__(self, most: int) -> None:
@@ -30,7 +36,7 @@ class FairQueue:
         self._lines: OrderedDict[str, deque[Order]] = OrderedDict()
         self._count = 0
         self._changed = threading.Condition()
-        self._is_closed = False
+        self.why_closed = ""
         self._taken: deque[float] = deque(maxlen=4_096)
 
     def __len__(self) -> int:
@@ -39,7 +45,7 @@ class FairQueue:
     @property
     def is_closed(self) -> bool:
         """Whether no more orders are taken."""
-        return self._is_closed
+        return bool(self.why_closed)
 
     def put(self, orders: Sequence[Order]) -> int:
         """Let the orders of one request wait, all of them or none; return how many wait before the first.
@@ -50,8 +56,8 @@ class FairQueue:
             429 where they find no room, with the time after which there should be some; 503 once closed.
         """
         with self._changed:
-            if self._is_closed:
-                raise RequestError(503, "the service is shutting down; try again later.", retry_after_s=10)
+            if self.is_closed:
+                raise RequestError(503, self.why_closed, retry_after_s=10)
             if self._count + len(orders) > self._most:
                 self._refuse(len(orders))
             before = self._count
@@ -65,7 +71,7 @@ class FairQueue:
         """Return the next order, None where there is none; with `until` wait for one, for that, or for the end."""
         with self._changed:
             if until is not None:
-                self._changed.wait_for(lambda: self._count or self._is_closed or until())
+                self._changed.wait_for(lambda: self._count or self.is_closed or until())
             if not self._count:
                 return None
             client, line = next(iter(self._lines.items()))
@@ -105,10 +111,10 @@ class FairQueue:
         with self._changed:
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Take no more orders; those that wait are still given out."""
+    def close(self, why: str = _SHUT) -> None:
+        """Take no more orders, for the reason given first; those that wait are still given out."""
         with self._changed:
-            self._is_closed = True
+            self.why_closed = self.why_closed or why
             self._changed.notify_all()
 
     def _refuse(self, count: int) -> None:

@@ -102,6 +102,11 @@ class Service(ABC):
         """Whether requests are answered."""
 
     @property
+    def has_failed(self) -> bool:
+        """Whether requests will not be answered any more, and the process had better be started anew."""
+        return False
+
+    @property
     @abstractmethod
     def num_slots(self) -> int:
         """Texts in progress at a time."""

@@ -77,7 +77,8 @@ async def embed(request: Request) -> Response:
     service.check_model(body.model)
     fed, arrived = await service.fed(body), time.monotonic()
     usable = [one for one in fed.cells if not one.failure]
-    vectors = iter(await _vectors(service, usable, body.deadline_s)) if usable else iter(())
+    asked = _vectors(service, usable, body.deadline_s)
+    vectors = iter(await unless_gone(request, asked, lambda: None))
     results = []
     for one in fed.cells:
         vector = None if one.failure else next(vectors)
@@ -99,6 +100,8 @@ async def embed(request: Request) -> Response:
 
 
 async def _vectors(service: DescribeService, cells: list[Any], deadline_s: float | None) -> Any:
+    if not cells:
+        return ()
     left = service.deadline(deadline_s) - time.monotonic()
     try:
         return await asyncio.wait_for(asyncio.wrap_future(service.desk.embed(cells)), left)

@@ -93,8 +93,10 @@ async def remove(request: Request, upload_id: str) -> Response:
 
 
 @router.get("/health/live")
-async def live() -> Response:
-    """Answer for as long as the process does."""
+async def live(request: Request) -> Response:
+    """Answer for as long as the process does; 503 once the model has failed for good, and a restart is due."""
+    if request.app.state.service.has_failed:
+        return JSONResponse({"status": "failed"}, status_code=503)
     return JSONResponse({"status": "live"})
 
 
@@ -104,7 +106,8 @@ async def ready(request: Request) -> Response:
     service: Service = request.app.state.service
     if service.is_ready:
         return JSONResponse({"status": "ready"})
-    return JSONResponse({"status": "shutting down" if service.is_closing else "loading"}, status_code=503)
+    status = "failed" if service.has_failed else "shutting down" if service.is_closing else "loading"
+    return JSONResponse({"status": status}, status_code=503)
 
 
 @router.get("/metrics")
