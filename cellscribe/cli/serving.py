@@ -90,5 +90,5 @@ def serve_bundle(job: ServeJob) -> int:
         say(f"page and API: {address} (Ctrl-C finishes what runs, and ends)")
 
     serve(service, job.host, job.port, grace_s=job.grace_s, on_listening=tell)
-    say("ended; all that was begun is answered.")
+    say("ended.")
     return 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -18,6 +21,7 @@ from cellscribe.engine.service.gate import local_names
 from cellscribe.engine.service.service import Service
 
 _LOG = logging.getLogger("cellscribe.service")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SWITCH_SECONDS = 2e-4  # how long another thread may keep the interpreter from the one that feeds the device
 
 
@@ -28,10 +32,23 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals for what they ask for; uvicorn raises them once more at the end, and this end is no failure."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {one: signal.signal(one, self.handle_exit) for one in _SIGNALS}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin the shutdown."""
+        """Begin the shutdown, or cut it short."""
         self._service.shut()
-        super().handle_exit(sig, frame)
+        self.should_exit, self.force_exit = True, self.should_exit
 
 
 def is_loopback(host: str) -> bool:
@@ -69,6 +86,7 @@ def serve(
         lifespan="off",
         h11_max_incomplete_event_size=64 * 1024,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     service.start()
     on_listening(f"http://{'[' + address + ']' if ':' in address else address}:{real_port}")
     try:
@@ -80,6 +98,11 @@ def serve(
         sock.close()
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's log tells anything: requests that the end of all cuts short are no failures."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -87,9 +110,10 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         sock.bind((host.strip("[]"), port))
         sock.listen(2048)
-    except OSError as error:
+    except (OSError, TypeError) as error:
         sock.close()
+        why = (isinstance(error, OSError) and error.strerror) or error
         raise UsageError(
-            f"{host} port {port} cannot be listened on ({error.strerror or error}); choose another --host or --port."
+            f"{host} port {port} cannot be listened on ({why}); choose another --host or --port."
         ) from error
     return sock

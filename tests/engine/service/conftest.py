@@ -50,7 +50,7 @@ def cells_path(cells: ad.AnnData, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def running(demo: Model) -> Iterator[Any]:
     """A running service with the usual limits."""
-    from running_service import Running
+    from running_service import Running, made_service
 
     with Running(made_service(demo)) as found:
         yield found
@@ -59,18 +59,7 @@ def running(demo: Model) -> Iterator[Any]:
 @pytest.fixture
 def serving(demo: Model) -> Iterator[Callable[..., Any]]:
     """Start services of one's own: serving(num_slots=2, keys=("k",), uploads=2); limits by their names."""
-    from running_service import Running
+    from running_service import Running, made_service
 
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(Running(made_service(demo, **options)))
-
-
-def made_service(model: Model, demo_cells: Path | None = None, **options: Any) -> Any:
-    """Make a service; limits are given by their names."""
-    from cellscribe.engine.service.describing import DescribeService
-    from cellscribe.engine.service.limits import ServiceLimits
-    from cellscribe.engine.service.service import ServiceSettings
-
-    own = {name: options.pop(name) for name in list(options) if name in ServiceSettings.__dataclass_fields__}
-    settings = ServiceSettings(**{"num_slots": 8} | own, limits=ServiceLimits(**options))
-    return DescribeService(model, demo_cells or packaged_cells(), settings)

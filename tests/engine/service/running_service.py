@@ -14,9 +14,12 @@ from typing import Any, Self
 
 import uvicorn
 
+from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.service.app import create_app
 from cellscribe.engine.service.describing import DescribeService
 from cellscribe.engine.service.gate import local_names
+from cellscribe.engine.service.limits import ServiceLimits
+from cellscribe.engine.service.service import ServiceSettings
 
 Event = tuple[str, Any]
 
@@ -106,6 +109,13 @@ class Running:
         """Return a figure of /metrics, labels and all; 0 where it is not there."""
         lines = self.get("/metrics").body.decode().splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
+
+
+def made_service(model: Any, **options: Any) -> DescribeService:
+    """Make a service; limits are given by their names, as are num_slots and keys."""
+    own = {name: options.pop(name) for name in list(options) if name in ServiceSettings.__dataclass_fields__}
+    settings = ServiceSettings(**{"num_slots": 8} | own, limits=ServiceLimits(**options))
+    return DescribeService(model, packaged_cells(), settings)
 
 
 def parsed_events(lines: Iterator[bytes]) -> Iterator[Event]:

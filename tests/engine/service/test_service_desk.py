@@ -10,9 +10,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import made_service
 from odd_backend import OddBackend, odd_model
-from running_service import Running, assert_sentence, wait_until
+from running_service import Running, assert_sentence, made_service, wait_until
 from test_gene_maps import counts_of
 
 from cellscribe.engine.model import Model

@@ -10,9 +10,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import made_service
 from odd_backend import OddBackend, odd_model
-from running_service import Running, wait_until
+from running_service import Running, made_service, wait_until
 
 from cellscribe.engine.model import Model
 from cellscribe.engine.service import answers
