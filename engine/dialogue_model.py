@@ -147,7 +147,7 @@ class DialogueModel(FamilyModel):
                 self.instruct,
                 source,
                 labels=chosen,
-                asked=self._asked(instruction, task, fields),
+                asked=self.asked(instruction, task, fields),
                 all_scores=scores,
                 in_words=in_words,
                 max_new_tokens=max_new_tokens,
@@ -187,7 +187,7 @@ class DialogueModel(FamilyModel):
             raise UsageError("ask takes a question or --task (task); give one of them.")
         with opened(cells, layer, values) as source:
             found = self.instruct.about_cells(
-                source, self._asked(question, task or ANNOTATION, fields), labels=labels,
+                source, self.asked(question, task or ANNOTATION, fields), labels=labels,
                 max_new_tokens=max_new_tokens, batch_size=batch_size,
             )  # fmt: skip
         return answers_frame(found)
@@ -225,7 +225,7 @@ class DialogueModel(FamilyModel):
         """
         wanted = without_clash({"cell_type": cell_type}, fields or {})
         sampling = Sampling.of(top_p, temperature, self._seed)
-        number, draws = self._template_for(instruction)
+        number, draws = self.template_for(instruction)
         order = CellOrder(
             n, wanted, instruction, number, draws, sampling, self._seed, means, max_new_tokens, batch_size
         )
@@ -243,11 +243,15 @@ class DialogueModel(FamilyModel):
         """Raise BundleError: the family has no vector for a cell."""
         raise self._lacks("embed")
 
-    def _asked(self, instruction: str | None, task: str, fields: Mapping[str, str] | None) -> AskSettings:
-        number, draws = self._template_for(instruction)
+    def asked(
+        self, instruction: str | None = None, task: str = ANNOTATION, fields: Mapping[str, str] | None = None
+    ) -> AskSettings:
+        """Return what is asked of cells."""
+        number, draws = self.template_for(instruction)
         return AskSettings(instruction, task, dict(fields or {}), number, draws, self._seed)
 
-    def _template_for(self, instruction: str | None) -> tuple[int | None, bool]:
+    def template_for(self, instruction: str | None) -> tuple[int | None, bool]:
+        """Return which instruction of a task is taken, and whether one is drawn; neither beside a user's own."""
         return (self._number, self._draws) if instruction is None else (None, False)
 
     def _lacks(self, what: str) -> BundleError:

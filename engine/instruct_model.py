@@ -155,21 +155,16 @@ class InstructModel:
         names = [str(source.obs_names[row]) for row in rows]
         if len(np.unique(rows)) < len(rows):
             raise UsageError("rows names a cell twice; name each once.")
-        if choices is not None and labels is None:
-            check_labels(choices, self.prompts.cell)
-            check_told_apart(self.bundle.tokenizer, choices, in_words=True)
-        options = self._options(labels, all_labels, sampling, max_new_tokens, batch_size)
+        options = self.options(labels, all_labels, sampling, max_new_tokens, batch_size)
         lost: dict[int, str] = {}
         texts = self.instructions(source, rows, asked or AskSettings(), choices or labels, lost)
         prompts = {
             place: self.prompts.encode(text, has_cell=True) for place, text in enumerate(texts) if place not in lost
         }
         wanted = self._asked(source, rows, names, prompts, lost)
-        read = {texts[place]: one.tokens for place, one in prompts.items()}
-        unread = unread_note(self.bundle.tokenizer, read, labels or choices or ())
-        longest = max(map(len, read.values()), default=1)
-        answers = self._answers(names, wanted, longest, options, lost, progress)
-        self.notice = " ".join(one for one in (self.cells(source).warning, unread, self.notice) if one)
+        longest = max((len(one.tokens) for one in prompts.values()), default=1)
+        answers = self.answers(names, wanted, longest, options, lost, progress)
+        self.notice = " ".join(one for one in (self.cells(source).warning, self.notice) if one)
         return answers
 
     def about_prompts(
@@ -184,14 +179,11 @@ class InstructModel:
         progress: Progress | None = None,
     ) -> tuple[Answer, ...]:
         """Answer framed texts that name no cell; `on_text` gets each with its place, and a condition if it has one."""
-        options = self._options(None, False, sampling, max_new_tokens, batch_size)
+        options = self.options(None, False, sampling, max_new_tokens, batch_size)
         prompts = [self.prompts.encode(text, has_cell=False) for text in texts]
         asked = (Asked(i, cell_key(name), one) for i, (name, one) in enumerate(zip(names, prompts, strict=True)))
-        read = {text: one.tokens for text, one in zip(texts, prompts, strict=True)}
-        unread = unread_note(self.bundle.tokenizer, read)
-        answers = self._answers(names, asked, max(map(len, read.values()), default=0), options, {}, progress, on_text)
-        self.notice = " ".join(one for one in (unread, self.notice) if one)
-        return answers
+        longest = max((len(one.tokens) for one in prompts), default=0)
+        return self.answers(names, asked, longest, options, {}, progress, on_text)
 
     def instructions(
         self,
@@ -209,7 +201,7 @@ class InstructModel:
         file = {} if self.templates is None else {"templates": self.templates.name}
         return settings_of(self.bundle, self.device, source, **file, **more)
 
-    def _options(
+    def options(
         self,
         labels: Sequence[str] | None,
         all_labels: bool,
@@ -217,6 +209,7 @@ class InstructModel:
         max_new_tokens: int,
         batch_size: int,
     ) -> TextOptions:
+        """Return how answers are written; UsageError for what cannot be."""
         if not 1 <= batch_size <= MAX_SLOTS:
             raise UsageError(f"batch_size is {batch_size}; choose a whole number from 1 to {MAX_SLOTS}.")
         if max_new_tokens < 1:
@@ -241,7 +234,7 @@ class InstructModel:
             for place, features in zip(places, self.runtime.read_cells(batch.cells), strict=True):
                 yield Asked(place, cell_key(names[place]), replace(prompts[place], features=features))
 
-    def _answers(
+    def answers(
         self,
         names: Sequence[str],
         asked: Iterable[Asked],
@@ -251,6 +244,7 @@ class InstructModel:
         progress: Progress | None,
         on_text: Callable[[int, Text], None] | None = None,
     ) -> tuple[Answer, ...]:
+        """Answer what is asked under these names, of `longest` tokens at most; `lost` says what fails, and why."""
         options = replace(options, num_slots=min(options.num_slots, max(1, len(names))))
         report = None if progress is None else lambda done, count: progress(done + len(lost), len(names), count)
         found, said = dict[int, Answer](), list[str]()

@@ -53,12 +53,12 @@ class RankModel:
     def __post_init__(self) -> None:
         self.shape = rank_shape(self.bundle)
         self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
-        self._backend = cast(MatchBackend, self.backend_choice.backend)
+        self.runtime = cast(MatchBackend, self.backend_choice.backend)
 
     @property
     def device(self) -> str:
         """Device and provider in words."""
-        return self._backend.device
+        return self.runtime.device
 
     @property
     def width(self) -> int:
@@ -138,7 +138,7 @@ class RankModel:
                 lost[place] = "its embedding is not finite"
                 continue
             try:
-                matching = self._matching(state, texts)
+                matching = self.matching(state, texts)
                 scored[place] = label_scores(state.vector, texts.vectors, matching, how, threshold)
             except BackendError as error:
                 _give_up(error, lost, scored, len(rows))
@@ -162,7 +162,7 @@ class RankModel:
                 definitions=labels.has_definitions,
                 num_matched=sum(one.num_matched for one in scored.values()),
             ),
-            labels=_labelled(labels, chosen, scored),
+            labels=labelled_scores(labels, chosen, scored),
         )  # fmt: skip
 
     def encode_labels(self, labels: Labels, template: str = TEMPLATE) -> TextStates:
@@ -189,7 +189,7 @@ class RankModel:
                     f"the text {text[:40]!r}... has {len(ids)} tokens and the model takes {shape.max_positions}; "
                     "shorten it."
                 )
-        return self._backend.encode_texts(tokens)
+        return self.runtime.encode_texts(tokens)
 
     def settings_of(self, source: CellSource, **more: object) -> dict[str, object]:
         """Return what a result depends on, with more entries."""
@@ -209,7 +209,7 @@ class RankModel:
         encoded = set[int]()
         for batch in self.tokenizer(source).batches(rows):
             lost |= {place_of[row]: why for row, why in batch.failures}
-            states = self._backend.encode_cells(map(batch.cell, range(len(batch.rows))), keeps_states=keeps_states)
+            states = self.runtime.encode_cells(map(batch.cell, range(len(batch.rows))), keeps_states=keeps_states)
             places = [place_of[row] for row in batch.rows.tolist()]
             try:
                 for place, state in zip(places, states, strict=True):
@@ -221,8 +221,9 @@ class RankModel:
                 _give_up(error, lost, encoded, len(rows))
                 return
 
-    def _matching(self, cell: CellState, texts: TextStates) -> Callable[[npt.NDArray[np.int64]], Floats]:
-        return lambda chosen: self._backend.match(cell, texts, chosen)
+    def matching(self, cell: CellState, texts: TextStates) -> Callable[[npt.NDArray[np.int64]], Floats]:
+        """Return what tells how probably some of the texts, by their places, fit a cell that has its states."""
+        return lambda chosen: self.runtime.match(cell, texts, chosen)
 
 
 def _give_up(error: BackendError, lost: dict[int, str], done: Container[int], num_cells: int) -> None:
@@ -256,7 +257,8 @@ def label_texts(labels: Labels, template: str = TEMPLATE) -> list[str]:
         ) from error
 
 
-def _labelled(labels: Labels, chosen: tuple[str, ...], scored: dict[int, LabelScores]) -> Labelled:
+def labelled_scores(labels: Labels, chosen: tuple[str, ...], scored: dict[int, LabelScores]) -> Labelled:
+    """Return the chosen label of every cell with the scores that it was chosen by, of cells by their place."""
     none = np.full(len(labels.names), np.nan, np.float32)
     if all(one.every is not None for one in scored.values()):
         every = [none if i not in scored else scored[i].every for i in range(len(chosen))]

@@ -54,14 +54,19 @@ def annotate_cells(
         batch_size=batch_size,
         progress=progress,
     )
-    texts = tuple(one.text for one in found)
-    if all_scores and labels is not None:
-        labelled = Labelled.of_scores(labels, texts, _label_scores(found, len(labels.names)))
-    else:
-        labelled = Labelled(labels, texts, np.exp(np.array([one.logprob for one in found], np.float32)))
-    described = tuple(map(_described, found))
+    described, labelled = labelled_answers(found, labels, all_scores)
     settings = model.settings_of(source)
     return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
+
+
+def labelled_answers(
+    found: Sequence[Answer], labels: Labels | None, all_scores: bool
+) -> tuple[tuple[Description, ...], Labelled]:
+    """Return how each answer went, and the labels that the answers are."""
+    texts, described = tuple(one.text for one in found), tuple(map(described_answer, found))
+    if all_scores and labels is not None:
+        return described, Labelled.of_scores(labels, texts, label_probabilities(found, len(labels.names)))
+    return described, Labelled(labels, texts, np.exp(np.array([one.logprob for one in found], np.float32)))
 
 
 def check_scores(has_labels: bool, all_scores: bool) -> None:
@@ -70,12 +75,13 @@ def check_scores(has_labels: bool, all_scores: bool) -> None:
         raise UsageError("the scores of all labels need a list of them; give --labels (labels).")
 
 
-def _described(one: Answer) -> Description:
+def described_answer(one: Answer) -> Description:
+    """Return an answer as every text is told of."""
     mean = one.logprob / max(1, len(one.token_ids))
     return Description(one.name, one.text, one.token_ids, mean, finish_reason=one.finish_reason, status=one.status)
 
 
-def _label_scores(found: Sequence[Answer], num_labels: int) -> npt.NDArray[np.float32]:
-    """Probabilities of all labels, float32 [N, L], NaN where a cell has no answer."""
+def label_probabilities(found: Sequence[Answer], num_labels: int) -> npt.NDArray[np.float32]:
+    """Return the probabilities of all labels, float32 [N, L], NaN where a cell has no answer."""
     none = np.full(num_labels, np.nan, np.float32)
     return np.exp(np.stack([none if one.label_logprobs is None else one.label_logprobs for one in found]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anndata import AnnData
@@ -14,7 +14,8 @@ from cellscribe.engine.sentences.known import checked_words
 from cellscribe.engine.text_groups import fill_task
 from cellscribe.engine.text_model import Progress, TextModel
 from cellscribe.engine.text_samples import Sample
-from cellscribe.engine.types import Sampling, check_written
+from cellscribe.engine.text_types import Answer
+from cellscribe.engine.types import Sampling, check_whole
 from cellscribe.engine.written_cells import laid_out, provenance, shortfall
 
 TOKENS_PER_GENE = 8
@@ -67,11 +68,7 @@ def write_cells(
         When none of many genes has a name that is known, no cell could be written, or no word of any sentence is a
         gene.
     """
-    if cell_type is not None and not cell_type.strip():
-        raise UsageError("the cell type is empty; name one, or leave it out.")
-    task = "cell_generation" if cell_type is None else "conditional_cell_generation"
-    order = _Order("cell", count, task, {} if cell_type is None else {"cell_type": cell_type})
-    return _write(model, order, genes, line, sampling, max_new_tokens, batch_size, progress)
+    return _write(model, cell_order(count, cell_type), genes, line, sampling, max_new_tokens, batch_size, progress)
 
 
 def write_samples(
@@ -108,22 +105,20 @@ def write_samples(
     InputError
         As :func:`write_cells`.
     """
-    order = _Order("sample", count, sample.task, sample.said, sample.num_cells)
+    order = TextOrder("sample", count, sample.task, sample.said, sample.num_cells)
     return _write(model, order, genes, line, sampling, max_new_tokens, batch_size, progress)
 
 
-def check_count(noun: str, number: int) -> None:
-    """Raise UsageError for a number of cells (or samples, `noun`) that cannot be written by one call."""
-    what = f"the number of {noun}s (-n, n)"
-    if check_whole(what, number) > MAX_ANSWERS:
-        raise UsageError(
-            f"{what} is {number:,}, and all are held until they are written; choose at most {MAX_ANSWERS:,}, and "
-            "another --seed (seed) for more."
-        )
+def cell_order(count: int, cell_type: str | None = None) -> TextOrder:
+    """Return an order of single cells; UsageError for an empty type."""
+    if cell_type is not None and not cell_type.strip():
+        raise UsageError("the cell type is empty; name one, or leave it out.")
+    task = "cell_generation" if cell_type is None else "conditional_cell_generation"
+    return TextOrder("cell", count, task, {} if cell_type is None else {"cell_type": cell_type})
 
 
 @dataclass(frozen=True)
-class _Order:
+class TextOrder:
     """So many answers (`noun`), each of `num_cells` cells, to a task's prompt that says `said` of them."""
 
     noun: str
@@ -147,9 +142,49 @@ class _Order:
         return f"shorten {said}" if said else "choose a shorter prompt (--template, template)"
 
 
+@dataclass(frozen=True)
+class AskedCells:
+    """The prompts of an order, each with its name, and how the answers are to be written."""
+
+    order: TextOrder
+    names: tuple[str, ...]
+    prompts: tuple[str, ...]
+    sampling: Sampling
+    max_new_tokens: int
+
+
+def asked_cells(
+    model: TextModel, order: TextOrder, sampling: Sampling | None = None, max_new_tokens: int | None = None
+) -> AskedCells:
+    """Make the prompts of an order; parameters as :func:`write_cells`."""
+    names = tuple(f"{_NAMES[order.noun]}_{i}" for i in range(order.count))
+    prompts = tuple(fill_task(model, order.task, name, order.values) for name in names)
+    lengths = [len(one) for one in model.encode(sorted(set(prompts)))]
+    room = model.context - max((one for one in lengths if one < model.context), default=1)
+    wanted = TOKENS_PER_GENE * model.num_genes * order.num_cells
+    most = min(room, wanted if max_new_tokens is None else max_new_tokens)
+    return AskedCells(order, names, prompts, sampling or Sampling(0.9, 0.7, model.settings.seed), most)
+
+
+def cells_from(
+    model: TextModel, asked: AskedCells, found: Sequence[Answer], genes: SentenceGenes, line: Inverse
+) -> tuple[AnnData, str, str]:
+    """Return the cells that answers are, what was found in their sentences, and what falls short of the order."""
+    order = asked.order
+    per_sample = order.num_cells if order.noun == "sample" else None
+    cells, said = laid_out(found, genes, line, order.said, per_sample, model.num_genes)
+    num_failed = sum(one.status != "ok" for one in found)
+    about = provenance(model, order.task, asked.sampling, asked.max_new_tokens, num_failed)
+    cells.uns["cellscribe"] = {
+        **about, **order.said, "num_asked": order.count * order.num_cells, "num_written": cells.n_obs,
+        **({} if per_sample is None else {"cells_per_sample": per_sample}),
+    }  # fmt: skip
+    return cells, said, shortfall(found, cells, per_sample)
+
+
 def _write(
     model: TextModel,
-    order: _Order,
+    order: TextOrder,
     genes: SentenceGenes,
     line: Inverse,
     sampling: Sampling | None,
@@ -158,28 +193,14 @@ def _write(
     progress: Progress | None,
 ) -> tuple[AnnData, str]:
     known = checked_words(genes, model.settings.organism, "--like or --genes (like, genes)")
-    names = [f"{_NAMES[order.noun]}_{i}" for i in range(order.count)]
-    prompts = [fill_task(model, order.task, name, order.values) for name in names]
-    lengths = [len(one) for one in model.encode(sorted(set(prompts)))]
-    room = model.context - max((one for one in lengths if one < model.context), default=1)
-    _check_room(model, order, room, max_new_tokens)
-    wanted = TOKENS_PER_GENE * model.num_genes * order.num_cells
-    most = min(room, wanted if max_new_tokens is None else max_new_tokens)
-    chosen = sampling or Sampling(0.9, 0.7, model.settings.seed)
+    asked = asked_cells(model, order, sampling, max_new_tokens)
     found = model.answers(
-        names, prompts, sampling=chosen, max_new_tokens=most, batch_size=batch_size, progress=progress, mend=order.mend,
-        frame=model.frame(order.task, order.said),
+        asked.names, asked.prompts, sampling=asked.sampling, max_new_tokens=asked.max_new_tokens,
+        batch_size=batch_size, progress=progress, mend=order.mend,
     )  # fmt: skip
-    per_sample = order.num_cells if order.noun == "sample" else None
-    cells, said = laid_out(found, genes, line, order.said, per_sample, model.num_genes)
+    cells, said, short = cells_from(model, asked, found, genes, line)
     warning = known.warning if known else ""
-    short = shortfall(found, cells, per_sample)
     model.notice = " ".join(one for one in (warning, model.notice, short) if one)
-    about = provenance(model, order.task, chosen, most, sum(one.status != "ok" for one in found))
-    cells.uns["cellscribe"] = {
-        **about, **order.said, "num_asked": order.count * order.num_cells, "num_written": cells.n_obs,
-        **({} if per_sample is None else {"cells_per_sample": per_sample}),
-    }  # fmt: skip
     return cells, said
 
 

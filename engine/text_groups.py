@@ -137,21 +137,34 @@ def ask_cells(
     UsageError
         When the question is empty, names another value in braces, or holds a token that is no text to the model.
     """
+    check_text(model, question)
+    names, sentences = model.sentences(source, rows)
+    texts = question_prompts(model, question, sentences, values)
+    empty = {i: NO_GENE for i, one in enumerate(sentences) if not one}
+    return model.answers(
+        names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
+        progress=progress,
+    )  # fmt: skip
+
+
+def question_prompts(
+    model: TextModel, question: str, sentences: Sequence[str], values: Mapping[str, str] | None = None
+) -> list[str]:
+    """Put a question in a user's own words about every cell; parameters and errors as :func:`ask_cells`."""
+    is_whole, prompts = check_text(model, question), model.prompts
+    prompt = (
+        question if is_whole else "Genes of one {organism} cell, most expressed first: {cell_sentence}\n" + question
+    )
+    return [prompts.of_cell(prompt, one, values) for one in sentences]
+
+
+def check_text(model: TextModel, question: str) -> bool:
+    """Say whether a question names the cell itself; UsageError for what is none."""
     if not question.strip():
         raise UsageError("the question is empty; write one.")
     try:
         is_whole = "cell_sentence" in fields_of(question)
     except ValueError as error:
         raise UsageError(f"the question has odd braces ({error}); write {{{{ for one.") from error
-    prompts = model.prompts
-    prompts.check("the question", question)
-    prompt = (
-        question if is_whole else "Genes of one {organism} cell, most expressed first: {cell_sentence}\n" + question
-    )
-    names, sentences = model.sentences(source, rows)
-    texts = [prompts.of_cell(prompt, one, values) for one in sentences]
-    empty = {i: NO_GENE for i, one in enumerate(sentences) if not one}
-    return model.answers(
-        names, texts, empty, labels=labels, sampling=sampling, max_new_tokens=max_new_tokens, batch_size=batch_size,
-        progress=progress,
-    )  # fmt: skip
+    model.prompts.check("the question", question)
+    return is_whole

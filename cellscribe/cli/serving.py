@@ -56,10 +56,9 @@ def serve_bundle(job: ServeJob) -> int:
     keys = api_keys(os.environ.get(KEY_VARIABLE))
 
     from cellscribe.engine.cells.hvg import read_gene_list
-    from cellscribe.engine.errors import BundleError
-    from cellscribe.engine.model import Model, load
+    from cellscribe.engine.model import load
     from cellscribe.engine.packaged import packaged_cells
-    from cellscribe.engine.service.describing import DescribeService
+    from cellscribe.engine.service.choosing import service_of
     from cellscribe.engine.service.limits import ServiceLimits
     from cellscribe.engine.service.server import is_loopback, serve
     from cellscribe.engine.service.service import ServiceSettings
@@ -79,9 +78,7 @@ def serve_bundle(job: ServeJob) -> int:
         deadline_s=job.deadline_s,
     )
     settings = ServiceSettings(job.slots, job.seed, hvg, keys, limits)
-    if not isinstance(model, Model):
-        raise BundleError(f"the bundle {model.bundle.name} is of a family that is not served yet.")
-    service = DescribeService(model, job.cells or packaged_cells(), settings)
+    service = service_of(model, job.cells or packaged_cells(), settings)
     if not keys and not is_loopback(job.host):
         say(f"{job.host} can be reached from other machines and asks for no key; set {KEY_VARIABLE} to ask for one.")
 

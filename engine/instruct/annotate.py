@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.errors import UsageError
@@ -14,7 +14,7 @@ from cellscribe.engine.instruct.asking import AskSettings
 from cellscribe.engine.instruct_model import InstructModel, Progress, Rows
 from cellscribe.engine.labels import Labelled, Labels
 from cellscribe.engine.output.run import Run
-from cellscribe.engine.text_annotate import check_scores
+from cellscribe.engine.text_annotate import check_scores, described_answer, label_probabilities
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.types import Description
 
@@ -65,24 +65,30 @@ def annotate_cells(
         batch_size=batch_size,
         progress=progress,
     )
-    described, chosen = tuple(map(_described, found)), tuple(one.text for one in found)
+    described, labelled = labelled_answers(found, labels, all_scores, in_words)
+    settings = model.settings_of(
+        source, **asked.provenance(), in_words=in_words, scores=all_scores, max_new_tokens=max_new_tokens
+    )
+    report = {"sentence": model.cells(source).sentence(), "num_found": model.cells(source).num_found}
+    return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
+
+
+def labelled_answers(
+    found: Sequence[Answer], labels: Labels | None, all_scores: bool, in_words: bool = False
+) -> tuple[tuple[Description, ...], Labelled]:
+    """Return how each answer went, and the labels that the answers are, or name."""
+    described, chosen = tuple(map(described_answer, found)), tuple(one.text for one in found)
     if labels is None or in_words:
         chosen = tuple(_label_of(one, labels if in_words else None) for one in found)
     described = tuple(
         one if name or not one.is_ok else _unlabelled(one) for one, name in zip(described, chosen, strict=True)
     )
     if all_scores and labels is not None:
-        labelled = Labelled.of_scores(labels, chosen, _label_scores(found, len(labels.names)))
-    else:
-        score = np.exp(np.array([one.logprob for one in found], np.float32))
-        said = tuple(one.text for one in found) if in_words else ()
-        score = np.where([bool(one) for one in chosen], score, np.nan).astype(np.float32)
-        labelled = Labelled(labels, chosen, score, answers=said)
-    settings = model.settings_of(
-        source, **asked.provenance(), in_words=in_words, scores=all_scores, max_new_tokens=max_new_tokens
-    )
-    report = {"sentence": model.cells(source).sentence(), "num_found": model.cells(source).num_found}
-    return Run(rows, described, gene_report=report, settings=settings, labels=labelled, notice=model.notice)
+        return described, Labelled.of_scores(labels, chosen, label_probabilities(found, len(labels.names)))
+    score = np.exp(np.array([one.logprob for one in found], np.float32))
+    said = tuple(one.text for one in found) if in_words else ()
+    score = np.where([bool(one) for one in chosen], score, np.nan).astype(np.float32)
+    return described, Labelled(labels, chosen, score, answers=said)
 
 
 def check_wishes(has_labels: bool, all_scores: bool, in_words: bool) -> None:
@@ -92,11 +98,6 @@ def check_wishes(has_labels: bool, all_scores: bool, in_words: bool) -> None:
         raise UsageError("finding labels in answers needs a list of them; give --labels (labels).")
     if all_scores and in_words:
         raise UsageError("an answer in words has no score for every label; leave --scores or --in-words out.")
-
-
-def _described(one: Answer) -> Description:
-    mean = one.logprob / max(1, len(one.token_ids))
-    return Description(one.name, one.text, one.token_ids, mean, finish_reason=one.finish_reason, status=one.status)
 
 
 def _label_of(one: Answer, labels: Labels | None) -> str:
@@ -109,9 +110,3 @@ def _label_of(one: Answer, labels: Labels | None) -> str:
 def _unlabelled(one: Description) -> Description:
     why = CUT if one.finish_reason == "length" else NO_LABEL if one.text else EMPTY
     return replace(one, status=f"failed: {why}")
-
-
-def _label_scores(found: tuple[Answer, ...], num_labels: int) -> npt.NDArray[np.float32]:
-    """Probabilities of all labels, float32 [N, L], NaN where a cell has no answer."""
-    none = np.full(num_labels, np.nan, np.float32)
-    return np.exp(np.stack([none if one.label_logprobs is None else one.label_logprobs for one in found]))

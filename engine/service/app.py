@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 
 import cellscribe
 from cellscribe.engine.errors import CellscribeError
+from cellscribe.engine.service.calling import CallService
 from cellscribe.engine.service.gate import Gate
 from cellscribe.engine.service.problems import RequestError, problem_of
-from cellscribe.engine.service.routes import chat, describe, meta, page
+from cellscribe.engine.service.routes import absent, ask, chat, describe, family, meta, page
 from cellscribe.engine.service.schemas import AnnotateBody, ChatBody, DescribeBody, EmbedBody, GenerateBody
 from cellscribe.engine.service.service import Service
 
@@ -44,7 +45,8 @@ def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI
     """
     app = FastAPI(title="Cellscribe", version=cellscribe.__version__, docs_url=None, redoc_url=None)
     app.state.service = service
-    for routes in (meta, describe, chat, page):
+    own = (family, ask) if isinstance(service, CallService) else (describe, chat)
+    for routes in (meta, *own, page, absent):
         app.include_router(routes.router)
     for kind in (RequestError, CellscribeError, Exception):
         app.add_exception_handler(kind, _answer)
@@ -96,7 +98,7 @@ def _documented(app: FastAPI, plain: Any) -> dict[str, Any]:
             examples = model.model_json_schema().get("examples", [])
             content: dict[str, Any] = {"schema": schema, **({"example": examples[0]} if examples else {})}
             told["paths"][path]["post"]["requestBody"] = {"required": True, "content": {"application/json": content}}
-    for path in _FILES:
+    for path in (one for one in _FILES if one in told["paths"]):
         body = told["paths"][path]["post"].setdefault("requestBody", {"required": True, "content": {}})
         body["content"]["application/x-hdf5"] = {"schema": {"type": "string", "format": "binary"}}
     app.openapi_schema = told

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cellscribe.engine.service.awaiting import Awaited
 from cellscribe.engine.service.desk import Desk
-from cellscribe.engine.service.mailbox import Mailbox
-from cellscribe.engine.service.orders import Done, FedCell, Happening, Lost, Order
-from cellscribe.engine.service.problems import RequestError
+from cellscribe.engine.service.orders import Done, FedCell, Order
 from cellscribe.engine.service.queue import FairQueue
 from cellscribe.engine.types import Sampling
-
-_HEARTBEAT_S = 10.0
-_GRACE_S = 5.0  # by which the desk tells of a deadline itself
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ class Wanted:
     wants_weights: bool = False
 
 
-class Asking:
+class Asking(Awaited[Done]):
     """Cells in the queue or in slots, and what comes of them; made in the event loop.
 
     Attributes
@@ -45,7 +40,8 @@ class Asking:
     """
 
     def __init__(self, desk: Desk, queue: FairQueue, cells: Sequence[FedCell], wanted: Wanted) -> None:
-        self._desk, self._box, self.wanted, self._left = desk, Mailbox(), wanted, len(cells)
+        super().__init__(Done, len(cells), wanted.deadline, desk.leave)
+        self.wanted = wanted
         self.before = queue.put(
             [
                 Order(
@@ -63,41 +59,3 @@ class Asking:
                 for i, one in enumerate(cells)
             ]
         )
-
-    async def happenings(self) -> AsyncIterator[Happening | None]:
-        """Yield what happens until all cells are answered or one is lost; None where nothing did for a while."""
-        while self._left:
-            found = await self._box.read(_HEARTBEAT_S)
-            if not found:
-                if time.monotonic() > self.wanted.deadline + _GRACE_S:
-                    self.leave()
-                    yield Lost(0, 504, "the deadline passed; allow more time.")
-                    return
-                yield None
-            for one in found:
-                yield one
-                if isinstance(one, Lost):
-                    self.leave()
-                    return
-                self._left -= isinstance(one, Done)
-
-    async def results(self) -> list[Done]:
-        """Wait for all descriptions, and return them in the order of the cells.
-
-        Raises
-        ------
-        RequestError
-            504 after the deadline, 500 where the model failed.
-        """
-        found: dict[int, Done] = {}
-        async for one in self.happenings():
-            if isinstance(one, Lost):
-                raise RequestError(one.status, one.message)
-            if isinstance(one, Done):
-                found[one.cell] = one
-        return [found[i] for i in sorted(found)]
-
-    def leave(self) -> None:
-        """Give up what is not answered yet."""
-        if self._left:
-            self._desk.leave(self._box)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +65,17 @@ class Lost:
     message: str
 
 
-Happening: TypeAlias = Begun | Token | Done | Lost
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """A cell of another family is finished (or has failed): what became of it, and how long it waited, in seconds."""
+
+    cell: int
+    outcome: Any
+    queue_s: float
+    latency_s: float
+
+
+Happening: TypeAlias = Begun | Token | Done | Lost | Answered
 
 
 class Box(Protocol):

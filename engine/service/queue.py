@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from cellscribe.engine.service.orders import Order
 from cellscribe.engine.service.problems import RequestError
@@ -14,7 +15,21 @@ _RATE_WINDOW_S = 30.0
 _SHUT = "the service is shutting down; try again later."
 
 
-class FairQueue:
+class Waiting(Protocol):
+    """What may wait: for whom, as part of what, and until when."""
+
+    client: str
+    deadline: float
+
+    @property
+    def request(self) -> object:
+        """What the orders of a request share."""
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+class Lines(Generic[W]):
     """A bounded queue of orders; safe to use from several threads.
 
     Each client has a line of its own, and the lines are served in turn, a cell each: who asks for a hundred cells does
@@ -33,7 +48,7 @@ class FairQueue:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lines: OrderedDict[str, deque[Order]] = OrderedDict()
+        self._lines: OrderedDict[str, deque[W]] = OrderedDict()
         self._count = 0
         self._changed = threading.Condition()
         self.why_closed = ""
@@ -47,7 +62,7 @@ class FairQueue:
         """Whether no more orders are taken."""
         return bool(self.why_closed)
 
-    def put(self, orders: Sequence[Order]) -> int:
+    def put(self, orders: Sequence[W]) -> int:
         """Let the orders of one request wait, all of them or none; return how many wait before the first.
 
         Raises
@@ -67,14 +82,18 @@ class FairQueue:
             self._changed.notify_all()
             return before
 
-    def take(self, until: Callable[[], bool] | None = None) -> Order | None:
-        """Return the next order, None where there is none; with `until` wait for one, for that, or for the end."""
+    def take(self, until: Callable[[], bool] | None = None, fits: Callable[[W], bool] | None = None) -> W | None:
+        """Return the next order, None where there is none; with `until` wait for one, for that, or for the end.
+
+        With `fits` it is the next that does, among those that stand first in their lines.
+        """
         with self._changed:
             if until is not None:
-                self._changed.wait_for(lambda: self._count or self.is_closed or until())
-            if not self._count:
+                self._changed.wait_for(lambda: self._count or self._is_closed or until())
+            client = next((one for one, line in self._lines.items() if fits is None or fits(line[0])), None)
+            if client is None:
                 return None
-            client, line = next(iter(self._lines.items()))
+            line = self._lines[client]
             order = line.popleft()
             self._count -= 1
             del self._lines[client]
@@ -83,10 +102,10 @@ class FairQueue:
             self._taken.append(time.monotonic())
             return order
 
-    def discard(self, request: object) -> list[Order]:
+    def discard(self, request: object) -> list[W]:
         """Take out the orders of one request that still wait, and return them."""
         with self._changed:
-            gone: list[Order] = []
+            gone: list[W] = []
             for client, line in list(self._lines.items()):
                 mine = [one for one in line if one.request is request]
                 if not mine:
@@ -100,7 +119,7 @@ class FairQueue:
             self._count -= len(gone)
             return gone
 
-    def overdue(self, now: float) -> list[Order]:
+    def overdue(self, now: float) -> list[W]:
         """Take out the orders whose deadline has passed, and return them."""
         with self._changed:
             late = {id(one.request): one.request for line in self._lines.values() for one in line if one.deadline < now}
@@ -134,3 +153,7 @@ class FairQueue:
             "come again later, or send fewer.",
             retry_after_s=int(min(max(wait, 1.0), 60.0) + 0.999),
         )
+
+
+class FairQueue(Lines[Order]):
+    """Cells that wait to be described."""

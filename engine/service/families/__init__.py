@@ -1,0 +1,1 @@
+"""What the families do for a service, each in its own way."""

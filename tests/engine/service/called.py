@@ -1,0 +1,64 @@
+"""Services of bundles that are called for batches, over a client without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from starlette.testclient import TestClient
+
+from cellscribe.engine.model import load
+from cellscribe.engine.packaged import packaged_cells
+from cellscribe.engine.service.app import create_app
+from cellscribe.engine.service.calling import CallService
+from cellscribe.engine.service.choosing import service_of
+from cellscribe.engine.service.limits import ServiceLimits
+from cellscribe.engine.service.service import ServiceSettings
+
+
+@contextmanager
+def called(bundle: str | Path, demo: Path | None = None, **limits: Any) -> Iterator[tuple[CallService, TestClient]]:
+    """Serve a bundle with eight slots."""
+    settings = ServiceSettings(num_slots=8, limits=ServiceLimits(**limits))
+    service = service_of(load(bundle, threads=2), demo or packaged_cells(), settings)
+    assert isinstance(service, CallService)
+    service.start()
+    try:
+        with TestClient(create_app(service), raise_server_exceptions=False) as client:
+            yield service, client
+    finally:
+        service.drain(30.0)
+        service.close()
+
+
+@contextmanager
+def held(service: CallService) -> Iterator[None]:
+    """Keep the model's thread busy, so that what is asked for meanwhile waits."""
+    begun, ended = Event(), Event()
+
+    def job() -> None:
+        begun.set()
+        ended.wait(60)
+
+    future = service.desk.beside(job)
+    assert begun.wait(60)
+    try:
+        yield
+    finally:
+        ended.set()
+        future.result(60)
+
+
+def cell_bodies(cells: AnnData) -> list[dict[str, Any]]:
+    """Return cells as gene maps, as a client sends them."""
+    found = []
+    for i, name in enumerate(cells.obs_names):
+        row = np.asarray(cells.X[i].todense() if hasattr(cells.X, "todense") else cells.X[i]).ravel()
+        pairs = zip(cells.var_names, row.tolist(), strict=True)
+        found.append({"id": str(name), "genes": {gene: float(value) for gene, value in pairs if value}})
+    return found
