@@ -124,6 +124,14 @@ def open_scheduler(
     open_slots: Callable[[TextPlan], Slots], plan: TextPlan, options: TextOptions, notice: OnNotice | None = None
 ) -> Scheduler:
     """Open the slots; as many as there is room for, which is said, where it is not enough for all."""
+    slots, number = open_room(open_slots, plan, notice)
+    return Scheduler(slots, number, eos_ids=options.eos_ids, max_new_tokens=options.most_steps)
+
+
+def open_room(
+    open_slots: Callable[[TextPlan], Slots], plan: TextPlan, notice: OnNotice | None = None
+) -> tuple[Slots, int]:
+    """Open the slots of a plan, or as many as there is room for; return how many these are, too."""
     said = ""
     while True:
         try:
@@ -136,7 +144,7 @@ def open_scheduler(
             continue
         if notice and said:
             notice(said)
-        return Scheduler(slots, plan.num_slots, eos_ids=options.eos_ids, max_new_tokens=options.most_steps)
+        return slots, plan.num_slots
 
 
-__all__ = ["TextOptions", "common_prefix", "open_scheduler", "write_texts"]
+__all__ = ["TextOptions", "common_prefix", "open_room", "open_scheduler", "write_texts"]

@@ -26,6 +26,7 @@ class CallOrder:
     wants_tokens: bool = False
     arrived: float = field(default_factory=time.monotonic)
     begun: float = float("nan")
+    first_token: float = float("nan")
     is_over: bool = False  # answered, lost or given up
 
     def is_like(self, other: CallOrder) -> bool:

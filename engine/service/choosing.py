@@ -29,7 +29,7 @@ def service_of(
         A file of cells that clients can pick from.
     """
     if isinstance(model, SentenceModel):
-        return CallService(model, demo, settings, lambda num_slots: Sentences(model, num_slots))
+        return CallService(model, demo, settings, lambda _: Sentences(model))
     if isinstance(model, DialogueModel):
         return CallService(model, demo, settings, lambda num_slots: Instructions(model, num_slots))
     if isinstance(model, MatchModel):

@@ -102,6 +102,11 @@ class Lines(Generic[W]):
             self._taken.append(time.monotonic())
             return order
 
+    def head(self) -> W | None:
+        """Return the next order in turn, which stays where it is."""
+        with self._changed:
+            return next((line[0] for line in self._lines.values()), None)
+
     def discard(self, request: object) -> list[W]:
         """Take out the orders of one request that still wait, and return them."""
         with self._changed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from anndata import AnnData
 
@@ -13,6 +13,9 @@ from cellscribe.engine.labels import Labelled, Labels
 from cellscribe.engine.service.cell_files import CellFile
 from cellscribe.engine.text_cells import AskedCells
 from cellscribe.engine.types import Sampling
+
+if TYPE_CHECKING:
+    from cellscribe.engine.service.families.speaking import Speaker
 
 Tick = Callable[[int, int], None]  # cells done, tokens so far; it may raise, which ends the work
 
@@ -119,6 +122,10 @@ class Family(Protocol):
 
     tasks: tuple[str, ...]
     width: int  # numbers of a vector
+
+    @property
+    def speaker(self) -> Speaker | None:
+        """What texts are written with, where slots stay open for them; they do not pass through :meth:`run` then."""
 
     def read(self, source: CellSource, rows: Sequence[int], wish: Wish, kept: dict[str, Any]) -> ReadyCells:
         """Make cells ready; `kept` belongs to the source, for what is worked out once.

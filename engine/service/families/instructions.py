@@ -53,6 +53,8 @@ class Instructions:
     tasks: tuple[str, ...] = ("annotate", "generate", "chat")
     width = 0
 
+    speaker = None
+
     def __init__(self, model: DialogueModel, num_slots: int) -> None:
         self._model, self._instruct, self._num_slots = model, model.instruct, num_slots
 

@@ -37,6 +37,8 @@ _NOT_FINITE = "its embedding is not finite"
 class Ranks:
     """The families langcell and geneformer."""
 
+    speaker = None
+
     def __init__(self, model: MatchModel) -> None:
         self._ranks, self.width = model.ranks, model.ranks.width
         self.tasks: tuple[str, ...] = ("annotate", "embed") if model.ranks.shape.text else ("embed",)

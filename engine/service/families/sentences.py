@@ -31,6 +31,7 @@ from cellscribe.engine.service.families.base import (
     Work,
     Written,
 )
+from cellscribe.engine.service.families.speaking import Speaker
 from cellscribe.engine.text_annotate import check_scores, labelled_answers
 from cellscribe.engine.text_cells import asked_cells, cell_order, cells_from
 from cellscribe.engine.text_embed import TASK
@@ -47,8 +48,8 @@ class Sentences:
 
     tasks: tuple[str, ...] = ("annotate", "embed", "generate", "chat")
 
-    def __init__(self, model: SentenceModel, num_slots: int) -> None:
-        self._text, self._num_slots, self.width = model.text, num_slots, model.text.width
+    def __init__(self, model: SentenceModel) -> None:
+        self._text, self.width, self.speaker = model.text, model.text.width, Speaker(model.text)
         self._lock = threading.Lock()
 
     def read(self, source: CellSource, rows: Sequence[int], wish: Wish, kept: dict[str, Any]) -> ReadyCells:
@@ -59,9 +60,9 @@ class Sentences:
         prompts = self._prompts(wish, names, sentences)
         longest = self._longest(work)
         items = []
-        for name, sentence, prompt, tokens in zip(names, sentences, prompts, self._text.encode(prompts), strict=True):
+        for name, sentence, tokens in zip(names, sentences, self._text.encode(prompts), strict=True):
             failure = self._too_long(len(tokens), longest) if sentence else NO_GENE
-            items.append(Item(name, prompt, failure, len(tokens)))
+            items.append(Item(name, tokens, failure, len(tokens)))
         return ReadyCells(items, work, genes)
 
     def genes(self, source: CellSource, kept: dict[str, Any]) -> dict[str, object]:
@@ -71,23 +72,14 @@ class Sentences:
         return {"known": known.known, "unknown": known.total - known.known, "sentence": known.sentence()}
 
     def run(self, work: Work, items: Sequence[Item], tick: Tick) -> list[Any]:
-        """Write texts, or embed prompts."""
-        if isinstance(work, Embedding):
-            return self._vectors(items, tick)
-        assert isinstance(work, TextWork)
-        return list(
-            self._text.answers(
-                [one.name for one in items],
-                [one.payload for one in items],
-                {i: one.failure for i, one in enumerate(items) if one.failure},
-                labels=work.labels,
-                all_labels=work.all_labels,
-                sampling=work.sampling,
-                max_new_tokens=work.max_new_tokens,
-                batch_size=self._num_slots,
-                progress=lambda done, _, tokens: tick(done, tokens),
-            )
-        )
+        """Embed prompts."""
+        assert isinstance(work, Embedding)  # texts are written in open slots
+        good = [i for i, one in enumerate(items) if not one.failure]
+        found: list[Any] = [np.full(self.width, np.nan, np.float32) for _ in items]
+        prompts = [items[i].payload for i in good]
+        for i, vector in zip(good, self._text.embed_prompts(prompts, lambda done: tick(done, 0)), strict=True):
+            found[i] = vector
+        return found
 
     def labelled(self, wish: Labelling, items: Sequence[Item], found: Sequence[Any]) -> tuple[list[str], Labelled]:
         """Return the status of every cell, and the labels."""
@@ -99,7 +91,11 @@ class Sentences:
         sample_of(None, wish.cell_type, wish.tissue, None)  # of single cells, a prompt says no tissue
         asked = asked_cells(self._text, cell_order(wish.count, wish.cell_type), wish.sampling, wish.max_new_tokens)
         self._text.prompts.check("the cell type", wish.cell_type or "")
-        items = [Item(name, prompt) for name, prompt in zip(asked.names, asked.prompts, strict=True)]
+        self._longest(TextWork(asked.sampling, asked.max_new_tokens))
+        items = []
+        for name, tokens in zip(asked.names, self._text.encode(asked.prompts), strict=True):
+            failure = self._too_long(len(tokens), asked.max_new_tokens)
+            items.append(Item(name, tokens, failure, len(tokens)))
         return ReadyOrder(items, TextWork(asked.sampling, asked.max_new_tokens), asked)
 
     def written(self, order: ReadyOrder, found: Sequence[Any], like: CellFile) -> Written:
@@ -151,14 +147,6 @@ class Sentences:
         task = TASK if isinstance(wish, Embedding) else ANNOTATION
         of = self._text.prompts.of_cell
         return [of(self._text.prompt_of(task, a), b) for a, b in zip(names, sentences, strict=True)]
-
-    def _vectors(self, items: Sequence[Item], tick: Tick) -> list[Any]:
-        good = [i for i, one in enumerate(items) if not one.failure]
-        found: list[Any] = [np.full(self.width, np.nan, np.float32) for _ in items]
-        prompts = self._text.encode([items[i].payload for i in good])
-        for i, vector in zip(good, self._text.embed_prompts(prompts, lambda done: tick(done, 0)), strict=True):
-            found[i] = vector
-        return found
 
 
 def _own_words(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -62,3 +63,11 @@ def cell_bodies(cells: AnnData) -> list[dict[str, Any]]:
         pairs = zip(cells.var_names, row.tolist(), strict=True)
         found.append({"id": str(name), "genes": {gene: float(value) for gene, value in pairs if value}})
     return found
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, a minute at most."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)

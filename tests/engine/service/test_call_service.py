@@ -13,7 +13,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pytest
-from called import called, cell_bodies, held
+from called import called, cell_bodies, held, wait_for
 from starlette.testclient import TestClient
 
 import cellscribe as cs
@@ -21,7 +21,7 @@ from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.sentence_model import SentenceModel
 from cellscribe.engine.service.calling import CallService
 from cellscribe.engine.service.calls import Caller
-from cellscribe.engine.service.families.base import Labelling
+from cellscribe.engine.service.families.base import Embedding, Item, Labelling
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.schemas import Cells
 
@@ -202,18 +202,16 @@ def test_clients_share_a_batch(served: Served, cells: ad.AnnData, monkeypatch: p
     monkeypatch.setattr(
         service.family, "run", lambda work, items, tick: (sizes.append(len(items)), run(work, items, tick))[1]
     )
-    bodies = [{"cells": cell_bodies(cells[i : i + 2]), "labels": LABELS} for i in (0, 2)]
-    alone = [post(client, "annotate", one)["results"] for one in bodies]
+    bodies = [{"cells": cell_bodies(cells[i : i + 2])} for i in (0, 2)]
+    alone = [post(client, "embed", one)["results"] for one in bodies]
     assert sizes == [2, 2]
     with ThreadPoolExecutor(3) as pool:
         with held(service):
-            asked = [pool.submit(post, client, "annotate", one) for one in bodies]
-            other = pool.submit(post, client, "annotate", {**bodies[0], "labels": LABELS[:2]})
-            wait_for(lambda: len(service.queue) == 6)
+            asked = [pool.submit(post, client, "embed", one) for one in bodies]
+            wait_for(lambda: len(service.queue) == 4)
         together = [one.result()["results"] for one in asked]
-        other.result()
     assert together == alone
-    assert sorted(sizes[2:]) == [2, 4]
+    assert sizes[2:] == [4]
 
 
 def test_clients_take_turns(served: Served, cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,13 +227,11 @@ def test_clients_take_turns(served: Served, cells: ad.AnnData, monkeypatch: pyte
     monkeypatch.setattr(service.family, "run", noted)
 
     async def ask() -> None:
-        ready = await service.read(Cells(cells=cell_bodies(cells[:1])), Labelling())
-        late = time.monotonic() + 60
+        ready = await service.read(Cells(cells=cell_bodies(cells[:1])), Embedding())
+        mine, late = Item("mine", ready.items[0].payload), time.monotonic() + 60
         with held(service):
-            many = service.call(ready.items * 12, ready.work, Caller("annotate", "a", late))
-            one = service.call(
-                [type(ready.items[0])("mine", ready.items[0].payload)], ready.work, Caller("annotate", "b", late)
-            )
+            many = service.call(ready.items * 12, ready.work, Caller("embed", "a", late))
+            one = service.call([mine], ready.work, Caller("embed", "b", late))
         assert len(await many.results()) == 12
         assert len(await one.results()) == 1
 
@@ -271,10 +267,10 @@ def test_a_batch_that_nobody_waits_for_ends(served: Served, cells: ad.AnnData, m
         return pytest.fail("nobody ended the batch")
 
     async def ask() -> None:
-        ready = await service.read(Cells(cells=cell_bodies(cells)), Labelling())
+        ready = await service.read(Cells(cells=cell_bodies(cells)), Embedding())
         with held(service):
             late = time.monotonic() + 0.3
-            calls = [service.call(ready.items, ready.work, Caller("annotate", "a", one)) for one in (late + 60, late)]
+            calls = [service.call(ready.items, ready.work, Caller("embed", "a", one)) for one in (late + 60, late)]
         wait_for(lambda: service.desk.busy == 8)
         calls[0].leave()
         with pytest.raises(RequestError, match="deadline passed while"):
@@ -315,8 +311,8 @@ def test_a_model_that_fails_is_told_of(served: Served, cells: ad.AnnData, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(service.family, "run", fail)
-        assert refused(client, "annotate", {"cells": cell_bodies(cells[:1])})[0] == 500
-    assert post(client, "annotate", {"cells": cell_bodies(cells[:1])})["results"][0]["status"] == "ok"
+        assert refused(client, "embed", {"cells": cell_bodies(cells[:1])})[0] == 500
+    assert post(client, "embed", {"cells": cell_bodies(cells[:1])})["results"][0]["status"] == "ok"
 
 
 def test_figures_are_counted(served: Served, cells: ad.AnnData) -> None:
@@ -329,10 +325,3 @@ def test_figures_are_counted(served: Served, cells: ad.AnnData) -> None:
     ):
         assert line in told
     assert 'cellscribe_requests_total{code="200",route="/v1/annotate"}' in told
-
-
-def wait_for(condition: Any) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.002)
