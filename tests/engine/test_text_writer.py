@@ -84,7 +84,7 @@ def test_fewer_slots_where_there_is_no_room(c2s_bundle: Path) -> None:
 
 def test_what_there_was_no_room_for_is_told(c2s_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TextModel(open_bundle(c2s_bundle), 1, "onnxruntime-cpu")
-    model._backend = Scarce(model._backend, 2)  # type: ignore[assignment]
+    model.runtime = Scarce(model.runtime, 2)  # type: ignore[assignment]
     model.answers(["a", "b", "c"], ["CD3D", "LYZ", "NKG7"], max_new_tokens=2, batch_size=3)
     assert model.notice == "3 slots are too many; choose fewer; went on with 1."
     model.answers(["a"], ["CD3D"], max_new_tokens=2)

@@ -17,6 +17,7 @@ from called import called, cell_bodies, held, wait_for
 from starlette.testclient import TestClient
 
 import cellscribe as cs
+from cellscribe.engine.errors import BackendError
 from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.sentence_model import SentenceModel
 from cellscribe.engine.service.calling import CallService
@@ -325,3 +326,13 @@ def test_figures_are_counted(served: Served, cells: ad.AnnData) -> None:
     ):
         assert line in told
     assert 'cellscribe_requests_total{code="200",route="/v1/annotate"}' in told
+
+
+def test_a_listing_does_without_a_map_where_the_model_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise BackendError("GPU 0 fell off the bus.")
+
+    with called("demo-c2s") as (service, client):
+        monkeypatch.setattr(service.family, "run", fail)
+        told = client.get("/v1/cells?column=cell_type_reference").json()
+        assert (told["map"], told["n_cells"]) == (None, 140)
