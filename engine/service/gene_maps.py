@@ -128,8 +128,9 @@ class GeneMapReader:
         if len(known) > _MOST_NAMES:
             known.clear()
         for names in lists:
-            places = ((known.get(name), name) for name in names)  # another thread may forget them meanwhile
-            mine = [self._learn(name) if place is None else place for place, name in places]
+            mine = list(map(known.get, names))
+            if None in mine:
+                mine = [self._learn(name) if at is None else at for name, at in zip(names, mine, strict=True)]
             columns = np.array(mine, np.int64).reshape(len(mine))
             if (columns == _UNDECIDED).any():
                 matched = match_genes(names, self._vocabulary, lookup=self._lookup).token_of_column
@@ -209,15 +210,17 @@ def _check_once(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) 
 
 def _found(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> GenesFound:
     unknown: dict[str, None] = {}
-    known: set[str] = set()
     for one, mine in zip(maps, columns, strict=True):
-        is_known = mine < n_genes
-        known.update(name for name, good in zip(one.names, is_known.tolist(), strict=True) if good)
-        if not is_known.all():
-            unknown.update(dict.fromkeys(one.names[i] for i in np.flatnonzero(~is_known).tolist()))
+        unknown |= dict.fromkeys(one.names[i] for i in np.flatnonzero(mine == n_genes).tolist())
+    if len(maps) == 1:  # whose names differ
+        known = len(columns[0]) - len(unknown)
+    else:
+        known = len({name for one in maps for name in one.names} - unknown.keys())
     if unknown and not known:
         raise RequestError(
-            422, f"none of the {len(unknown)} names is a gene that the model knows (unknown: "
-            f"{', '.join(list(unknown)[:4])}); give human gene symbols or Ensembl ids.", "cells",
-        )  # fmt: skip
-    return GenesFound(len(known), len(unknown), tuple(list(unknown)[:10]))
+            422,
+            f"none of the {len(unknown)} names is a gene that the model knows (unknown: "
+            f"{', '.join(list(unknown)[:4])}); give human gene symbols or Ensembl ids.",
+            "cells",
+        )
+    return GenesFound(known, len(unknown), tuple(list(unknown)[:10]))
