@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 _OTHER = "a gene that the vocabulary lacks"
 _MOST_NAMES = 1_000_000  # remembered
+_EXAMPLES = 10
 _UNDECIDED = -2  # depends on the other names of the request
 
 
@@ -149,38 +150,31 @@ class GeneMapReader:
 
 def _part(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> Part:
     """Return the cells as rows over the vocabulary's genes and one column for all others; columns of a gene add up."""
-    lengths = np.array([len(one) for one in columns], np.int64)
-    rows = np.repeat(np.arange(len(maps)), lengths)
-    key = rows * (n_genes + 1) + np.concatenate(columns)
-    values = np.concatenate([one.values for one in maps])
-    order = np.argsort(key, kind="stable")
-    key, values = key[order], values[order]
-    first = np.flatnonzero(np.diff(key, prepend=-1)) if len(key) else np.zeros(0, np.int64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums = (np.add.reduceat(values, first) if len(first) else values).astype(np.float32)
-    kept = sums != 0
-    place = key[first][kept]
-    indptr = np.searchsorted(place // (n_genes + 1), np.arange(len(maps) + 1)).astype(np.int64)
-    return Part(indptr, (place % (n_genes + 1)).astype(np.int32), sums[kept])
+    indices, data = list[npt.NDArray[np.int32]](), list[npt.NDArray[np.float32]]()
+    for one, mine in zip(maps, columns, strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.bincount(mine, one.values, n_genes + 1).astype(np.float32)
+        (kept,) = sums.nonzero()
+        indices.append(kept.astype(np.int32))
+        data.append(sums[kept])
+    indptr = np.cumsum([0, *map(len, data)], dtype=np.int64)
+    return Part(indptr, np.concatenate(indices), np.concatenate(data))
 
 
-def _kind(maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind:
-    """Say what the values are; RequestError where they can be neither counts nor logarithms, or not what was said.
-
-    They are looked at as they are given: sums over the genes that share a column say nothing of that.
-    """
-    stats = ValueStats()
+def _kind(part: Part, maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind:
+    """Say what the values are; RequestError where they can be neither counts nor logarithms, or not what was said."""
     for i, one in enumerate(maps):
-        bad = np.flatnonzero(~(np.isfinite(one.values) & (one.values >= 0)))
-        if len(bad):
+        if not (np.isfinite(one.values).all() and one.values.min(initial=0.0) >= 0):
+            at = int(np.argmin(np.isfinite(one.values) & (one.values >= 0)))
             raise RequestError(
-                422, f"the gene {one.names[int(bad[0])]!r} of cell {one.cell_id!r} has the value "
-                f"{one.values[int(bad[0])]:g}; counts are finite and not negative.", f"cells[{i}]",
-            )  # fmt: skip
-    with np.errstate(over="ignore"):
-        given = np.concatenate([one.values for one in maps]).astype(np.float32)
-        totals = np.array([one.values.sum() for one in maps]).astype(np.float32)
-    if not np.isfinite(totals).all():
+                422,
+                f"the gene {one.names[at]!r} of cell {one.cell_id!r} has the value {one.values[at]:g}; counts are "
+                "finite and not negative.",
+                f"cells[{i}]",
+            )
+    stats = ValueStats()
+    stats.add(part, np.arange(part.n_rows))
+    if stats.kind == "bad":
         raise RequestError(422, "the values of a cell add up to more than float32 holds; send counts.", "cells")
     lengths = [len(one.values) for one in maps]
     stats.add(Part(np.cumsum([0, *lengths]), np.zeros(len(given), np.int32), given), np.arange(len(maps)))
@@ -209,18 +203,19 @@ def _check_once(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) 
 
 
 def _found(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> GenesFound:
-    unknown: dict[str, None] = {}
-    for one, mine in zip(maps, columns, strict=True):
-        unknown |= dict.fromkeys(one.names[i] for i in np.flatnonzero(mine == n_genes).tolist())
+    places = [np.flatnonzero(mine == n_genes).tolist() for mine in columns]
     if len(maps) == 1:  # whose names differ
-        known = len(columns[0]) - len(unknown)
+        n_unknown = len(places[0])
+        known, examples = len(columns[0]) - n_unknown, [maps[0].names[i] for i in places[0][:_EXAMPLES]]
     else:
-        known = len({name for one in maps for name in one.names} - unknown.keys())
-    if unknown and not known:
+        unknown = dict.fromkeys(one.names[i] for one, mine in zip(maps, places, strict=True) for i in mine)
+        known, examples = len({name for one in maps for name in one.names} - unknown.keys()), list(unknown)[:_EXAMPLES]
+        n_unknown = len(unknown)
+    if n_unknown and not known:
         raise RequestError(
             422,
-            f"none of the {len(unknown)} names is a gene that the model knows (unknown: "
-            f"{', '.join(list(unknown)[:4])}); give human gene symbols or Ensembl ids.",
+            f"none of the {n_unknown} names is a gene that the model knows (unknown: "
+            f"{', '.join(examples[:4])}); give human gene symbols or Ensembl ids.",
             "cells",
         )
-    return GenesFound(known, len(unknown), tuple(list(unknown)[:10]))
+    return GenesFound(known, n_unknown, tuple(examples))
