@@ -48,7 +48,7 @@ def token(event: Token) -> dict[str, Any]:
         "running": _pairs(piece.running_genes),
     }
     if event.weights is not None:
-        told["weights"] = _shades(event.weights)
+        told["weights"], told["most"] = _shades(event.weights)
     return told
 
 
@@ -72,10 +72,11 @@ def _pairs(genes: TopGenes) -> list[tuple[str, float]]:
     return [(gene, round(weight, 5)) for gene, weight in zip(genes.symbols, genes.weights, strict=True)]
 
 
-def _shades(weights: np.ndarray[Any, np.dtype[np.float32]]) -> str:
-    most = float(weights.max(initial=0.0))
+def _shades(weights: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[str, float]:
+    """Return weights as bytes relative to the largest (255), in base64, and the share that the largest is."""
+    most, total = float(weights.max(initial=0.0)), float(weights.sum())
     scaled = np.rint(weights * (255.0 / most)) if most > 0 else np.zeros_like(weights)
-    return base64.b64encode(scaled.astype(np.uint8).tobytes()).decode()
+    return base64.b64encode(scaled.astype(np.uint8).tobytes()).decode(), round(most / total, 6) if most > 0 else 0.0
 
 
 def _number(value: float, digits: int) -> float | None:
