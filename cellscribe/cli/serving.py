@@ -58,9 +58,10 @@ def serve_bundle(job: ServeJob) -> int:
     from cellscribe.engine.cells.hvg import read_gene_list
     from cellscribe.engine.model import load
     from cellscribe.engine.packaged import packaged_cells
-    from cellscribe.engine.service.choosing import service_of
+    from cellscribe.engine.service.addresses import is_loopback
+    from cellscribe.engine.service.describing import DescribeService
     from cellscribe.engine.service.limits import ServiceLimits
-    from cellscribe.engine.service.server import is_loopback, serve
+    from cellscribe.engine.service.server import serve
     from cellscribe.engine.service.service import ServiceSettings
 
     console = error_console()

@@ -89,22 +89,29 @@ class CellTokenizer:
         self._shared: tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None = None
 
     def batches(
-        self, rows: npt.ArrayLike | None = None, batch_cells: int = 32, watch: Watch | None = None
+        self,
+        rows: npt.ArrayLike | None = None,
+        batch_cells: int = 32,
+        watch: Watch | None = None,
+        seed: int | None = None,
     ) -> Iterator[TokenBatch]:
         """Yield the cells of `rows` (None: all), in that order, `batch_cells` at a time.
 
-        `watch` is given the blocks as they are read, and hands them on: it can tell how long they take to come.
+        `watch` is given the blocks as they are read, and hands them on: it can tell how long they take to come. `seed`
+        stands in for the tokenizer's.
         """
         block_cells = max(1, _BLOCK_CELLS // batch_cells) * batch_cells
         blocks = self.source.blocks(rows, block_cells=block_cells)
         for block in blocks if watch is None else watch(blocks):
             names: list[str] = self.source.obs_names[block.rows].tolist()
-            yield from self.block_batches(block, names, batch_cells)
+            yield from self.block_batches(block, names, batch_cells, seed)
 
-    def block_batches(self, block: CsrBlock, names: list[str], batch_cells: int) -> Iterator[TokenBatch]:
+    def block_batches(
+        self, block: CsrBlock, names: list[str], batch_cells: int, seed: int | None = None
+    ) -> Iterator[TokenBatch]:
         """Yield the cells of a block with the columns of the source, which may come from elsewhere; `names` [B]."""
         make = self._fixed if self.spec.layout == "fixed" else self._ragged
-        return make(block, names, batch_cells)
+        return make(block, names, batch_cells, self.seed if seed is None else seed)
 
     def _fed_tokens(
         self, match: GeneMatch, hvg: Sequence[str] | None, flavor: HvgFlavor, min_counts: float
@@ -146,8 +153,8 @@ class CellTokenizer:
             raise InputError(f"The bundle does not know the gene {unknown[0]!r} of the list; remove or rename it.")
         return np.unique(tokens)
 
-    def _fixed(self, block: CsrBlock, names: list[str], batch_cells: int) -> Iterator[TokenBatch]:
-        fed = self._fed(block, names)
+    def _fixed(self, block: CsrBlock, names: list[str], batch_cells: int, seed: int) -> Iterator[TokenBatch]:
+        fed = self._fed(block, names, seed)
         values = fed.dense(len(self._tokens) + 1, self.spec.cls_value)
         common = self._shared
         if common is None or len(common[0]) < batch_cells:
@@ -160,11 +167,11 @@ class CellTokenizer:
             failures = () if good is None else self._failures(block, fed, batch)
             yield TokenBatch(rows, ids, genes[:B], chosen, mask[:B], columns[:B], failures)
 
-    def _ragged(self, block: CsrBlock, names: list[str], batch_cells: int) -> Iterator[TokenBatch]:
-        fed = self._fed(block, names)
+    def _ragged(self, block: CsrBlock, names: list[str], batch_cells: int, seed: int) -> Iterator[TokenBatch]:
+        fed = self._fed(block, names, seed)
         specials = self.vocabulary.cls_id, self.vocabulary.pad_id
         if len(names) and fed.lengths.max() > self.spec.num_genes:
-            keys = stream_keys(self.seed, _cell_keys(names), _THINNING)
+            keys = stream_keys(seed, _cell_keys(names), _THINNING)
             fed = thinned(fed, self._tokens, keys, self.spec.num_genes)
         for batch, good in batches(fed, batch_cells):
             cells = np.arange(len(names))[batch] if good is None else good
@@ -172,8 +179,8 @@ class CellTokenizer:
             failures = () if good is None else self._failures(block, fed, batch)
             yield TokenBatch(block.rows[cells], _names_of(names, batch, good), *laid, failures)
 
-    def _fed(self, block: CsrBlock, names: list[str]) -> Fed:
-        return self._feeder.feed(block, stream_keys(self.seed, _cell_keys(names), _TIES))
+    def _fed(self, block: CsrBlock, names: list[str], seed: int) -> Fed:
+        return self._feeder.feed(block, stream_keys(seed, _cell_keys(names), _TIES))
 
     def _failures(self, block: CsrBlock, fed: Fed, batch: slice) -> tuple[tuple[int, str], ...]:
         lengths = np.diff(block.part.indptr)[batch]

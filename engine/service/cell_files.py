@@ -77,8 +77,10 @@ class CellFile:
                 return {"column": name, "names": names, "of": [of[text] for text in texts]}
         return None
 
-    def listing(self, column: str | None, places: tuple[str, npt.NDArray[Any]] | None, genes: object) -> dict[str, Any]:
-        """Return what a client needs to pick cells: names, places in a map, and groups."""
+    def listing(
+        self, column: str | None, places: tuple[str, npt.NDArray[Any]] | None, genes: object, is_local: bool
+    ) -> dict[str, Any]:
+        """Return what a client needs to pick cells: names, places in a map, groups, and the path for one that is here."""
         source, shown = self.source, slice(0, LISTED_CELLS)
         drawn = None
         if places is not None:
@@ -88,6 +90,7 @@ class CellFile:
         return {
             "source": self.source_id,
             "name": self.name,
+            "file": str(self.path) if self.source_id == DEMO and is_local else None,
             "n_cells": source.n_cells,
             "ids": source.obs_names[shown].tolist(),
             "is_truncated": source.n_cells > LISTED_CELLS,

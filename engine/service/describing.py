@@ -46,7 +46,7 @@ class DescribeService(Service):
         longest = longest_cell(self.bundle.manifest.cell_input, listed)
         self.queue = FairQueue(self.limits.queue_cells)
         self.desk = Desk(model.backend, self.bundle, self.queue, settings.num_slots, longest, self.metrics)
-        self._reader = GeneMapReader(self.bundle, settings.seed, settings.hvg)
+        self._reader = GeneMapReader(self.bundle, settings.hvg)
         self.metrics.queue.set_function(lambda: len(self.queue))
         self.metrics.slots_in_use.set_function(lambda: self.desk.busy)
 
@@ -84,8 +84,8 @@ class DescribeService(Service):
         super().shut()
         self.queue.close()
 
-    async def fed(self, body: Cells) -> FedCells:
-        """Make the cells of a request ready.
+    async def fed(self, body: Cells, seed: int | None = None) -> FedCells:
+        """Make the cells of a request ready; `seed` keys the draws between equal values, the service's does without.
 
         Raises
         ------
@@ -100,13 +100,13 @@ class DescribeService(Service):
         if body.source is not None:
             assert body.cell_ids is not None
             ids, source = body.cell_ids, body.source
-            return await self.in_thread(lambda: self.of_file(self.files.get(source), ids))
+            return await self.in_thread(lambda: self.of_file(self.files.get(source), ids, seed))
         maps = gene_maps(body, self.limits.genes)
         if len(maps) <= _INLINE_CELLS:
-            return self._of_maps(maps, body.values)
-        return await self.in_thread(lambda: self._of_maps(maps, body.values))
+            return self._of_maps(maps, body.values, seed)
+        return await self.in_thread(lambda: self._of_maps(maps, body.values, seed))
 
-    def of_file(self, file: CellFile, cell_ids: Sequence[str] | None) -> FedCells:
+    def of_file(self, file: CellFile, cell_ids: Sequence[str] | None, seed: int | None = None) -> FedCells:
         """Read cells of a file, all of them for None."""
         source = file.source
         rows = np.arange(source.n_cells) if cell_ids is None else file.rows_of(cell_ids)
@@ -117,7 +117,7 @@ class DescribeService(Service):
         names = {row: str(source.obs_names[row]) for row in rows.tolist()}
         tokenizer = self.tokenizer(file)
         with file.lock:
-            found = fed_cells(tokenizer.batches(np.unique(rows), 32), names, self.bundle.vocabulary.tokens)
+            found = fed_cells(tokenizer.batches(np.unique(rows), 32, seed=seed), names, self.bundle.vocabulary.tokens)
         report = tokenizer.report
         genes = {
             "known": report.n_matched,
@@ -140,7 +140,7 @@ class DescribeService(Service):
             found: CellTokenizer = file.extras["tokenizer"]
             return found
 
-    def listing(self, file: CellFile, column: str | None) -> dict[str, Any]:
+    def listing(self, file: CellFile, column: str | None, is_local: bool = False) -> dict[str, Any]:
         """Return what a client needs to pick cells of a file."""
         genes = self.tokenizer(file).report
         with file.lock:
@@ -149,7 +149,7 @@ class DescribeService(Service):
         if file.extras["places"] is None:
             file.extras["places"] = self._made_places(file)
         told = {"known": genes.n_matched, "unknown": genes.n_file_genes - genes.n_matched, "sentence": genes.sentence()}
-        return file.listing(column, file.extras["places"], told)
+        return file.listing(column, file.extras["places"], told, is_local)
 
     def _made_places(self, file: CellFile) -> Places | None:
         """Make a map of the model's own vectors, where there are few enough cells to wait for."""
@@ -168,6 +168,6 @@ class DescribeService(Service):
             return None
         return places_from(found)
 
-    def _of_maps(self, maps: Sequence[GeneMap], values: ValueChoice) -> FedCells:
-        cells, genes = self._reader.read(maps, values)
+    def _of_maps(self, maps: Sequence[GeneMap], values: ValueChoice, seed: int | None) -> FedCells:
+        cells, genes = self._reader.read(maps, values, self.settings.seed if seed is None else seed)
         return FedCells(cells, genes.as_dict())

@@ -13,8 +13,6 @@ from cellscribe.engine.service.service import Service
 
 _LOG = logging.getLogger("cellscribe.service")
 _OPEN = ("/health/", "/page/")
-_LOCAL = {"localhost", "127.0.0.1", "[::1]", "::1", "testserver"}
-_ROUTES = ("/v1/uploads/", "/v1/models/", "/page/")
 
 
 class Gate:
@@ -75,11 +73,6 @@ class Gate:
             return None
         what = "the key is not known" if key else "a key is needed"
         return RequestError(401, f"{what}; send it as the header Authorization: Bearer KEY.")
-
-
-def local_names(host: str) -> frozenset[str]:
-    """Return the names that a service on a loopback address may be called by."""
-    return frozenset({*_LOCAL, host.lower(), f"[{host.lower()}]"})
 
 
 def _route(scope: Scope) -> str:

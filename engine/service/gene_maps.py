@@ -64,14 +64,12 @@ class GeneMapReader:
     ----------
     bundle
         What the cells are read for.
-    seed
-        Key of the draws between equal values, together with the cell's id.
     hvg
         Genes to feed a bundle that wants highly variable genes; without them it takes no gene maps.
     """
 
-    def __init__(self, bundle: Bundle, seed: int = 0, hvg: Sequence[str] | None = None) -> None:
-        self._bundle, self._seed, self._hvg = bundle, seed, hvg
+    def __init__(self, bundle: Bundle, hvg: Sequence[str] | None = None) -> None:
+        self._bundle, self._hvg = bundle, hvg
         self._vocabulary, self._spec = bundle.vocabulary, bundle.manifest.cell_input
         self._lookup = GeneLookup(self._vocabulary)
         tokens = self._lookup.tokens
@@ -81,8 +79,10 @@ class GeneMapReader:
         self._tokenizers: dict[ValueKind, CellTokenizer] = {}
         self._lock = threading.Lock()
 
-    def read(self, maps: Sequence[GeneMap], values: ValueChoice) -> tuple[list[FedCell], GenesFound]:
+    def read(self, maps: Sequence[GeneMap], values: ValueChoice, seed: int = 0) -> tuple[list[FedCell], GenesFound]:
         """Return cells in the order given, and what became of the names.
+
+        `seed` keys the draws between equal values, together with the cell's id.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class GeneMapReader:
             _check_once(maps, columns, len(self._genes))
         names = [one.cell_id for one in maps]
         block = CsrBlock(np.arange(len(maps)), part, len(self._genes) + 1)
-        batches = self._tokenizer(kind).block_batches(block, names, len(maps))
+        batches = self._tokenizer(kind).block_batches(block, names, len(maps), seed)
         found = fed_cells(batches, dict(enumerate(names)), self._vocabulary.tokens)
         return [found[i] for i in range(len(maps))], _found(maps, columns, len(self._genes))
 
@@ -121,7 +121,7 @@ class GeneMapReader:
         )
         pattern.var_names = [*self._genes, _OTHER]
         source = open_cells(pattern, values=kind)
-        return CellTokenizer(self._spec, self._vocabulary, source, seed=self._seed, hvg=self._hvg)
+        return CellTokenizer(self._spec, self._vocabulary, source, hvg=self._hvg)
 
     def _columns_of(self, lists: Sequence[Sequence[str]]) -> list[Ints]:
         """Return the column of every name of every cell; names without a gene share the last."""

@@ -35,4 +35,4 @@ def places_from(vectors: npt.NDArray[np.float32]) -> Places:
         _, _, axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
         signs = np.where(axes[:2].sum(axis=1) < 0, -1.0, 1.0)
         at[is_good] = (centred @ axes[:2].T) * signs
-    return "PCA of the model's vectors", at
+    return "PCA of vectors", at

@@ -64,7 +64,12 @@ class Drawing(Strict):
 
     temperature: float = Field(0.0, ge=0, le=MAX_TEMPERATURE, description="0 takes the most probable token.")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus size where something is drawn; 0.9 without.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Key of the draws, together with the cell's name.")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**63,
+        description="Key of all random numbers, together with the cell's name; the service's without.",
+    )
 
 
 class DescribeOptions(Drawing):

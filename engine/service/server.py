@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -16,8 +15,8 @@ from types import FrameType
 import uvicorn
 
 from cellscribe.engine.errors import UsageError
+from cellscribe.engine.service.addresses import is_loopback, local_names
 from cellscribe.engine.service.app import create_app
-from cellscribe.engine.service.gate import local_names
 from cellscribe.engine.service.service import Service
 
 _LOG = logging.getLogger("cellscribe.service")
@@ -49,16 +48,6 @@ class Server(uvicorn.Server):
         """Begin the shutdown, or cut it short."""
         self._service.shut()
         self.should_exit, self.force_exit = True, self.should_exit
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address cannot be reached from other machines."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def serve(

@@ -49,7 +49,7 @@ class ServiceSettings:
     num_slots
         Texts in progress at a time.
     seed
-        Key of the draws between equal values of a cell.
+        Key of all random numbers where a request gives none: sampling, and draws between equal values of a cell.
     hvg
         Genes to feed a bundle that wants highly variable ones.
     keys
@@ -120,8 +120,8 @@ class Service(ABC):
         """Take nothing new and finish what was begun; say whether that came to its end in time."""
 
     @abstractmethod
-    def listing(self, file: CellFile, column: str | None) -> dict[str, Any]:
-        """Return what a client needs to pick cells of a file."""
+    def listing(self, file: CellFile, column: str | None, is_local: bool = False) -> dict[str, Any]:
+        """Return what a client needs to pick cells of a file; its path, too, where the client is on this machine."""
 
     def shut(self) -> None:
         """Take nothing new from now on."""
@@ -157,6 +157,10 @@ class Service(ABC):
         """Return when a request must be answered, as a time of the monotonic clock."""
         most = self.limits.deadline_s
         return time.monotonic() + (most if asked_s is None else min(asked_s, most))
+
+    def seed(self, asked: int | None) -> int:
+        """Return the key of a request's random numbers."""
+        return self.settings.seed if asked is None else asked
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Run what takes long beside the event loop."""

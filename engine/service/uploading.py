@@ -45,12 +45,11 @@ async def _saved(service: Service, request: Request, name: str) -> Path:
         raise
 
 
-async def of_upload(service: DescribeService, request: Request, values: ValueChoice) -> FedCells:
-    """Take a file in, read all its cells, and forget it; it takes no place among the files that are kept."""
-    path = await _saved(service, request, _BODY)
-    file = await service.in_thread(lambda: service.files.opened(path, _BODY, values))
+async def of_upload(service: DescribeService, request: Request, values: ValueChoice, seed: int) -> FedCells:
+    """Take a file in, read all its cells, and forget it."""
+    file = await uploaded(service, request, "the body", values)
     try:
-        return await service.in_thread(lambda: service.of_file(file, None))
+        return await service.in_thread(lambda: service.of_file(file, None, seed))
     except InputError as error:
         raise RequestError(422, str(error)) from error
     finally:

@@ -97,7 +97,7 @@ export class Column {
       tell(this.status, "writing");
     }
     this.text.add(token);
-    if (token.bytes) this.grid.add(token.bytes, token.genes[0]?.[1] ?? 1);
+    if (token.bytes) this.grid.add(token.bytes, event.most ?? token.genes[0]?.[1] ?? 1);
     if (event.running) showBars(this.bars, event.running);
     if (Number.isFinite(event.logprob)) this.logprobs.push(event.logprob);
     this.count(this.text.tokens.length, performance.now() - this.began, mean(this.logprobs));

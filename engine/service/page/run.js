@@ -56,7 +56,7 @@ export class Run {
     $("download").disabled = isRunning || !this.shown.some((column) => column.text.tokens.length || column.record);
     $("after").hidden = !this.picks.ids.some(Boolean);
     const ids = this.picks.ids.filter(Boolean);
-    const words = commandLine(this.source.cells.name, this.model.id, ids, settings());
+    const words = commandLine(this.source.cells.file ?? this.source.cells.name, this.model.id, ids, settings());
     $("command").replaceChildren(...words.flatMap((word) => [el("span", { text: word }), " "]).slice(0, -1));
   }
 

@@ -42,9 +42,10 @@ async def chat(request: Request) -> Response:
     if body.n != 1:
         raise RequestError(422, f"n is {body.n}; ask for one answer at a time.", "n")
     most = body.max_completion_tokens or body.max_tokens or _USUAL_TOKENS
-    fed = await service.fed(attached(body))
+    seed = service.seed(body.seed)
+    fed = await service.fed(attached(body), seed)
     wanted = Wanted(
-        sampling_of(body.temperature or 0.0, body.top_p if body.temperature else None, body.seed or 0),
+        sampling_of(body.temperature or 0.0, body.top_p if body.temperature else None, seed),
         min(most, MAX_NEW_TOKENS),
         10,
         service.deadline(None),

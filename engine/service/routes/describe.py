@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cellscribe.engine.errors import BackendError
+from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.service import answers
 from cellscribe.engine.service.asking import Asking, Wanted
 from cellscribe.engine.service.bodies import HDF5, content_type, from_query, json_body
@@ -30,10 +30,13 @@ _DRAWN_TOP_P = 0.9
 
 
 def sampling_of(temperature: float, top_p: float | None, seed: int) -> Sampling:
-    """Return how tokens are chosen; UsageError for a nucleus where nothing is drawn."""
-    if temperature == 0:
-        return Sampling(seed=seed) if top_p is None else Sampling(top_p, 0.0, seed)
-    return Sampling(_DRAWN_TOP_P if top_p is None else top_p, temperature, seed)
+    """Return how tokens are chosen; RequestError for values out of range, or a nucleus where nothing is drawn."""
+    nucleus = top_p if top_p is not None else 1.0 if temperature == 0 else _DRAWN_TOP_P
+    try:
+        return Sampling(nucleus, temperature, seed)
+    except UsageError as error:
+        text = str(error)
+        raise RequestError(422, text, text.split(" ", 1)[0]) from error
 
 
 @router.post("/v1/describe")
@@ -44,16 +47,17 @@ async def describe(request: Request) -> Response:
     options: DescribeOptions
     if content_type(request) in HDF5:
         options = from_query(DescribeFile, request.query_params)
-        service.check_model(options.model)
-        fed = await of_upload(service, request, options.values)
+        seed = service.seed(options.seed)
+        fed = await of_upload(service, request, options.values, seed)
         deadline_s = options.deadline_s
     else:
         body = await json_body(request, DescribeBody, service.limits.body_bytes, service.limits.idle_s)
         service.check_model(body.model)
         options, deadline_s = body, body.deadline_s
-        fed = await service.fed(body)
+        seed = service.seed(body.seed)
+        fed = await service.fed(body, seed)
     wanted = Wanted(
-        sampling_of(options.temperature, options.top_p, options.seed),
+        sampling_of(options.temperature, options.top_p, seed),
         options.max_new_tokens,
         options.top_genes,
         service.deadline(deadline_s),
@@ -129,7 +133,7 @@ async def _events(
     settings = {
         "sampling": asking.wanted.sampling.label(),
         "max_new_tokens": options.max_new_tokens,
-        "seed": options.seed,
+        "seed": asking.wanted.sampling.seed,
     }
     start = {"id": _new_id(), "model": service.bundle.name, "cells": [one.cell_id for one in fed.cells]}
     yield answers.event("start", start | {"waiting_before": asking.before, "genes": fed.genes, "settings": settings})

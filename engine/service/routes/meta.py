@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from cellscribe.engine.service.addresses import is_loopback
 from cellscribe.engine.service.bodies import HDF5, content_type
 from cellscribe.engine.service.cell_files import DEMO
 from cellscribe.engine.service.problems import RequestError
@@ -64,7 +65,9 @@ async def cells(
 ) -> Response:
     """List the cells of a file that can be picked from, with a map and groups."""
     service: Service = request.app.state.service
-    return JSONResponse(await service.in_thread(lambda: service.listing(service.files.get(source), column)))
+    is_local = request.client is not None and is_loopback(request.client.host)
+    found = await service.in_thread(lambda: service.listing(service.files.get(source), column, is_local))
+    return JSONResponse(found)
 
 
 @router.post("/v1/uploads", status_code=201)
