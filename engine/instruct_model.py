@@ -155,6 +155,9 @@ class InstructModel:
         names = [str(source.obs_names[row]) for row in rows]
         if len(np.unique(rows)) < len(rows):
             raise UsageError("rows names a cell twice; name each once.")
+        if choices is not None and labels is None:
+            check_labels(choices, self.prompts.cell)
+            check_told_apart(self.bundle.tokenizer, choices, in_words=True)
         options = self.options(labels, all_labels, sampling, max_new_tokens, batch_size)
         lost: dict[int, str] = {}
         texts = self.instructions(source, rows, asked or AskSettings(), choices or labels, lost)
@@ -162,9 +165,11 @@ class InstructModel:
             place: self.prompts.encode(text, has_cell=True) for place, text in enumerate(texts) if place not in lost
         }
         wanted = self._asked(source, rows, names, prompts, lost)
-        longest = max((len(one.tokens) for one in prompts.values()), default=1)
+        read = {texts[place]: one.tokens for place, one in prompts.items()}
+        unread = unread_note(self.bundle.tokenizer, read, labels or choices or ())
+        longest = max(map(len, read.values()), default=1)
         answers = self.answers(names, wanted, longest, options, lost, progress)
-        self.notice = " ".join(one for one in (self.cells(source).warning, self.notice) if one)
+        self.notice = " ".join(one for one in (self.cells(source).warning, unread, self.notice) if one)
         return answers
 
     def about_prompts(
@@ -182,8 +187,11 @@ class InstructModel:
         options = self.options(None, False, sampling, max_new_tokens, batch_size)
         prompts = [self.prompts.encode(text, has_cell=False) for text in texts]
         asked = (Asked(i, cell_key(name), one) for i, (name, one) in enumerate(zip(names, prompts, strict=True)))
-        longest = max((len(one.tokens) for one in prompts), default=0)
-        return self.answers(names, asked, longest, options, {}, progress, on_text)
+        read = {text: one.tokens for text, one in zip(texts, prompts, strict=True)}
+        unread = unread_note(self.bundle.tokenizer, read)
+        answers = self.answers(names, asked, max(map(len, read.values()), default=0), options, {}, progress, on_text)
+        self.notice = " ".join(one for one in (unread, self.notice) if one)
+        return answers
 
     def instructions(
         self,

@@ -75,13 +75,14 @@ def answers_of(
         report = _counted(wishes.progress, len(failed) + len(found), len(names), written)
         for text in write_texts(backend, [tokens[i] for i in kept], keys, option, report, said.append):
             i = kept[text.request.index]
-            found[i] = _answer(model, names[i], text, wishes.frame)
+            found[i] = answer_of(model, names[i], text, wishes.frame)
             written += len(text.token_ids)
     answers = [found[i] if i in found else _failed(name, failed[i]) for i, name in enumerate(names)]
     return tuple(answers), [*([ENDED] if any(one.is_cut for one in ended) else []), *said[:1]]
 
 
-def _answer(model: TextModel, name: str, text: Text, frame: Frame) -> Answer:
+def answer_of(model: TextModel, name: str, text: Text, frame: Frame) -> Answer:
+    """Return a finished text as the answer of a name: what the frame leaves of it."""
     if text.finish_reason == "failed":
         return _failed(name, "the model's output is not finite")
     written, total = frame.value(decode(model.bundle.tokenizer, text.token_ids)), float(np.sum(text.logprobs))

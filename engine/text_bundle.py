@@ -79,7 +79,7 @@ class TextBundle:
             )
         self._input, self.context = manifest.sentences, manifest.decoder.max_positions
         self.backend_choice = choose_backend(self.bundle, self.backend, threads=self.threads, plans=self.plans)
-        self._backend = cast(TextBackend, self.backend_choice.backend)
+        self.runtime = cast(TextBackend, self.backend_choice.backend)
         self._padding: OnnxRuntimeText | None = None
         given = read_templates(self.templates) if self.templates else {}
         self.tasks, self._remark = packaged_templates() | given, own_tasks(given)
@@ -88,7 +88,7 @@ class TextBundle:
     @property
     def device(self) -> str:
         """Device and provider in words."""
-        return self._backend.device
+        return self.runtime.device
 
     @property
     def width(self) -> int:
@@ -154,12 +154,12 @@ class TextBundle:
 
     def embed_prompts(self, prompts: Sequence[Ints], progress: OnPrompts | None = None) -> Floats:
         """Return the mean of the last states over each prompt's tokens, float32 [N, d]."""
-        return self._backend.embed_prompts(prompts, progress)
+        return self.runtime.embed_prompts(prompts, progress)
 
     def embed_padded(self, prompts: Sequence[Ints]) -> Floats:
         """Return the mean over one batch of prompts with its padding, float32 [N, d]; only ONNX Runtime can."""
         if self._padding is None:
-            self._padding = padding_backend(self.bundle, self._backend, self.backend, self.threads)
+            self._padding = padding_backend(self.bundle, self.runtime, self.backend, self.threads)
         pad_id = self.bundle.tokenizer.token_to_id(PAD)
         return self._padding.embed_padded(prompts, self._input.eos_token_ids[0] if pad_id is None else pad_id)
 

@@ -15,11 +15,10 @@ from cellscribe.engine.text_groups import fill_task
 from cellscribe.engine.text_model import Progress, TextModel
 from cellscribe.engine.text_samples import Sample
 from cellscribe.engine.text_types import Answer
-from cellscribe.engine.types import Sampling, check_whole
+from cellscribe.engine.types import Sampling, check_written
 from cellscribe.engine.written_cells import laid_out, provenance, shortfall
 
 TOKENS_PER_GENE = 8
-MAX_ANSWERS = 10_000_000  # of one call
 _NAMES = {"cell": "generated", "sample": "sample"}  # that answers are numbered under, by what an answer is
 
 
@@ -62,7 +61,7 @@ def write_cells(
     Raises
     ------
     UsageError
-        For fewer than one cell or more than ``MAX_ANSWERS``, sentences of less than one token, or more tokens or genes
+        For fewer than one cell or more than ``MAX_WRITTEN``, sentences of less than one token, or more tokens or genes
         than the context has room for.
     InputError
         When none of many genes has a name that is known, no cell could be written, or no word of any sentence is a
@@ -128,7 +127,7 @@ class TextOrder:
     num_cells: int = 1
 
     def __post_init__(self) -> None:
-        check_count(self.noun, self.count)
+        check_written(self.noun, self.count)
 
     @property
     def values(self) -> dict[str, str]:
@@ -161,6 +160,7 @@ def asked_cells(
     prompts = tuple(fill_task(model, order.task, name, order.values) for name in names)
     lengths = [len(one) for one in model.encode(sorted(set(prompts)))]
     room = model.context - max((one for one in lengths if one < model.context), default=1)
+    _check_room(model, order, room, max_new_tokens)
     wanted = TOKENS_PER_GENE * model.num_genes * order.num_cells
     most = min(room, wanted if max_new_tokens is None else max_new_tokens)
     return AskedCells(order, names, prompts, sampling or Sampling(0.9, 0.7, model.settings.seed), most)
@@ -197,6 +197,7 @@ def _write(
     found = model.answers(
         asked.names, asked.prompts, sampling=asked.sampling, max_new_tokens=asked.max_new_tokens,
         batch_size=batch_size, progress=progress, mend=order.mend,
+        frame=model.frame(order.task, order.said),
     )  # fmt: skip
     cells, said, short = cells_from(model, asked, found, genes, line)
     warning = known.warning if known else ""
@@ -204,7 +205,7 @@ def _write(
     return cells, said
 
 
-def _check_room(model: TextModel, order: _Order, room: int, max_new_tokens: int | None) -> None:
+def _check_room(model: TextModel, order: TextOrder, room: int, max_new_tokens: int | None) -> None:
     """Refuse sizes that the context leaves no room for, where they were asked for: a gene has a token at least."""
     where = f"and the context of {model.bundle.name} leaves {room:,} tokens behind the prompt"
     if max_new_tokens is not None and max_new_tokens > room:

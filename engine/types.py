@@ -151,6 +151,11 @@ def check_whole(name: str, value: int, most: int | None = None) -> int:
     return int(value)
 
 
+def check_written(noun: str, value: int) -> int:
+    """Return how many cells (or samples, its `noun`) are to be written; UsageError as :func:`check_whole`."""
+    return check_whole(f"the number of {noun}s (-n, n)", value, MAX_WRITTEN)
+
+
 def check_seed(value: int) -> int:
     """Return `value`, or raise UsageError when it is no whole number from 0 to 2**63 - 1."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value < 2**63:

@@ -103,7 +103,10 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    top_p: Annotated[float, typer.Option("--top-p", help="Nucleus size.")] = 0.9,
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Nucleus size, where words are drawn; 0.9 without it.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draws: words, prompts, counts.")] = 0,
     max_new_tokens: Annotated[
         int | None, typer.Option("--max-new-tokens", min=1, help="Longest sentence in tokens.", show_default=False)

@@ -30,7 +30,7 @@ from cellscribe.engine.output.text import clipped, printable
 from cellscribe.engine.sentences.genes import SentenceGenes
 from cellscribe.engine.sentences.inverse import Inverse
 from cellscribe.engine.sentences.words import check_choice, check_reading, stand_in, words_and_line
-from cellscribe.engine.text_cells import check_count, write_cells, write_samples
+from cellscribe.engine.text_cells import write_cells, write_samples
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_samples import sample_of
 from cellscribe.engine.text_types import TextSettings
@@ -124,7 +124,7 @@ def _by_sentences(job: GenerateJob, bundle: Bundle) -> int:
             f"and {bundle.name} {bundle.manifest.reading}; leave them out."
         )
     sample = sample_of(job.cells_per_sample, job.cell_type, job.ordering.tissue, job.abstract)
-    check_count("cell" if sample is None else "sample", job.count)
+    check_written("cell" if sample is None else "sample", job.count)
     packaged = stand_in(bundle.folder, job.like, job.genes, job.fit)
     words, line = job.words_and_line(packaged)
     model = TextModel(bundle, job.threads, job.backend, job.templates, job.settings, job.plans)

@@ -59,7 +59,7 @@ def serve_bundle(job: ServeJob) -> int:
     from cellscribe.engine.model import load
     from cellscribe.engine.packaged import packaged_cells
     from cellscribe.engine.service.addresses import is_loopback
-    from cellscribe.engine.service.describing import DescribeService
+    from cellscribe.engine.service.choosing import service_of
     from cellscribe.engine.service.limits import ServiceLimits
     from cellscribe.engine.service.server import serve
     from cellscribe.engine.service.service import ServiceSettings

@@ -113,7 +113,7 @@ class CellSource:
         shape = self._store.shape(origin) if name in self.obsm_names else (0, 0)
         if shape[0] != self.n_cells:
             raise InputError(
-                f"{self.name} has no obsm {name!r} of {self.n_cells} rows{_suggest(name, self.obsm_names)}."
+                f"{self.name} has no obsm {name!r} of {self.n_cells} rows{suggest(name, self.obsm_names)}."
             )
         found, groups = np.zeros(shape, np.float32), np.array_split(np.arange(shape[0]), max(1, shape[0] // 4096))
         for rows, part in zip(groups, self._store.stream(origin, groups), strict=True):

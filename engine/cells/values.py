@@ -13,6 +13,7 @@ from cellscribe.engine.errors import InputError, UsageError
 ValueKind = Literal["counts", "lognorm"]
 ValueChoice = Literal["auto", "counts", "lognorm"]
 MAX_LOGGED = 20.0  # ln(1 + x) of 20 would be 485 million counts
+MAX_COUNT = 1e7  # of one gene in one cell, beyond which a count is hard to believe
 MAX_BAD_SHARE = 0.1  # of cells that may be bad where single cells do not count against a matrix
 _BAD = "values that are NaN, infinite or negative"
 COUNT_LAYERS = ("counts", "raw_counts", "count", "raw", "umi", "umis", "umi_counts")

@@ -103,7 +103,7 @@ class CallService(Service):
         """Let cells wait for the model; RequestError 429 where there is no room, 503 while the service shuts down."""
         return Call(self.desk, self.queue, items, work, caller)
 
-    def listing(self, file: CellFile, column: str | None) -> dict[str, Any]:
+    def listing(self, file: CellFile, column: str | None, is_local: bool = False) -> dict[str, Any]:
         """Return what a client needs to pick cells of a file."""
         with file.lock:
             if "places" not in file.extras:
@@ -113,7 +113,7 @@ class CallService(Service):
             file.extras["places"] = self._made_places(file)
         with file.lock:
             genes = self.family.genes(file.source, file.extras)
-        return file.listing(column, file.extras["places"], genes)
+        return file.listing(column, file.extras["places"], genes, is_local)
 
     def _of_file(self, file: CellFile, cell_ids: Sequence[str], wish: Wish) -> ReadyCells:
         rows, places = np.unique(file.rows_of(cell_ids), return_inverse=True)

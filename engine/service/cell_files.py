@@ -80,7 +80,7 @@ class CellFile:
     def listing(
         self, column: str | None, places: tuple[str, npt.NDArray[Any]] | None, genes: object, is_local: bool
     ) -> dict[str, Any]:
-        """Return what a client needs to pick cells: names, places in a map, groups, and the path for one that is here."""
+        """Return what a client needs to pick cells: names, places, groups, and the path for one that is here."""
         source, shown = self.source, slice(0, LISTED_CELLS)
         drawn = None
         if places is not None:

@@ -13,9 +13,9 @@ from anndata import AnnData
 
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.cells import CellTokenizer, open_cells
+from cellscribe.engine.cells.block import CsrBlock
 from cellscribe.engine.cells.genes import WEAK, GeneLookup, match_genes
 from cellscribe.engine.cells.parts import Part
-from cellscribe.engine.cells.source import CsrBlock
 from cellscribe.engine.cells.values import MAX_LOGGED, ValueChoice, ValueKind, ValueStats
 from cellscribe.engine.service.feeding import fed_cells
 from cellscribe.engine.service.orders import FedCell
@@ -161,8 +161,11 @@ def _part(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> Par
     return Part(indptr, np.concatenate(indices), np.concatenate(data))
 
 
-def _kind(part: Part, maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind:
-    """Say what the values are; RequestError where they can be neither counts nor logarithms, or not what was said."""
+def _kind(maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind:
+    """Say what the values are; RequestError where they can be neither counts nor logarithms, or not what was said.
+
+    They are looked at as they are given: sums over the genes that share a column say nothing of that.
+    """
     for i, one in enumerate(maps):
         if not (np.isfinite(one.values).all() and one.values.min(initial=0.0) >= 0):
             at = int(np.argmin(np.isfinite(one.values) & (one.values >= 0)))
@@ -172,11 +175,12 @@ def _kind(part: Part, maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind
                 "finite and not negative.",
                 f"cells[{i}]",
             )
-    stats = ValueStats()
-    stats.add(part, np.arange(part.n_rows))
-    if stats.kind == "bad":
+    with np.errstate(over="ignore"):
+        given = np.concatenate([one.values for one in maps]).astype(np.float32)
+        totals = np.array([one.values.sum() for one in maps]).astype(np.float32)
+    if not np.isfinite(totals).all():
         raise RequestError(422, "the values of a cell add up to more than float32 holds; send counts.", "cells")
-    lengths = [len(one.values) for one in maps]
+    lengths, stats = [len(one.values) for one in maps], ValueStats()
     stats.add(Part(np.cumsum([0, *lengths]), np.zeros(len(given), np.int32), given), np.arange(len(maps)))
     if values == "counts" or (values == "auto" and stats.kind == "counts"):
         return "counts"

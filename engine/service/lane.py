@@ -149,4 +149,4 @@ class Lane:
                 self._metrics.per_token_seconds.observe((now - order.first_token) / (len(text.token_ids) - 1))
             del self._orders[index]
             self._growing.pop(index, None)
-            self._ledger.finish(order, self._speaker.answer(order.item, text))
+            self._ledger.finish(order, self._speaker.answer(order.item, order.work, text))

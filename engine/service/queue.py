@@ -89,7 +89,7 @@ class Lines(Generic[W]):
         """
         with self._changed:
             if until is not None:
-                self._changed.wait_for(lambda: self._count or self._is_closed or until())
+                self._changed.wait_for(lambda: self._count or self.is_closed or until())
             client = next((one for one, line in self._lines.items() if fits is None or fits(line[0])), None)
             if client is None:
                 return None

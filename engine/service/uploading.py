@@ -46,8 +46,9 @@ async def _saved(service: Service, request: Request, name: str) -> Path:
 
 
 async def of_upload(service: DescribeService, request: Request, values: ValueChoice, seed: int) -> FedCells:
-    """Take a file in, read all its cells, and forget it."""
-    file = await uploaded(service, request, "the body", values)
+    """Take a file in, read all its cells, and forget it; it takes no place among the files that are kept."""
+    path = await _saved(service, request, _BODY)
+    file = await service.in_thread(lambda: service.files.opened(path, _BODY, values))
     try:
         return await service.in_thread(lambda: service.of_file(file, None, seed))
     except InputError as error:

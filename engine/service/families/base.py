@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from cellscribe.engine.cells import CellSource
 from cellscribe.engine.labels import Labelled, Labels
+from cellscribe.engine.sentences.frame import PLAIN, Frame
 from cellscribe.engine.service.cell_files import CellFile
 from cellscribe.engine.text_cells import AskedCells
 from cellscribe.engine.types import Sampling
@@ -69,6 +70,7 @@ class TextWork:
     max_new_tokens: int
     labels: tuple[str, ...] | None = None
     all_labels: bool = False
+    frame: Frame = PLAIN
 
 
 Work: TypeAlias = Hashable  # what is done to a batch: TextWork, Embedding, Labels to choose from, or a whole order

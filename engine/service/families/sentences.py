@@ -34,9 +34,9 @@ from cellscribe.engine.service.families.base import (
 from cellscribe.engine.service.families.speaking import Speaker
 from cellscribe.engine.text_annotate import check_scores, labelled_answers
 from cellscribe.engine.text_cells import asked_cells, cell_order, cells_from
-from cellscribe.engine.text_embed import TASK
 from cellscribe.engine.text_groups import question_prompts
 from cellscribe.engine.text_model import LESS, NO_GENE
+from cellscribe.engine.text_prompts import Ended
 from cellscribe.engine.text_samples import sample_of
 from cellscribe.engine.types import Sampling
 
@@ -58,6 +58,8 @@ class Sentences:
         checked_names(source, self._text.settings.organism)
         names, sentences = self._text.sentences(source, np.asarray(rows, np.int64))
         prompts = self._prompts(wish, names, sentences)
+        if isinstance(work, TextWork):
+            prompts = _ended(prompts, work.labels is not None)
         longest = self._longest(work)
         items = []
         for name, sentence, tokens in zip(names, sentences, self._text.encode(prompts), strict=True):
@@ -91,12 +93,15 @@ class Sentences:
         sample_of(None, wish.cell_type, wish.tissue, None)  # of single cells, a prompt says no tissue
         asked = asked_cells(self._text, cell_order(wish.count, wish.cell_type), wish.sampling, wish.max_new_tokens)
         self._text.prompts.check("the cell type", wish.cell_type or "")
-        self._longest(TextWork(asked.sampling, asked.max_new_tokens))
+        work = TextWork(
+            asked.sampling, asked.max_new_tokens, frame=self._text.frame(asked.order.task, asked.order.said)
+        )
+        self._longest(work)
         items = []
-        for name, tokens in zip(asked.names, self._text.encode(asked.prompts), strict=True):
+        for name, tokens in zip(asked.names, self._text.encode(_ended(asked.prompts, False)), strict=True):
             failure = self._too_long(len(tokens), asked.max_new_tokens)
             items.append(Item(name, tokens, failure, len(tokens)))
-        return ReadyOrder(items, TextWork(asked.sampling, asked.max_new_tokens), asked)
+        return ReadyOrder(items, work, asked)
 
     def written(self, order: ReadyOrder, found: Sequence[Any], like: CellFile) -> Written:
         """Turn sentences into expression, by the genes of real cells and the line that fits them."""
@@ -115,8 +120,8 @@ class Sentences:
             return TextWork(wish.sampling, wish.max_new_tokens)
         check_scores(wish.labels is not None, wish.scores)
         if wish.labels is None:
-            return TextWork(Sampling(), wish.max_new_tokens)
-        return TextWork(Sampling(), wish.max_new_tokens, wish.labels.names, wish.scores)
+            return TextWork(Sampling(), wish.max_new_tokens, frame=self._text.frame(ANNOTATION))
+        return TextWork(Sampling(), wish.max_new_tokens, wish.labels.names, wish.scores, self._text.frame(ANNOTATION))
 
     def _longest(self, work: Work) -> int:
         """Return the most new tokens of a text; UsageError where the context has no room for them."""
@@ -124,7 +129,7 @@ class Sentences:
             return 0
         longest = work.max_new_tokens
         if work.labels is not None:
-            longest = max(map(len, self._text.label_trie(work.labels).sequences))
+            longest = max(map(len, self._text.label_trie(work.labels, frame=work.frame).sequences))
         if longest >= self._text.context:
             raise UsageError(
                 f"{longest} new tokens are more than the context of {self._text.context} holds; ask for fewer, or give "
@@ -144,12 +149,16 @@ class Sentences:
     def _prompts(self, wish: Wish, names: Sequence[str], sentences: Sequence[str]) -> list[str]:
         if isinstance(wish, Question):
             return question_prompts(self._text, _own_words(wish.text), sentences)
-        task = TASK if isinstance(wish, Embedding) else ANNOTATION
         of = self._text.prompts.of_cell
-        return [of(self._text.prompt_of(task, a), b) for a, b in zip(names, sentences, strict=True)]
+        return [of(self._text.prompt_of(ANNOTATION, a), b) for a, b in zip(names, sentences, strict=True)]
 
 
 def _own_words(text: str) -> str:
     """Return a user's question as one with fields: braces are read as they are, but for the cell's."""
     plain = text.replace(_SENTENCE, "{cell}").replace("{", "{{").replace("}", "}}")
     return plain.replace("{{cell}}", _SENTENCE)
+
+
+def _ended(prompts: Sequence[str], has_labels: bool) -> list[str]:
+    """Return prompts without the white space at their end that the offline way leaves out, too."""
+    return [Ended.of(one, has_labels).text for one in prompts]

@@ -11,8 +11,10 @@ from cellscribe.engine.backends.text import TextPlan
 from cellscribe.engine.decode.labels import LabelTrie
 from cellscribe.engine.decode.scheduler import Text, TextRequest
 from cellscribe.engine.keyed import cell_key
+from cellscribe.engine.sentences.frame import Frame
 from cellscribe.engine.sentences.templates import ANNOTATION
 from cellscribe.engine.service.families.base import Item, TextWork, Work
+from cellscribe.engine.text_answers import answer_of
 from cellscribe.engine.text_model import TextModel
 from cellscribe.engine.text_types import Answer
 from cellscribe.engine.text_writer import open_room
@@ -51,8 +53,8 @@ class Speaker:
 
     def __init__(self, text: TextModel) -> None:
         self._text, self.context, self.tokenizer = text, text.context, text.bundle.tokenizer
-        self.eos_ids = text.eos_ids
-        self._tries: OrderedDict[tuple[str, ...], LabelTrie] = OrderedDict()
+        self.eos_ids = text.end_ids
+        self._tries: OrderedDict[tuple[tuple[str, ...], Frame], LabelTrie] = OrderedDict()
         self._prefix = self._common()
 
     @property
@@ -68,7 +70,7 @@ class Speaker:
             return Room(0, 0)
         if work.labels is None:
             return Room(item.prompt_tokens, work.max_new_tokens)
-        longest = max(map(len, self._trie(work.labels).sequences))
+        longest = max(map(len, self._trie(work.labels, work.frame).sequences))
         return Room(item.prompt_tokens, longest, longest)
 
     def open(self, room: Room, num_slots: int) -> tuple[Slots, int]:
@@ -85,27 +87,29 @@ class Speaker:
         key = cell_key(item.name)
         if work.labels is None:
             return TextRequest(index, key, item.payload, None, work.max_new_tokens, sampling=work.sampling)
-        trie = self._trie(work.labels)
+        trie = self._trie(work.labels, work.frame)
         most = max(map(len, trie.sequences))
         if work.all_labels:
             most = max(most, len(trie.visits))
         return TextRequest(index, key, item.payload, trie, most, all_labels=work.all_labels)
 
-    def answer(self, item: Item, text: Text) -> Answer:
+    def answer(self, item: Item, work: Work, text: Text) -> Answer:
         """Return a finished text as an answer."""
-        return self._text.answer_of(item.name, text)
+        assert isinstance(work, TextWork)
+        return answer_of(self._text, item.name, text, work.frame)
 
     def failed(self, item: Item) -> Answer:
         """Return the answer of what cannot be answered."""
         return Answer(item.name, "", (), float("nan"), "failed", f"failed: {item.failure}")
 
-    def _trie(self, labels: tuple[str, ...]) -> LabelTrie:
-        if labels not in self._tries:
-            self._tries[labels] = self._text.label_trie(labels)
-        self._tries.move_to_end(labels)
+    def _trie(self, labels: tuple[str, ...], frame: Frame) -> LabelTrie:
+        key = labels, frame
+        if key not in self._tries:
+            self._tries[key] = self._text.label_trie(labels, frame=frame)
+        self._tries.move_to_end(key)
         while len(self._tries) > _LISTS:
             self._tries.popitem(last=False)
-        return self._tries[labels]
+        return self._tries[key]
 
     def _common(self) -> tuple[int, ...]:
         """Return the tokens that prompts for labels begin with, whatever the cell."""

@@ -41,7 +41,7 @@ async def chat(request: Request) -> Response:
     service.check_model(body.model)
     if body.n != 1:
         raise RequestError(422, f"n is {body.n}; ask for one answer at a time.", "n")
-    sampling = sampling_of(body.temperature or 0.0, body.top_p if body.temperature else None, body.seed or 0)
+    sampling = sampling_of(body.temperature or 0.0, body.top_p if body.temperature else None, service.seed(body.seed))
     most = min(body.max_completion_tokens or body.max_tokens or _USUAL_TOKENS, MAX_NEW_TOKENS)
     ready = await service.read(attached(body), Question(question(body.messages), sampling, most))
     if ready.items[0].failure:

@@ -47,6 +47,7 @@ async def describe(request: Request) -> Response:
     options: DescribeOptions
     if content_type(request) in HDF5:
         options = from_query(DescribeFile, request.query_params)
+        service.check_model(options.model)
         seed = service.seed(options.seed)
         fed = await of_upload(service, request, options.values, seed)
         deadline_s = options.deadline_s

@@ -72,7 +72,7 @@ async def generate(request: Request) -> Response:
     service.check_task("generate")
     body = await json_body(request, GenerateBody, service.limits.body_bytes, service.limits.idle_s)
     service.check_model(body.model)
-    wish = _wish(body, service.limits.cells)
+    wish = _wish(body, service.limits.cells, service.seed(body.seed))
     order = await service.in_thread(lambda: service.family.order(wish))
     caller = Caller("generate", request.state.client, service.deadline(body.deadline_s))
     call = service.call(order.items, order.work, caller)
@@ -94,11 +94,11 @@ def _labels(given: Sequence[str] | Mapping[str, str | None] | None, most: int) -
     return labels_of(given)
 
 
-def _wish(body: GenerateBody, most: int) -> CellWish:
+def _wish(body: GenerateBody, most: int, seed: int) -> CellWish:
     if body.n > most:
         raise RequestError(413, f"{body.n} cells are more than {most}; ask for them in several requests.", "n")
     is_drawn = bool({"temperature", "top_p"} & body.model_fields_set)
-    sampling = sampling_of(body.temperature, body.top_p, body.seed)
+    sampling = sampling_of(body.temperature, body.top_p, seed)
     return CellWish(body.n, body.cell_type, body.tissue, sampling, is_drawn, body.max_new_tokens)
 
 

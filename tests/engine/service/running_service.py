@@ -15,9 +15,11 @@ from typing import Any, Self
 import uvicorn
 
 from cellscribe.engine.packaged import packaged_cells
+from cellscribe.engine.service.addresses import local_names
 from cellscribe.engine.service.app import create_app
 from cellscribe.engine.service.describing import DescribeService
-from cellscribe.engine.service.addresses import local_names
+from cellscribe.engine.service.limits import ServiceLimits
+from cellscribe.engine.service.service import ServiceSettings
 
 Event = tuple[str, Any]
 
