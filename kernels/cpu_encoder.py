@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 
 from cellscribe.kernels.cpu_library import CpuLibrary
+
+_CELLS_A_THREAD = 4  # from which on no thread idles for long at the end
 
 CONTINUOUS, CATEGORY, SCALING = range(3)  # value styles
 
@@ -71,7 +74,7 @@ class CpuCell(ctypes.Structure):
 def fingerprint() -> int:
     """Return the number that a library with these structs gives; see cpu/encoder_api.h."""
     layer, table, shape, cell = map(ctypes.sizeof, (CpuEncoderLayer, CpuTable, CpuEncoderShape, CpuCell))
-    return layer * 1009 * 1009 + table * 31 + shape * 1009 + cell
+    return layer * 1009 * 1009 + table * 31 + shape * 1009 + cell + 1
 
 
 class NativeEncoder:
@@ -88,14 +91,31 @@ class NativeEncoder:
     def __init__(self, library: CpuLibrary, shape: CpuEncoderShape) -> None:
         if library.function("encoder_fingerprint", c_int64)() != fingerprint():
             raise RuntimeError("the native CPU library is of another release; build the package again")
-        made = library.function("encoder_new", c_void_p)(ctypes.byref(shape), library.threads)
+        self._library, self._shape = library, shape
+        self._handle = self._made(library.threads)
+        self._run = library.function("encoder_run", c_int32)
+        self._run_many = library.function("encoder_run_many", c_int32)
+        self._alone: ctypes.Array[c_void_p] | None = None  # an encoder for each thread, which has no other
+
+    def run(self, cells: Sequence[CpuCell]) -> None:
+        """Write the rows of cells to their memories: where there are many, each cell by one thread."""
+        if len(cells) < _CELLS_A_THREAD * self._library.num_threads:
+            for cell in cells:
+                if self._run(self._handle, ctypes.byref(cell)):
+                    raise MemoryError(f"no room to encode a cell of {cell.count} genes")
+            return
+        if self._alone is None:
+            made = [self._made(self._library.caller_alone) for _ in range(self._library.num_threads)]
+            self._alone = (c_void_p * len(made))(*(one.value for one in made))
+        array = (CpuCell * len(cells))(*cells)
+        if self._run_many(self._alone, array, c_int64(len(cells)), self._library.threads):
+            raise MemoryError(f"no room to encode {len(cells)} cells of up to {max(c.count for c in cells)} genes")
+
+    def _made(self, threads: c_void_p) -> c_void_p:
+        """Return a new encoder of a crew of threads."""
+        made = self._library.function("encoder_new", c_void_p)(ctypes.byref(self._shape), threads)
         if not made:
             raise MemoryError("no room for an encoder")
-        self._library, self._shape, self._handle = library, shape, c_void_p(made)
-        self._run = library.function("encoder_run", c_int32)
-        self._free = weakref.finalize(self, library.function("encoder_free"), self._handle)
-
-    def run(self, cell: CpuCell) -> None:
-        """Write the rows of `cell` to its memory."""
-        if self._run(self._handle, ctypes.byref(cell)):
-            raise MemoryError(f"no room to encode a cell of {cell.count} genes")
+        handle = c_void_p(made)
+        weakref.finalize(self, self._library.function("encoder_free"), handle)
+        return handle

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from ctypes import c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,15 @@ class CpuLibrary:
             raise RuntimeError(f"{threads} threads could not be started; ask for fewer")
         self.close = weakref.finalize(self, _free_threads, library, self.threads, os.getpid())
         os.register_at_fork(after_in_child=_renewing(weakref.ref(self)))
+
+    @cached_property
+    def caller_alone(self) -> c_void_p:
+        """A crew without threads of its own, which many may share: its loops run in the thread that calls."""
+        made = c_void_p(self._library.cellscribe_threads_new(c_int32(1)))
+        if not made:
+            raise MemoryError("no room for a crew of threads")
+        weakref.finalize(self, _free_threads, self._library, made, os.getpid())
+        return made
 
     def function(self, name: str, restype: Any = None) -> Any:
         """Return a function by its name without the instruction set.

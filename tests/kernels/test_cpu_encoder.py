@@ -143,18 +143,42 @@ def random_cell(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, GENES, case.length), values
 
 
+def given(case: Case, genes: np.ndarray, values: np.ndarray, memory: np.ndarray) -> tuple[CpuCell, list[np.ndarray]]:
+    """Return a cell for every second row of a memory, and the arrays that it lies in."""
+    distinct, codes = np.unique(values, return_inverse=True) if case.style == "continuous" else (values, values)
+    codes = codes.astype(np.int64) if np.isfinite(codes).all() else np.zeros(len(codes), np.int64)
+    arrays = [np.ascontiguousarray(one) for one in (genes, codes, distinct, np.arange(len(genes)) * 2)]
+    pointers = [pointer(one) for one in (*arrays, memory)]
+    return CpuCell(len(genes), len(distinct), *pointers, memory.dtype == np.float16), arrays
+
+
 def encode(
     native: NativeEncoder, case: Case, genes: np.ndarray, values: np.ndarray, dtype: type = np.float32
 ) -> np.ndarray:
     """Encode into every second row of a memory that held sevens."""
     memory = np.full((2 * len(genes), case.d), 7, dtype)
-    rows = np.arange(len(genes)) * 2
-    distinct, codes = np.unique(values, return_inverse=True) if case.style == "continuous" else (values, values)
-    codes = codes.astype(np.int64) if np.isfinite(codes).all() else np.zeros(len(codes), np.int64)
-    arrays = [pointer(np.ascontiguousarray(one)) for one in (genes, codes, distinct, rows, memory)]
-    native.run(CpuCell(len(genes), len(distinct), *arrays, dtype == np.float16))
+    cell, _arrays = given(case, genes, values, memory)
+    native.run([cell])
     assert (memory[1::2] == 7).all()
     return memory[::2]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_cells_of_one_call_are_those_of_many(threads: int) -> None:
+    case = CASES[0]
+    library = CpuLibrary(threads)
+    weights = EncoderWeights(random_weights(case)[0], library, case.sizes, case.style, case.attention)
+    native, rng = NativeEncoder(library, weights.shape), np.random.default_rng(5)
+    lengths = [case.length, 1, *rng.integers(1, case.length + 1, 21).tolist()]  # more than four for each thread
+    cells = [(rng.integers(0, GENES, n), rng.integers(0, 4, n).astype(np.float32)) for n in lengths]
+    alone = [encode(native, case, *one) for one in cells]
+    for _ in range(3):
+        memories = [np.full((2 * n, case.d), 7, np.float32) for n in lengths]
+        made = [given(case, *one, memory) for one, memory in zip(cells, memories, strict=True)]
+        native.run([cell for cell, _ in made])
+        for memory, expected in zip(memories, alone, strict=True):
+            assert (memory[::2] == expected).all()
+            assert (memory[1::2] == 7).all()
 
 
 @pytest.fixture(scope="module", params=SETS)

@@ -16,6 +16,7 @@ from cellscribe.kernels.cpu_encoder import CpuCell, NativeEncoder
 from cellscribe.kernels.cpu_library import CpuLibrary, Kind, pointer
 
 Codes = npt.NDArray[np.int64]
+Arrays = tuple[npt.NDArray[np.generic] | None, ...]
 
 
 class CpuEncoder:
@@ -35,24 +36,24 @@ class CpuEncoder:
         self._native = NativeEncoder(library, self._weights.shape)
 
     def encode(self, batch: TokenBatch) -> Encoded:
-        """Encode cells one after the other; rows of the memory whose mask is false are zero."""
+        """Encode cells; rows of the memory whose mask is false are zero."""
         memory: Array = np.zeros((*batch.genes.shape, self._width), self.dtype)
-        for i in range(batch.n_cells):
-            self._encode(batch, i, memory[i])
+        given = [one for i in range(batch.n_cells) if (one := self._given(batch, i, memory[i])) is not None]
+        self._native.run([cell for cell, _ in given])
         cell: Floats = memory[:, 0].astype(np.float32)
         return Encoded(memory, cell)
 
-    def _encode(self, batch: TokenBatch, at: int, memory: Array) -> None:
-        """Fill memory [S, d] of one cell: only its real tokens are computed."""
+    def _given(self, batch: TokenBatch, at: int, memory: Array) -> tuple[CpuCell, Arrays] | None:
+        """Return the real tokens of one cell for its memory [S, d], and the arrays that they lie in; None for none."""
         rows: Codes = np.flatnonzero(batch.mask[at]).astype(np.int64)
         if not len(rows):
-            return
+            return None
         genes: Codes = batch.genes[at, rows].astype(np.int64)
         if genes.min() < 0 or genes.max() >= self._weights.num_genes:
             raise InputError(f"cell {batch.cell_ids[at]} has a gene that the bundle's encoder does not know.")
         codes, values = self._values(batch, at, rows)
-        arrays = (pointer(one) for one in (genes, codes, values, rows, memory))
-        self._native.run(CpuCell(len(rows), len(values), *arrays, self.dtype == np.float16))
+        arrays = genes, codes, values, rows, memory
+        return CpuCell(len(rows), len(values), *map(pointer, arrays), self.dtype == np.float16), arrays
 
     def _values(self, batch: TokenBatch, at: int, rows: Codes) -> tuple[Codes | None, Floats]:
         """Return the codes and values that the value style reads, see cpu_encoder.h."""
