@@ -72,9 +72,12 @@ class AnndataFile:
         """Names of the arrays that lie beside obs; tables are none."""
         if not self._guard.has(self._root, "obsm"):
             return []
-        group = self._guard.group(self._root, "obsm")
-        names = [str(key) for key in group.keys()]  # noqa: SIM118
-        return [name for name in names if is_array(self._guard.member(group, name))]
+        try:
+            group = self._guard.group(self._root, "obsm")
+            names = [str(key) for key in group.keys()]  # noqa: SIM118
+            return [name for name in names if is_array(self._guard.member(group, name))]
+        except InputError:  # old files have one table there
+            return []
 
     def obs_names(self) -> list[str]:
         """Names of the cells."""

@@ -84,9 +84,6 @@ class Scheduler:
                     yield from self._collect(0)
             active = self._active()
             if active:
-                self._between()
-                active = self._active()
-            if active:
                 self._step(active)
                 self.occupancy.steps += 1
                 self.occupancy.empty += 0 if exhausted else self._num_slots - len(self._texts)

@@ -112,7 +112,7 @@ CASES: list[tuple[str, int, str]] = [
     (f"{GENERATE} --like ok.h5ad -n 1000000000000", 2, "(-n, n) is 1,000,000,000,000; choose at most 10,000,000"),
     (f"{GENERATE} --like ok.h5ad --temperature -1", 2, "temperature is -1"),
     (f"{GENERATE} --like ok.h5ad --seed -1", 2, "seed is -1"),
-    (f"{GENERATE} --like ok.h5ad -n 10000001", 2, "(-n, n) is 10,000,001, and all are held until they are written"),
+    (f"{GENERATE} --like ok.h5ad -n 10000001", 2, "(-n, n) is 10,000,001; choose at most 10,000,000 for one call"),
     (
         f"{GENERATE} --like ok.h5ad --max-new-tokens 1000000", 2,
         "max_new_tokens is 1,000,000, and the context of neox leaves 9",
