@@ -2,7 +2,8 @@
 
 The demo bundle over Zheng68k's cells. Everything of the server (its HTTP, its JSON and its model, with one thread) has
 core 0 to itself, all clients have core 1, and the offline engine, with the same core, slots and cells, runs before and
-after each number of clients. Clients send one cell at a time, whole or streamed, on a connection that they keep.
+after each number of clients. Clients send a cell at a time, whole or streamed, or 16 of them, on a connection that they
+keep.
 Besides: 100 clients that vanish in the middle of a stream, and memory before and after all of it.
 """
 
@@ -30,6 +31,7 @@ from results_folder import results_folder, shared_data
 from service_clients import request_bytes
 
 SLOTS, SERVER_CORE, CLIENT_CORE = 64, 0, 1
+KINDS = ((1, False), (1, True), (16, False))  # cells of a request, and whether it is streamed
 _CELLS = 4_096
 _VANISHING, _BODIES = 100, 2_048
 
@@ -52,30 +54,34 @@ def main() -> None:
 
 def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Ask the service with rising numbers of clients, the offline engine in turn with it."""
-    bodies = {stream: folder / f"bodies-{stream}.json" for stream in (False, True)}
-    for stream, path in bodies.items():
-        path.write_text(json.dumps(requests(stream)))
+    bodies = {kind: folder / f"bodies-{kind[0]}-{kind[1]}.json" for kind in KINDS}
+    for (cells, stream), path in bodies.items():
+        path.write_text(json.dumps(requests(cells, stream)))
     alone, rows = [alone_rate()], []
     with serving() as (port, process):
         memory = [resident(process)]
         for clients in asked.clients:
-            for stream in (False, True):
-                rows.append(load(port, bodies[stream], clients, asked.seconds, stream))
+            for cells, stream in KINDS:
+                row = load(port, bodies[cells, stream], clients, asked.seconds, stream)
+                rows.append({"cells_per_request": cells, **row})
                 memory.append(resident(process))
                 print(rows[-1], memory[-1], flush=True)
             alone.append(alone_rate())
-        vanished = asyncio.run(vanish(port, json.loads(bodies[True].read_text())))
+        vanished = asyncio.run(vanish(port, json.loads(bodies[1, True].read_text())))
         memory.append(resident(process))
         figures = metrics(port)
-    best = max(row["cells_per_second"] for row in rows if not row["streamed"])
     middle = float(np.median([one["cells_per_second"] for one in alone]))
+
+    def share(cells: int, stream: bool) -> float:
+        mine = [row for row in rows if (row["cells_per_request"], row["streamed"]) == (cells, stream)]
+        return round(max(row["cells_per_second"] for row in mine) / middle, 3)
+
     return {
         "slots": SLOTS,
         "threads": 1,
         "offline": alone,
         "rows": rows,
-        "share_of_offline": round(best / middle, 3),
-        "share_of_offline_streamed": round(max(r["cells_per_second"] for r in rows if r["streamed"]) / middle, 3),
+        "share_of_offline": {f"{cells} cells, {'streamed' if s else 'whole'}": share(cells, s) for cells, s in KINDS},
         "resident_mib": memory,
         "vanished": vanished,
         "server_errors": {k: v for k, v in figures.items() if k.startswith("cellscribe_errors_total")},
@@ -111,16 +117,17 @@ def alone_rate() -> dict[str, Any]:
     return found
 
 
-def requests(stream: bool) -> list[str]:
-    """Return bodies of one cell each: its genes that are not zero; names differ, so that no text is like another."""
+def requests(cells: int, stream: bool) -> list[str]:
+    """Return bodies of so many cells: their genes that are not zero; names differ, so that no text is like another."""
     data = ad.read_h5ad(zheng())
     counts, genes = data.X.tocsr(), data.var_names.tolist()
-    found = []
-    for i in range(_BODIES):
-        row = counts[i % data.n_obs]
-        cell = {genes[column]: float(value) for column, value in zip(row.indices, row.data, strict=True)}
-        found.append(json.dumps({"cells": [{"id": f"cell-{i}", "genes": cell}], "stream": stream}))
-    return found
+    each = []
+    for i in range(data.n_obs):
+        row = counts[i]
+        each.append({genes[column]: float(value) for column, value in zip(row.indices, row.data, strict=True)})
+    given = [{"id": f"cell-{i}", "genes": each[i % len(each)]} for i in range(_BODIES)]
+    parts = (given[at : at + cells] for at in range(0, _BODIES, cells))
+    return [json.dumps({"cells": part, "stream": stream}) for part in parts]
 
 
 def load(port: int, bodies: Path, clients: int, seconds: float, stream: bool) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Ledger:
         self._growing: dict[int, GrowingText] = {}
         self._unfed: deque[tuple[int, str]] = deque()
         self._outbox: defaultdict[Box, list[Happening]] = defaultdict(list)
-        self._next_index = 0
+        self._next_index = self._tokens = 0
 
     def register(self, order: Order) -> int:
         """Take an order in; return its index."""
@@ -65,7 +65,7 @@ class Ledger:
         if order is None:
             return
         if event.token_id is not None:
-            self._metrics.tokens.inc()
+            self._tokens += 1
             if len(event.text.token_ids) == 1:
                 order.first_token = time.monotonic()
             if order.wants_tokens:
@@ -100,6 +100,9 @@ class Ledger:
             index, why = self._unfed.popleft()
             if index in self._orders:
                 self._answer(index, failed(self._orders[index].fed.cell_id, why))
+        if self._tokens:
+            self._metrics.tokens.inc(self._tokens)
+            self._tokens = 0
         if self._outbox:
             told, self._outbox = self._outbox, defaultdict(list)
             for box, happenings in told.items():

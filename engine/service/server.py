@@ -79,7 +79,8 @@ def serve(
     service.start()
     on_listening(f"http://{'[' + address + ']' if ':' in address else address}:{real_port}")
     try:
-        asyncio.run(Server(config, service).serve(sockets=[sock]))
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(Server(config, service).serve(sockets=[sock]))
     finally:
         if not service.drain(grace_s):
             _LOG.warning("texts were still being written when the time to finish them was over")
