@@ -52,7 +52,7 @@ def test_the_packaged_cells_can_be_picked_from(running: Running) -> None:
         None,
     )
     assert told["n_cells"] == len(told["ids"]) == len(set(told["ids"]))
-    assert told["map"]["kind"] == "PCA of the model's vectors"
+    assert told["map"]["kind"] == "PCA of vectors"
     assert len(told["map"]["x"]) == len(told["map"]["y"]) == told["n_cells"]
     assert np.isfinite([told["map"]["x"], told["map"]["y"]]).all()
     assert np.std(told["map"]["x"]) >= np.std(told["map"]["y"]) > 0

@@ -52,7 +52,7 @@ def test_every_field_has_a_type_in_the_schema(model: type[BaseModel]) -> None:
 
 def test_what_is_left_out() -> None:
     body = read(DescribeBody, {"cells": [{"genes": {"A": 1}}]})
-    assert (body.max_new_tokens, body.temperature, body.top_p, body.seed) == (96, 0.0, None, 0)
+    assert (body.max_new_tokens, body.temperature, body.top_p, body.seed) == (96, 0.0, None, None)
     assert (body.top_genes, body.grid, body.stream, body.values, body.model) == (10, False, False, "auto", None)
     assert DescribeFile().values == "auto"
     assert read(GenerateBody, {}).temperature == 0.7

@@ -98,7 +98,7 @@ def test_headers_of_a_stream_keep_others_from_holding_it_back(running: Running, 
 
 
 def test_silence_is_filled_with_heartbeats(demo: Model, cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cellscribe.engine.service.asking._HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("cellscribe.engine.service.awaiting._HEARTBEAT_S", 0.05)
     backend = OddBackend(demo)
     with Running(made_service(odd_model(demo, backend))) as own:
         backend.gate.clear()
