@@ -49,9 +49,14 @@ def test_a_cell_is_described_as_the_library_describes_it(page: Page) -> None:
 
 def test_two_cells_of_an_upload_are_written_side_by_side(page: Page) -> None:
     page.set_input_files("input[type=file]", packaged_cells())
-    page.wait_for_function("() => document.querySelectorAll('#source option').length > 1")
+    page.wait_for_function("() => document.querySelector('#source').value.startsWith('up-')", timeout=30_000)
+    page.wait_for_selector("#uploading", state="hidden")
     page.check("#compare")
-    page.click("#list .option >> nth=5")
+    for _ in range(20):  # the list of the upload may still be taking the place of the first one
+        page.click("#list .option >> nth=5")
+        if page.locator("#generate").is_enabled():
+            break
+        page.wait_for_timeout(250)
     page.click("#generate")
     finish(page)
     found = texts(page)
