@@ -1,4 +1,4 @@
-"""What an atlas costs: ``python benchmarks/atlas.py FOLDER [--only embed|describe|workers|kill]``.
+"""What an atlas costs: ``python benchmarks/atlas.py FOLDER [--only embed|describe|workers|memory|padding|kill]``.
 
 Zheng68k's cells over and over, each copy with noise of its own (:mod:`atlas_cells`), written into FOLDER where they are
 missing, with the demo bundle:
@@ -7,6 +7,8 @@ missing, with the demo bundle:
   that lie in memory, before and after), peak memory, the share of every stage, and what a cell costs among 10,000;
 - describe: 100,000 cells, and `atlas` beside a bare loop over the same cells, in turn;
 - workers: two workers with a core each beside one with a core (``--engine local`` and ``ray``);
+- memory: what 200,000 cells take with two workers, everything counted that any of their processes holds;
+- padding: the places of the encoder that hold no gene, where bundles feed as many genes as a cell expresses;
 - kill: SIGKILL at 20 random moments, each time gone on with; the result beside that of an uninterrupted run.
 """
 
@@ -34,13 +36,16 @@ from hardware import hardware, written
 from made_by import made_by
 from results_folder import results_folder, shared_data
 
+from cellscribe.engine.atlas.batches import token_batches
+from cellscribe.engine.atlas.meter import Meter
 from cellscribe.engine.bench.clock import in_turn
-from cellscribe.engine.cells import open_cells
+from cellscribe.engine.cells import CellInput, CellTokenizer, GeneVocabulary, open_cells
 from cellscribe.engine.model import Model, load
 
 CELLS = 1_000_000
-QUESTIONS = ("embed", "describe", "workers", "kill")
+QUESTIONS = ("embed", "describe", "workers", "memory", "padding", "kill")
 _ENCODER_CELLS, _BATCH = 20_000, 32
+_RAGGED = ("zheng68k", "he2020liver", "scp1884")
 _SAMPLE_SECONDS = 1.0
 
 
@@ -58,11 +63,10 @@ def main() -> None:
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     if found.get("hardware") not in (None, hardware()):
         found = {}
-    answers = {"embed": embed, "describe": describe, "workers": workers, "kill": kill}
     for name in QUESTIONS if asked.only is None else (asked.only,):
         print(f"{name} ...", flush=True)
         key = f"{name}, {asked.cells:,} cells" if name == "embed" and asked.cells != CELLS else name
-        found[key] = {**answers[name](asked), "made_by": made_by()}
+        found[key] = {**_ANSWERS[name](asked), "made_by": made_by()}
         found["hardware"] = hardware()
         written(path, found)
         print(json.dumps(found[key], indent=1), flush=True)
@@ -141,6 +145,32 @@ def workers(asked: argparse.Namespace) -> dict[str, Any]:
     return {
         "cells_per_second": rates,
         "two_over_one": {one: round(middle[f"{one}, 2"] / middle[f"{one}, 1"], 3) for one in ("local", "ray")},
+    }
+
+
+def memory(asked: argparse.Namespace) -> dict[str, Any]:
+    """What two workers hold at most; pages that they share are counted for each."""
+    cells = noisy_file(asked.folder, 200_000)
+    told = atlas(cells, asked.folder / "workers", "--task", "embed", "--workers", "2", "--threads", "1")
+    return {"cells": told["cells_done"], "workers": 2, "peak_memory_gib": told["peak_memory_gib"]}
+
+
+def padding(asked: argparse.Namespace) -> dict[str, Any]:
+    """The share of places without a gene where a cell is fed all genes that it expresses, sorted as in a run or not."""
+    return {name: padding_of(shared_data() / f"{name}.h5ad") for name in _RAGGED}
+
+
+def padding_of(path: Path) -> dict[str, float]:
+    cells = ad.read_h5ad(path)
+    vocabulary = GeneVocabulary(("<pad>", *map(str, cells.var_names), "<cls>"), input_genes=tuple(cells.var_names))
+    spec = CellInput("ragged", "all", cells.n_vars + 1, cls_value=-2.0)
+    tokenizer, rows = CellTokenizer(spec, vocabulary, open_cells(cells)), np.arange(cells.n_obs)
+    sorted_meter, plain = Meter(), [one.mask for one in tokenizer.batches(rows, _BATCH)]
+    for _ in token_batches(tokenizer, tokenizer.source, rows, _BATCH, sorted_meter):
+        pass
+    return {
+        "as in a run": round(1 - sorted_meter.real_places / sorted_meter.places, 4),
+        "in the order of the file": round(1 - sum(m.sum() for m in plain) / sum(m.size for m in plain), 4),
     }
 
 
@@ -258,6 +288,10 @@ def noisy_file(folder: Path, count: int) -> Path:
 def table(out: Path) -> pa.Table:
     return pa.concat_tables(pq.read_table(one) for one in sorted((out / "shards").glob("*.parquet")))
 
+
+_ANSWERS = {
+    "embed": embed, "describe": describe, "workers": workers, "memory": memory, "padding": padding, "kill": kill,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()
