@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger("cellscribe.service")
 _MOST_FAILURES = 3  # of the device in a row, after which no more is tried
-_SHUT = "the service is shutting down; try again later."
+_FAILED = "the model failed several times in a row, and no more is tried; restart the service."
 
 
 class AbandonedError(Exception):
@@ -48,6 +48,8 @@ class CallDesk:
     ----------
     is_ready
         Whether orders are answered.
+    has_failed
+        Whether none will be any more, as the model failed again and again.
     """
 
     def __init__(self, family: Family, queue: Lines[CallOrder], num_slots: int, metrics: Metrics) -> None:
@@ -56,7 +58,8 @@ class CallDesk:
         self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._batch: list[CallOrder] = []
         self._lane = Lane(family.speaker, queue, num_slots, self._ledger, metrics) if family.speaker else None
-        self._left, self._tokens, self._failures, self.is_ready = 0, 0, 0, False
+        self._left, self._tokens, self._failures = 0, 0, 0
+        self.is_ready = self.has_failed = False
         self._thread = threading.Thread(target=self._work, name="cellscribe desk", daemon=True)
 
     @property
@@ -87,7 +90,7 @@ class CallDesk:
         """Let the thread that has the model do something between two batches."""
         future: Future[T] = Future()
         if self._queue.is_closed:
-            raise BackendError(_SHUT)
+            raise BackendError(self._queue.why_closed)
         self._jobs.append((job, future))
         self._queue.wake()
         return future
@@ -101,12 +104,14 @@ class CallDesk:
             elif self._queue.is_closed:
                 break
             self._do_jobs()
-        self.is_ready = False
-        self._queue.close()
+        self.is_ready, self.has_failed = False, self._failures >= _MOST_FAILURES
+        self._queue.close(*([_FAILED] if self.has_failed else ()))
         while (order := self._queue.take()) is not None:
-            self._ledger.lose(order, 503, _SHUT)
+            self._ledger.lose(order, 503, self._queue.why_closed)
         while self._jobs:
-            self._jobs.popleft()[1].set_exception(BackendError(_SHUT))
+            job = self._jobs.popleft()[1]
+            if job.set_running_or_notify_cancel():
+                job.set_exception(BackendError(self._queue.why_closed))
         self._ledger.flush()
 
     def _do_jobs(self) -> None:

@@ -84,11 +84,19 @@ class Desk:
         self._has_leavers = True
         self._metrics.cancelled.labels("client").inc(len(self._queue.discard(box)))
 
-    def embed(self, cells: Sequence[FedCell]) -> Future[Floats]:
-        """Embed cells, float32 [N, d] of length 1 each, between the steps of texts."""
-        if self._queue.is_closed:
-            raise BackendError(self._queue.why_closed)
-        future = self._encoding.submit(cells)
+    def embed(self, cells: Sequence[FedCell], client: str) -> Future[Floats]:
+        """Embed cells, float32 [N, d] of length 1 each, between the steps of texts.
+
+        They take places of the queue until they are done, or the future is cancelled.
+
+        Raises
+        ------
+        RequestError
+            429 where there are no places for them, 503 while the service shuts down.
+        """
+        hold = self._queue.hold(client, len(cells))
+        future = self._encoding.submit(cells, client, lambda done: self._queue.free(hold, done))
+        future.add_done_callback(lambda _: self._queue.free(hold))
         self._queue.wake()
         return future
 

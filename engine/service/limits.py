@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cellscribe.engine.cells.limits import MIB, ReadLimits
 from cellscribe.engine.errors import UsageError
+
+SHARE = 0.5  # of the free places, for one of several clients
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,24 @@ class ServiceLimits:
         Largest body of a request, and of an uploaded file.
     queue_cells
         Cells that may wait for a slot, of all clients together; what comes on top is sent away with 429.
+    client_share
+        Part of what the others leave free, of these places and of files under way, that one client may take; 1 where
+        all of it may be one client's, as it should be where there is only one.
     deadline_s
         Longest time that a request may take; shorter ones may be asked for.
     idle_s
-        Longest silence of a client while it sends its body.
+        Longest silence of a client while it sends its body, and longest time that it does not read its answer.
     uploads, upload_s
         Files that are kept at a time, and for how long after they were last used.
+    files_under_way
+        Files that may be sent, or read as a whole, at a time, besides those that are kept.
     reading
         Bounds of the process that reads an uploaded file.
+
+    Raises
+    ------
+    UsageError
+        For a bound that is not above 0, a share above 1, or requests that could never wait.
     """
 
     cells: int = 256
@@ -38,13 +51,41 @@ class ServiceLimits:
     body_bytes: int = 32 * MIB
     upload_bytes: int = 512 * MIB
     queue_cells: int = 1_024
+    client_share: float = SHARE
     deadline_s: float = 300.0
     idle_s: float = 30.0
     uploads: int = 8
     upload_s: float = 3_600.0
+    files_under_way: int = 8
     reading: ReadLimits = field(default_factory=lambda: ReadLimits(memory_bytes=2_048 * MIB, seconds=60.0))
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not isinstance(value, ReadLimits) and not value > 0:
                 raise UsageError(f"the limit {name} is {value}; give a number above 0.")
+        if self.client_share > 1:
+            raise UsageError(f"the limit client_share is {self.client_share}; give a number of at most 1.")
+        if self.cells > self.queue_cells:
+            raise UsageError(
+                f"a request may have {self.cells} cells (--max-cells), and only {self.queue_cells} may wait "
+                "(--max-queue), so that it could never be answered; raise the one or lower the other."
+            )
+
+
+def granted(most: int, others: int, share: float) -> int:
+    """Return how many of `most` places one client may take while others have so many of them: one at least.
+
+    However many clients take all that they are granted, there is some room left for the next one.
+    """
+    return max(1, int(share * (most - others)))
+
+
+def share_of(asked: float | None, keys: Sequence[str], is_local: bool) -> float:
+    """Return which part of the free places one client may take, where it was not said.
+
+    Whoever comes next is to find some, so it is not all of them. Where everybody comes as one client, by one key or
+    from this machine without any, nobody else can come: a share would only make the queue smaller.
+    """
+    if asked is not None:
+        return asked
+    return SHARE if len(keys) > 1 or not (keys or is_local) else 1.0

@@ -21,6 +21,9 @@ from cellscribe.engine.service.choosing import service_of
 from cellscribe.engine.service.limits import ServiceLimits
 from cellscribe.engine.service.service import ServiceSettings
 
+Served = tuple[CallService, TestClient]
+LABELS = ["B cell", "CD14-positive monocyte", "natural killer cell"]
+
 
 @contextmanager
 def called(bundle: str | Path, demo: Path | None = None, **limits: Any) -> Iterator[tuple[CallService, TestClient]]:
@@ -71,3 +74,18 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.002)
+
+
+def post(client: TestClient, path: str, body: Any, **more: Any) -> Any:
+    """Ask, and return the answer's JSON."""
+    found = client.post(f"/v1/{path}", json=body, **more)
+    assert found.status_code == 200, found.text
+    return found.json()
+
+
+def refused(client: TestClient, path: str, body: Any) -> tuple[int, str]:
+    """Ask for what is refused, and return the status and the sentence."""
+    found = client.post(f"/v1/{path}", json=body)
+    message = found.json()["error"]["message"]
+    assert message.endswith("."), message
+    return found.status_code, message

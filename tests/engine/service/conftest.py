@@ -63,3 +63,22 @@ def serving(demo: Model) -> Iterator[Callable[..., Any]]:
 
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(Running(made_service(demo, **options)))
+
+
+@pytest.fixture
+def odd(demo: Model) -> Iterator[Callable[..., Any]]:
+    """Start services over odd backends: odd(OddBackend(demo, pause=0.01), num_slots=2)."""
+    from odd_backend import OddBackend, odd_model
+    from running_service import Running, made_service
+
+    open_ones: list[tuple[Running, OddBackend]] = []
+
+    def start(backend: OddBackend, **options: Any) -> Running:
+        found = Running(made_service(odd_model(demo, backend), **options))
+        open_ones.append((found.__enter__(), backend))
+        return found
+
+    yield start
+    for one, backend in open_ones:
+        backend.gate.set()
+        one.__exit__()

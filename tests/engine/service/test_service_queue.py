@@ -107,6 +107,10 @@ def test_a_request_is_overdue_as_a_whole() -> None:
     assert queue.overdue(5.0) == []
     assert [one.request for one in queue.overdue(6.0)] == [late, late]
     assert len(queue) == 1
+    queue.put(orders("b", 1, deadline=6.5))
+    assert [one.client for one in queue.overdue(6.8)] == ["b"]
+    assert [one.client for one in queue.overdue(7.1)] == ["a"]
+    assert queue.overdue(9.0) == []
 
 
 def test_a_closed_queue_refuses_new_orders_and_still_gives_out_the_old() -> None:
@@ -156,3 +160,75 @@ def test_threads_share_a_queue_without_loss() -> None:
     for one in takers:
         one.join(5)
     assert (len(found), len(queue)) == (600, 0)
+
+
+def test_requests_of_a_client_take_turns_too() -> None:
+    queue, large, small, other = FairQueue(300), Box(), Box(), Box()
+    queue.put(orders("a", 256, box=large))
+    queue.put(orders("a", 1, box=small))
+    queue.put(orders("b", 2, box=other))
+    found = [queue.take() for _ in range(5)]
+    assert [one.request for one in found if one] == [large, other, small, other, large]
+    assert len(queue) == 254
+
+
+def test_one_client_leaves_room_for_the_next_ones() -> None:
+    queue = FairQueue(64, share=0.5)
+    for box_count, client in ((32, "a"), (16, "b"), (8, "c")):
+        queue.put(orders(client, 1))
+        for _ in range(box_count - 1):
+            queue.put(orders(client, 1))
+        with pytest.raises(RequestError, match=rf"{box_count} cells of yours are waiting already, and 1 more") as full:
+            queue.put(orders(client, 1))
+        assert full.value.status == 429
+        assert 1 <= int(full.value.headers()["Retry-After"]) <= 60
+    for _ in range(16):  # what others give back can be taken again
+        queue.take()
+    queue.put(orders("c", 1))
+
+
+def test_a_first_request_may_be_larger_than_the_share_and_a_sole_client_has_all() -> None:
+    queue = FairQueue(10, share=0.5)
+    queue.put(orders("a", 9))
+    with pytest.raises(RequestError, match="of yours"):
+        queue.put(orders("a", 1))
+    queue.put(orders("b", 1))
+    alone = FairQueue(10)
+    for _ in range(10):
+        alone.put(orders("a", 1))
+
+
+def test_held_places_count_until_they_are_freed() -> None:
+    queue = FairQueue(10, share=0.5)
+    hold = queue.hold("a", 4)
+    assert len(queue) == 4
+    assert queue.take() is None
+    for many in (lambda: queue.put(orders("b", 7)), lambda: queue.hold("b", 7), lambda: queue.put(orders("a", 2))):
+        with pytest.raises(RequestError) as refused:
+            many()
+        assert refused.value.status == 429
+    queue.free(hold, 3)
+    assert len(queue) == 1
+    queue.free(hold)
+    queue.free(hold, 5)
+    assert len(queue) == 0
+    queue.close()
+    with pytest.raises(RequestError, match="shutting down"):
+        queue.hold("a", 1)
+
+
+def test_taking_looks_at_few_of_many() -> None:
+    queue, looks = FairQueue(5_000), 0
+
+    def fits(order: Order) -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    for _ in range(2_000):
+        queue.put(orders("a", 2))
+    assert queue.take(fits=fits) is None
+    assert looks <= 16
+    began = time.perf_counter()
+    assert len(taken(queue)) == 4_000
+    assert time.perf_counter() - began < 1.0

@@ -106,7 +106,9 @@ def test_a_body_that_is_none_is_said_to_be_none(raw: bytes, status: int) -> None
     assert_sentence(refused.value.message)
 
 
-@pytest.mark.parametrize("name", ["cells", "genes", "body_bytes", "deadline_s", "idle_s", "uploads", "queue_cells"])
+@pytest.mark.parametrize(
+    "name", ["cells", "genes", "body_bytes", "deadline_s", "idle_s", "uploads", "queue_cells", "files_under_way"]
+)
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
 def test_limits_are_above_zero(name: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"the limit {name} is .*; give a number above 0."):

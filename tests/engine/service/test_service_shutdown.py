@@ -15,6 +15,7 @@ from running_service import Running, assert_sentence, made_service, wait_until
 
 from cellscribe.engine.errors import BackendError, UsageError
 from cellscribe.engine.model import Model
+from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.server import _bound, is_loopback
 
 
@@ -76,15 +77,15 @@ def test_who_asks_for_vectors_too_late_is_refused_at_once(demo: Model, cells: ad
     with Running(made_service(demo)) as own:
         desk = own.service.desk
         own.service.drain(10)
-        with pytest.raises(BackendError, match="shutting down"):
-            desk.embed([])
+        with pytest.raises(RequestError, match="shutting down"):
+            desk.embed([], "a")
         late = desk._encoding.submit([])  # as between the look at the queue and the end
         assert isinstance(late.exception(1), BackendError)
 
 
 def test_a_vector_that_nobody_waits_for_does_not_keep_others_from_their_answer(demo: Model) -> None:
     own = made_service(demo)
-    gone, waits = own.desk.embed([]), own.desk.embed([])
+    gone, waits = own.desk.embed([], "a"), own.desk.embed([], "a")
     gone.cancel()
     own.desk._encoding.refuse(BackendError("the end."))
     assert isinstance(waits.exception(1), BackendError)
