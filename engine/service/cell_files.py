@@ -7,105 +7,20 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from cellscribe.engine.cells import CellSource, open_cells
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.values import ValueChoice
-from cellscribe.engine.errors import InputError
-from cellscribe.engine.service.limits import ServiceLimits
+from cellscribe.engine.service.cell_file import DEMO, CellFile
+from cellscribe.engine.service.limits import ServiceLimits, granted
 from cellscribe.engine.service.problems import RequestError
 
-DEMO = "demo"
-LISTED_CELLS = 20_000  # that a listing names
-_MOST_GROUPS = 60
+__all__ = ["DEMO", "CellFile", "CellFiles"]
 _STEM = 60  # characters of an upload's name, four bytes each at most
-
-
-class CellFile:
-    """One file of cells, open for as long as the service keeps it; safe to use from several threads.
-
-    Attributes
-    ----------
-    source_id, name
-        What clients call it, and the file's own name.
-    source
-        The opened cells.
-    lock
-        Held by who reads blocks of it.
-    expires_s
-        How long it is kept after its last use; None for ever.
-    """
-
-    def __init__(
-        self,
-        source_id: str,
-        path: Path,
-        name: str,
-        values: ValueChoice,
-        reading: ReadLimits,
-        expires_s: float | None = None,
-    ) -> None:
-        self.source_id, self.name, self.path, self.expires_s = source_id, name, path, expires_s
-        self.source: CellSource = open_cells(path, values=values, limits=reading)
-        self.lock = threading.Lock()
-        self.used = time.monotonic()
-        self.extras: dict[str, Any] = {}  # what others worked out about it
-
-    def rows_of(self, cell_ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return the rows of named cells; RequestError 404 for one that is not there."""
-        self.used = time.monotonic()
-        try:
-            return self.source.rows_of(list(cell_ids))
-        except InputError as error:
-            raise RequestError(404, str(error), "cell_ids") from error
-
-    def groups(self, column: str | None) -> dict[str, Any] | None:
-        """Return a column of obs as names and codes of the listed cells; the first that has few names, for None."""
-        for name in [column] if column else self.source.obs_columns:
-            found = self.source.obs_column(name).iloc[:LISTED_CELLS]
-            texts = ["" if value is None or value != value else str(value) for value in found.tolist()]
-            names = sorted(set(texts))
-            if column or 1 < len(names) <= _MOST_GROUPS:
-                of = {text: i for i, text in enumerate(names)}
-                return {"column": name, "names": names, "of": [of[text] for text in texts]}
-        return None
-
-    def listing(
-        self, column: str | None, places: tuple[str, npt.NDArray[Any]] | None, genes: object, is_local: bool
-    ) -> dict[str, Any]:
-        """Return what a client needs to pick cells: names, places, groups, and the path for one that is here."""
-        source, shown = self.source, slice(0, LISTED_CELLS)
-        drawn = None
-        if places is not None:
-            kind, at = places
-            xy = np.round(at[shown].astype(float), 4)
-            drawn = {"kind": kind, "x": xy[:, 0].tolist(), "y": xy[:, 1].tolist()}
-        return {
-            "source": self.source_id,
-            "name": self.name,
-            "file": str(self.path) if self.source_id == DEMO and is_local else None,
-            "n_cells": source.n_cells,
-            "ids": source.obs_names[shown].tolist(),
-            "is_truncated": source.n_cells > LISTED_CELLS,
-            "map": drawn,
-            "groups": self.groups(column),
-            "columns": list(source.obs_columns[:200]),
-            "values": source.value_note,
-            "genes": genes,
-            "expires_s": self.expires_s,
-        }
-
-    def close(self) -> None:
-        """End the reading process."""
-        with self.lock:
-            self.source.close()
+_AGAIN_S = 5  # after which a file that is under way may be through
 
 
 class CellFiles:
@@ -116,7 +31,7 @@ class CellFiles:
     demo
         The file that is there from the start.
     limits
-        How many uploads are kept, how large they may be, and for how long.
+        How many uploads are kept or under way, how large they may be, and for how long.
     on_change
         Hears how many uploads there are.
     """
@@ -126,7 +41,27 @@ class CellFiles:
         self._folder = tempfile.TemporaryDirectory(prefix="cellscribe-uploads-")
         self._lock = threading.Lock()
         self._uploads: OrderedDict[str, CellFile] = OrderedDict()
+        self._under_way: Counter[str] = Counter()
         self.demo = CellFile(DEMO, demo, demo.name, "auto", ReadLimits())
+
+    @contextmanager
+    def under_way(self, client: str) -> Iterator[None]:
+        """Count a file that is sent, or read as a whole: it takes disk and a process as one that is kept does.
+
+        Raises
+        ------
+        RequestError
+            429 where there are too many, of this client or of all.
+        """
+        with self._lock:
+            self._let_in(client)
+            self._under_way[client] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way[client] -= 1
+                self._under_way += Counter()  # forgets who has none
 
     def new_path(self, name: str) -> Path:
         """Return where the next upload is to be written: a folder of its own, and its name as errors will say it."""
@@ -139,7 +74,7 @@ class CellFiles:
         """Remove an upload's file."""
         shutil.rmtree(path.parent, ignore_errors=True)
 
-    def opened(self, path: Path, name: str, values: ValueChoice) -> CellFile:
+    def opened(self, path: Path, name: str, values: ValueChoice, owner: str = "") -> CellFile:
         """Open an uploaded file, in a process with limits of its own, for one who ends it with :meth:`end`.
 
         Raises
@@ -149,14 +84,14 @@ class CellFiles:
         """
         source_id, limits = f"up-{secrets.token_urlsafe(12)}", self._limits
         try:
-            return CellFile(source_id, path, name, values, limits.reading, limits.upload_s)
+            return CellFile(source_id, path, name, values, limits.reading, limits.upload_s, owner)
         except BaseException:
             self.discard(path)
             raise
 
-    def add(self, path: Path, name: str, values: ValueChoice) -> CellFile:
-        """Open an uploaded file and keep it; what was used longest ago makes room. As :meth:`opened` for errors."""
-        found = self.opened(path, name, values)
+    def add(self, path: Path, name: str, values: ValueChoice, owner: str = "") -> CellFile:
+        """Open an uploaded file and keep it; another makes room. As :meth:`opened` for errors."""
+        found = self.opened(path, name, values, owner)
         with self._lock:
             self._uploads[found.source_id] = found
         self.sweep()
@@ -181,20 +116,22 @@ class CellFiles:
         """Forget an upload; RequestError 404 where there is none of that name."""
         if source_id == DEMO:
             raise RequestError(404, "the file that the service was started with stays; give an upload's id.", "source")
-        self.get(source_id)
+        self.drop(self.get(source_id))
+
+    def drop(self, one: CellFile) -> None:
+        """Forget an upload, whether or not it is still kept."""
         with self._lock:
-            gone = self._uploads.pop(source_id, None)
-        if gone is not None:
-            self.end(gone)
+            self._uploads.pop(one.source_id, None)
+        self.end(one)
 
     def sweep(self) -> None:
-        """Forget uploads that are too old, or too many."""
+        """Forget uploads that are too old, or too many: those of the client who has most, used longest ago."""
         now = time.monotonic()
         with self._lock:
             old = [key for key, one in self._uploads.items() if now - one.used > self._limits.upload_s]
             gone = [self._uploads.pop(key) for key in old]
             while len(self._uploads) > self._limits.uploads:
-                gone.append(self._uploads.popitem(last=False)[1])
+                gone.append(self._uploads.pop(self._least_missed()))
         for one in gone:
             self.end(one)
         self._on_change(len(self._uploads))
@@ -208,7 +145,26 @@ class CellFiles:
         self._folder.cleanup()
 
     def end(self, one: CellFile) -> None:
-        """Close an upload and remove its file."""
-        one.close()
-        self.discard(one.path)
+        """Close an upload and remove its file, once nobody reads it any more."""
+        one.close(lambda: self.discard(one.path))
         self._on_change(len(self._uploads))
+
+    def _let_in(self, client: str) -> None:
+        most, mine = self._limits.files_under_way, self._under_way[client]
+        others = self._under_way.total() - mine
+        if mine + others >= most:
+            raise RequestError(
+                429, f"{mine + others} files are being sent or read already, as many as may be; send it again later.",
+                retry_after_s=_AGAIN_S,
+            )  # fmt: skip
+        if mine >= granted(most, others, self._limits.client_share):
+            raise RequestError(
+                429, f"{mine} files of yours are being sent or read already; send it when one of them is through.",
+                retry_after_s=_AGAIN_S,
+            )  # fmt: skip
+
+    def _least_missed(self) -> str:
+        """Return an upload to forget, so that whoever sends many pushes out none but their own."""
+        counts = Counter(one.owner for one in self._uploads.values())
+        most = max(counts.values())
+        return next(key for key, one in self._uploads.items() if counts[one.owner] == most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
+from cellscribe.engine.service.visits import VISIT, Visit
 
 _LOG = logging.getLogger("cellscribe.service")
 _OPEN = ("/health/", "/page/")
@@ -35,7 +37,8 @@ class Gate:
             return
         if scope["method"] == "HEAD":  # the server leaves the body out, by the scope that it made
             scope = {**scope, "method": "GET"}
-        status = 500
+        scope.setdefault("state", {})["client"] = client = self._client(scope)
+        visit, status = VISIT.set(Visit(client, receive, time.monotonic(), self._service.deadline(None))), 500
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -57,6 +60,7 @@ class Gate:
                 answer = JSONResponse(problem.body(), problem.status, problem.headers())
                 await answer(scope, receive, counted)
         finally:
+            VISIT.reset(visit)
             self._service.metrics.requests.labels(_route(scope), str(status)).inc()
 
     def _refusal(self, scope: Scope) -> RequestError | None:
@@ -65,14 +69,23 @@ class Gate:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         if self._hosts is not None and name.lower() not in self._hosts:
             return RequestError(421, f"this service is not called {name!r}; use one of its own names, as localhost.")
-        path, scheme = scope["path"], headers.get("authorization", "").encode("latin-1").decode(errors="replace")
-        key = scheme[7:].strip() if scheme[:7].lower() == "bearer " else None
-        client = scope["client"][0] if scope.get("client") else "?"
-        scope.setdefault("state", {})["client"] = f"key {key}" if key and self._service.settings.keys else client
+        path, key = scope["path"], _key(headers)
         if path == "/" or path.startswith(_OPEN) or self._service.lets_in(key):
             return None
         what = "the key is not known" if key else "a key is needed"
         return RequestError(401, f"{what}; send it as the header Authorization: Bearer KEY.")
+
+    def _client(self, scope: Scope) -> str:
+        """Return who asks: one of several keys, or an address."""
+        key = _key(Headers(scope=scope))
+        if key and self._service.settings.keys:
+            return f"key {key}"
+        return str(scope["client"][0]) if scope.get("client") else "?"
+
+
+def _key(headers: Headers) -> str | None:
+    scheme = headers.get("authorization", "").encode("latin-1").decode(errors="replace")
+    return scheme[7:].strip() if scheme[:7].lower() == "bearer " else None
 
 
 def _route(scope: Scope) -> str:

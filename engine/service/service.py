@@ -7,21 +7,27 @@ import hmac
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from cellscribe.engine.backends.choose import Choice, precision_of
 from cellscribe.engine.bundle import Bundle
 from cellscribe.engine.service.cell_files import CellFile, CellFiles
 from cellscribe.engine.service.limits import ServiceLimits
+from cellscribe.engine.service.mapping import Maps
 from cellscribe.engine.service.metrics import Metrics
 from cellscribe.engine.service.problems import RequestError
+from cellscribe.engine.service.queue import Lines
+from cellscribe.engine.service.threads import Threads
+from cellscribe.engine.service.visits import here
 from cellscribe.engine.versions import versions
 
 T = TypeVar("T")
-_THREADS = 4  # that read files and make cells ready
+_MAP_PORTION = 64  # cells that are embedded at a time for a map
 
 
 class OpenModel(Protocol):
@@ -38,6 +44,24 @@ class OpenModel(Protocol):
     @property
     def backend_choice(self) -> Choice:
         """What runs it."""
+
+
+class AnyDesk(Protocol):
+    """The thread that drives the model."""
+
+    num_slots: int
+    is_ready: bool
+    has_failed: bool
+
+    @property
+    def busy(self) -> int:
+        """Slots in use."""
+
+    def start(self) -> None:
+        """Begin to work."""
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end, and say whether it has come."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +88,7 @@ class ServiceSettings:
 
 
 class Service(ABC):
-    """One bundle for many clients at once; a base of what families do.
+    """One bundle for many clients at once; a base of what families do, which make `queue` and `desk`.
 
     Parameters
     ----------
@@ -76,13 +100,20 @@ class Service(ABC):
         How it is run.
     """
 
+    queue: Lines[Any]
+    desk: AnyDesk
+    mapped_cells: ClassVar[int]  # of a file without a map of its own that are embedded for one
+
     def __init__(self, model: OpenModel, demo: Path, settings: ServiceSettings) -> None:
         self.settings, self.limits, self.metrics = settings, settings.limits, Metrics()
         self.bundle, self.device, self.started = model.bundle, model.device, int(time.time())
         self.precision = precision_of(model.bundle, model.backend_choice.backend)
         self.files = CellFiles(demo, self.limits, self.metrics.uploads.set)
-        self.is_closing = False
-        self._pool = ThreadPoolExecutor(_THREADS, "cellscribe reading")
+        self.is_closing, self.threads = False, Threads()
+        portion = min(settings.num_slots, max(1, self.limits.queue_cells // 4), _MAP_PORTION)
+        self._maps = Maps(self.threads, self.vectors, self.mapped_cells, portion)
+        self.metrics.queue.set_function(lambda: len(self.queue))
+        self.metrics.slots_in_use.set_function(lambda: self.desk.busy)
         self.metrics.told(
             version=versions()["cellscribe"],
             bundle=self.bundle.name,
@@ -96,42 +127,63 @@ class Service(ABC):
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked for."""
 
-    @property
     @abstractmethod
+    def genes(self, file: CellFile) -> dict[str, object]:
+        """Return how many genes of a file are known, how many not, and a sentence about it."""
+
+    @abstractmethod
+    async def vectors(self, file: CellFile, rows: npt.NDArray[np.int64], client: str) -> npt.NDArray[np.float32]:
+        """Embed cells of a file for a client, [N, d]; NaN where a cell has no vector.
+
+        Raises
+        ------
+        RequestError
+            429 where there is no room for so many to wait.
+        BackendError
+            Where the model fails.
+        """
+
+    @property
     def is_ready(self) -> bool:
         """Whether requests are answered."""
+        return self.desk.is_ready and not self.queue.is_closed
 
     @property
     def has_failed(self) -> bool:
         """Whether requests will not be answered any more, and the process had better be started anew."""
-        return False
+        return self.desk.has_failed
 
     @property
-    @abstractmethod
     def num_slots(self) -> int:
-        """Texts in progress at a time."""
+        """Texts (or cells) in work at a time."""
+        return self.desk.num_slots
 
-    @abstractmethod
     def start(self) -> None:
         """Begin to answer."""
+        self.desk.start()
 
-    @abstractmethod
     def drain(self, timeout_s: float) -> bool:
         """Take nothing new and finish what was begun; say whether that came to its end in time."""
-
-    @abstractmethod
-    def listing(self, file: CellFile, column: str | None, is_local: bool = False) -> dict[str, Any]:
-        """Return what a client needs to pick cells of a file; its path, too, where the client is on this machine."""
+        self.shut()
+        return self.desk.join(timeout_s)
 
     def shut(self) -> None:
-        """Take nothing new from now on."""
+        """Take nothing new from now on; what waits is still answered."""
         self.is_closing = True
+        self.queue.close()
 
     def close(self) -> None:
         """Let go of files and threads."""
         self.shut()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.threads.close()
         self.files.close()
+
+    async def listing(self, file: CellFile, column: str | None, is_local: bool = False) -> dict[str, Any]:
+        """Return what a client needs to pick cells of a file; its path, too, where the client is on this machine."""
+        visit, files = here(), self.threads.use_file
+        genes = await files(lambda: self.genes(file))
+        places = await visit.bounded(asyncio.ensure_future(self._maps.of(file, visit.client)))
+        return await files(lambda: file.listing(column, places, genes, is_local))
 
     def lets_in(self, key: str | None) -> bool:
         """Whether a client with this key may ask."""
@@ -153,15 +205,32 @@ class Service(ABC):
         if name is not None and name != self.bundle.name:
             raise RequestError(404, f"the model {name!r} is not here; {self.bundle.name!r} is.", "model")
 
+    def check_count(self, count: int) -> None:
+        """Raise RequestError 413 for a request of too many cells."""
+        if count > self.limits.cells:
+            raise RequestError(
+                413, f"{count} cells are more than {self.limits.cells}; send them in several requests.", "cells"
+            )
+
     def deadline(self, asked_s: float | None) -> float:
-        """Return when a request must be answered, as a time of the monotonic clock."""
-        most = self.limits.deadline_s
-        return time.monotonic() + (most if asked_s is None else min(asked_s, most))
+        """Return when a request must be answered, from its arrival on, as a time of the monotonic clock.
+
+        What is done for it in threads ends then, too, from the moment on that this was asked.
+        """
+        most, visit = self.limits.deadline_s, here()
+        visit.deadline = visit.arrived + (most if asked_s is None else min(asked_s, most))
+        return visit.deadline
 
     def seed(self, asked: int | None) -> int:
         """Return the key of a request's random numbers."""
         return self.settings.seed if asked is None else asked
 
     async def in_thread(self, call: Callable[[], T]) -> T:
-        """Run what takes long beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        """Make cells ready beside the event loop.
+
+        Raises
+        ------
+        RequestError
+            504 where the deadline passes meanwhile, 499 where the client leaves.
+        """
+        return await self.threads.read(call)

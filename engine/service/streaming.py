@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cellscribe.engine.service.problems import RequestError
+from cellscribe.engine.service.visits import gone
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until they end or the client is gone."""
         sending = asyncio.create_task(self._send(send))
-        watching = asyncio.create_task(_gone(receive))
+        watching = asyncio.create_task(gone(receive))
         try:
             await asyncio.wait((sending, watching), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -50,7 +51,7 @@ class EventStream(Response):
 
 async def unless_gone(request: Request, answer: Coroutine[Any, Any, T], on_leave: Callable[[], None]) -> T:
     """Wait for an answer; once the client is gone give it up, which raises RequestError 499."""
-    working, watching = asyncio.create_task(answer), asyncio.create_task(_gone(request.receive))
+    working, watching = asyncio.create_task(answer), asyncio.create_task(gone(request.receive))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -60,8 +61,3 @@ async def unless_gone(request: Request, answer: Coroutine[Any, Any, T], on_leave
         for task in (working, watching):
             task.cancel()
         on_leave()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from cellscribe.engine.service.cell_files import CellFile
 from cellscribe.engine.service.describing import DescribeService, FedCells
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
+from cellscribe.engine.service.visits import here
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _BODY = "upload.h5ad"  # the name of a file that has none
@@ -24,12 +26,37 @@ async def uploaded(service: Service, request: Request, name: str, values: ValueC
     Raises
     ------
     RequestError
-        413 for too large a file, 422 for what is no HDF5.
+        413 for too large a file, 422 for what is no HDF5, 429 where too many are under way.
     InputError
         For a file that cannot be read.
     """
-    path = await _saved(service, request, name)
-    return await service.in_thread(lambda: service.files.add(path, name, values))
+    files, client = service.files, here().client
+    with files.under_way(client):
+        path = await _saved(service, request, name)
+        here().begin_again()  # it may have taken long to send
+        try:
+            return await service.threads.use_file(lambda: files.add(path, name, values, client), files.drop)
+        except BaseException:
+            files.discard(path)
+            raise
+
+
+async def of_upload(service: DescribeService, request: Request, values: ValueChoice, seed: int) -> FedCells:
+    """Take a file in, read all its cells, and forget it; it takes no place among the files that are kept."""
+    files = service.files
+    with files.under_way(here().client):
+        path = await _saved(service, request, _BODY)
+        try:
+            file = await service.threads.use_file(lambda: files.opened(path, _BODY, values), files.end)
+        except BaseException:
+            files.discard(path)
+            raise
+        try:
+            return await service.in_thread(lambda: service.of_file(file, None, seed))
+        except InputError as error:
+            raise RequestError(422, str(error)) from error
+        finally:
+            await asyncio.to_thread(files.end, file)  # also where there is no time left
 
 
 async def _saved(service: Service, request: Request, name: str) -> Path:
@@ -43,15 +70,3 @@ async def _saved(service: Service, request: Request, name: str) -> Path:
     except BaseException:
         service.files.discard(path)
         raise
-
-
-async def of_upload(service: DescribeService, request: Request, values: ValueChoice, seed: int) -> FedCells:
-    """Take a file in, read all its cells, and forget it; it takes no place among the files that are kept."""
-    path = await _saved(service, request, _BODY)
-    file = await service.in_thread(lambda: service.files.opened(path, _BODY, values))
-    try:
-        return await service.in_thread(lambda: service.of_file(file, None, seed))
-    except InputError as error:
-        raise RequestError(422, str(error)) from error
-    finally:
-        await service.in_thread(lambda: service.files.end(file))

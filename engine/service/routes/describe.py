@@ -48,6 +48,7 @@ async def describe(request: Request) -> Response:
     if content_type(request) in HDF5:
         options = from_query(DescribeFile, request.query_params)
         service.check_model(options.model)
+        service.deadline(options.deadline_s)
         seed = service.seed(options.seed)
         fed = await of_upload(service, request, options.values, seed)
         deadline_s = options.deadline_s
@@ -82,7 +83,7 @@ async def embed(request: Request) -> Response:
     service.check_model(body.model)
     fed, arrived = await service.fed(body), time.monotonic()
     usable = [one for one in fed.cells if not one.failure]
-    asked = _vectors(service, usable, body.deadline_s)
+    asked = _vectors(service, usable, request.state.client, body.deadline_s)
     vectors = iter(await unless_gone(request, asked, lambda: None))
     results = []
     for one in fed.cells:
@@ -104,12 +105,12 @@ async def embed(request: Request) -> Response:
     )  # fmt: skip
 
 
-async def _vectors(service: DescribeService, cells: list[Any], deadline_s: float | None) -> Any:
+async def _vectors(service: DescribeService, cells: list[Any], client: str, deadline_s: float | None) -> Any:
     if not cells:
         return ()
     left = service.deadline(deadline_s) - time.monotonic()
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(service.desk.embed(cells)), left)
+        return await asyncio.wait_for(asyncio.wrap_future(service.desk.embed(cells, client)), left)
     except TimeoutError:
         raise RequestError(504, "the deadline passed before the cells were embedded; allow more time.") from None
     except BackendError as error:

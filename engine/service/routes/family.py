@@ -73,6 +73,7 @@ async def generate(request: Request) -> Response:
     body = await json_body(request, GenerateBody, service.limits.body_bytes, service.limits.idle_s)
     service.check_model(body.model)
     wish = _wish(body, service.limits.cells, service.seed(body.seed))
+    service.deadline(body.deadline_s)
     order = await service.in_thread(lambda: service.family.order(wish))
     caller = Caller("generate", request.state.client, service.deadline(body.deadline_s))
     call = service.call(order.items, order.work, caller)

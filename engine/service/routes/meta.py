@@ -66,8 +66,8 @@ async def cells(
     """List the cells of a file that can be picked from, with a map and groups."""
     service: Service = request.app.state.service
     is_local = request.client is not None and is_loopback(request.client.host)
-    found = await service.in_thread(lambda: service.listing(service.files.get(source), column, is_local))
-    return JSONResponse(found)
+    file = await service.threads.use_file(lambda: service.files.get(source))
+    return JSONResponse(await service.listing(file, column, is_local))
 
 
 @router.post("/v1/uploads", status_code=201)
@@ -80,9 +80,9 @@ async def upload(
         raise RequestError(415, f"send the bytes of an .h5ad file, and say so: Content-Type: {HDF5[0]}.")
     file = await uploaded(service, request, name, values)
     try:
-        listing = await service.in_thread(lambda: service.listing(file, None))
+        listing = await service.listing(file, None)
     except BaseException:
-        service.files.remove(file.source_id)
+        service.files.drop(file)
         raise
     return JSONResponse(listing, status_code=201)
 
