@@ -8,7 +8,11 @@ from collections import deque
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
-from cellscribe.engine.service.orders import Happening
+from cellscribe.engine.service.orders import Happening, Lost, Token
+
+_MOST_BYTES = 32 << 20  # that wait for one client
+_EVENT_BYTES = 1_024  # of a token with its genes, roughly
+_UNREAD = "the events were not read for so long that no more are kept; read them as they come."
 
 
 class Round:
@@ -44,12 +48,21 @@ class Round:
 
 
 class Mailbox:
-    """What has happened to the cells of one request; made and read in the event loop."""
+    """What has happened to the cells of one request; made and read in the event loop.
+
+    Whoever does not read is given up before too much waits: nothing but the end is kept then.
+
+    Attributes
+    ----------
+    is_gone
+        Nobody waits for more; the slots are freed for it.
+    """
 
     def __init__(self) -> None:
-        self.is_gone = False
+        self.is_gone = self._is_overrun = False
         self._round = Round.here()
         self._items: deque[Happening] = deque()
+        self._bytes = 0
         self._has_some = asyncio.Event()
 
     def deliver(self, happenings: list[Happening]) -> None:
@@ -63,10 +76,22 @@ class Mailbox:
                 await self._has_some.wait()
         found = list(self._items)
         self._items.clear()
+        self._bytes = 0
         self._has_some.clear()
         return found
 
     def take(self, happenings: list[Happening]) -> None:
         """Take what happened, in the event loop."""
+        if self._is_overrun:
+            return
         self._items.extend(happenings)
+        self._bytes += sum(_size(one) for one in happenings)
+        if self._bytes > _MOST_BYTES:
+            self._is_overrun = self.is_gone = True
+            self._items = deque([Lost(0, 408, _UNREAD)])
         self._has_some.set()
+
+
+def _size(one: Happening) -> int:
+    weights = one.weights if isinstance(one, Token) else None
+    return _EVENT_BYTES + (0 if weights is None else weights.nbytes)

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from cellscribe.engine.errors import UsageError
 from cellscribe.engine.service.addresses import is_loopback, local_names
 from cellscribe.engine.service.app import create_app
+from cellscribe.engine.service.patience import patient
 from cellscribe.engine.service.service import Service
 
 _LOG = logging.getLogger("cellscribe.service")
@@ -64,17 +66,7 @@ def serve(
     sock = _bound(host, port)
     address, real_port = sock.getsockname()[:2]
     app = create_app(service, local_names(host) if is_loopback(host) else None)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(grace_s + 0.999),
-        limit_concurrency=None,
-        lifespan="off",
-        h11_max_incomplete_event_size=64 * 1024,
-    )
+    config = configured(app, service.limits.idle_s, grace_s=grace_s)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     service.start()
     on_listening(f"http://{'[' + address + ']' if ':' in address else address}:{real_port}")
@@ -86,6 +78,30 @@ def serve(
             _LOG.warning("texts were still being written when the time to finish them was over")
         service.close()
         sock.close()
+
+
+def configured(app: ASGIApp, idle_s: float, *, grace_s: float) -> uvicorn.Config:
+    """Return how uvicorn serves the application.
+
+    Parameters
+    ----------
+    idle_s
+        How long a client may leave its answer unread.
+    grace_s
+        How long connections may stay open at the end.
+    """
+    return uvicorn.Config(
+        app,
+        http=patient(idle_s),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(grace_s + 0.999),
+        limit_concurrency=None,
+        lifespan="off",
+        h11_max_incomplete_event_size=64 * 1024,
+    )
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -19,6 +19,7 @@ from cellscribe.engine.service.addresses import local_names
 from cellscribe.engine.service.app import create_app
 from cellscribe.engine.service.describing import DescribeService
 from cellscribe.engine.service.limits import ServiceLimits
+from cellscribe.engine.service.patience import patient
 from cellscribe.engine.service.service import ServiceSettings
 
 Event = tuple[str, Any]
@@ -50,7 +51,13 @@ class Running:
         self.port = int(self.socket.getsockname()[1])
         app = create_app(service, local_names("127.0.0.1") if has_hosts else None)
         config = uvicorn.Config(
-            app, log_level="critical", access_log=False, server_header=False, lifespan="off", timeout_keep_alive=30
+            app,
+            http=patient(service.limits.idle_s),
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_keep_alive=30,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self.socket],), daemon=True)
