@@ -29,6 +29,18 @@ def serve(
         ),
     ] = None,
     max_queue: Annotated[int, typer.Option("--max-queue", min=1, help="Cells that may wait for a slot.")] = 1024,
+    client_share: Annotated[
+        float | None,
+        typer.Option(
+            "--client-share",
+            min=0.01,
+            max=1.0,
+            help="Part of what others leave free of --max-queue, and of the files under way, that one client (a key, "
+            "or an address) may take. Half without it; all where everybody is one client: with a single key, or on "
+            "this machine alone without keys.",
+            show_default=False,
+        ),
+    ] = None,
     max_cells: Annotated[int, typer.Option("--max-cells", min=1, help="Cells of one request.")] = 256,
     max_upload_mb: Annotated[int, typer.Option("--max-upload-mb", min=1, help="Largest uploaded file, in MB.")] = 512,
     deadline: Annotated[float, typer.Option("--deadline", min=1, help="Longest time of a request, in s.")] = 300.0,
@@ -55,6 +67,7 @@ def serve(
             slots=slots,
             cells=cells,
             max_queue=max_queue,
+            client_share=client_share,
             max_cells=max_cells,
             max_upload_bytes=max_upload_mb * 1_000_000,
             deadline_s=deadline,

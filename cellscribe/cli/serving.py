@@ -23,6 +23,7 @@ class ServeJob:
     slots: int
     cells: Path | None
     max_queue: int
+    client_share: float | None
     max_cells: int
     max_upload_bytes: int
     deadline_s: float
@@ -60,7 +61,7 @@ def serve_bundle(job: ServeJob) -> int:
     from cellscribe.engine.packaged import packaged_cells
     from cellscribe.engine.service.addresses import is_loopback
     from cellscribe.engine.service.choosing import service_of
-    from cellscribe.engine.service.limits import ServiceLimits
+    from cellscribe.engine.service.limits import ServiceLimits, share_of
     from cellscribe.engine.service.server import serve
     from cellscribe.engine.service.service import ServiceSettings
 
@@ -70,14 +71,15 @@ def serve_bundle(job: ServeJob) -> int:
         if not job.is_quiet:
             console.print(text, markup=False, soft_wrap=True, highlight=False)
 
-    hvg = None if job.genes is None else read_gene_list(job.genes)
-    model = load(job.bundle, threads=job.threads, seed=job.seed, hvg=hvg, backend=job.backend, plans=job.plans)
     limits = ServiceLimits(
         cells=job.max_cells,
         queue_cells=job.max_queue,
+        client_share=share_of(job.client_share, keys, is_loopback(job.host)),
         upload_bytes=job.max_upload_bytes,
         deadline_s=job.deadline_s,
     )
+    hvg = None if job.genes is None else read_gene_list(job.genes)
+    model = load(job.bundle, threads=job.threads, seed=job.seed, hvg=hvg, backend=job.backend, plans=job.plans)
     settings = ServiceSettings(job.slots, job.seed, hvg, keys, limits)
     service = service_of(model, job.cells or packaged_cells(), settings)
     if not keys and not is_loopback(job.host):

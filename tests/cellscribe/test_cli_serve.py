@@ -144,6 +144,8 @@ def test_a_port_in_use_is_one_sentence(cellscribe: Call) -> None:
         (("demo", "--cells", "nothing.h5ad"), 3, "error: There is no file nothing.h5ad"),
         (("demo", "--port", 65_536), 2, "--port"),
         (("demo", "--slots", 0), 2, "--slots"),
+        (("demo", "--client-share", 1.5), 2, "--client-share"),
+        (("demo", "--max-queue", 100), 2, "may have 256 cells (--max-cells), and only 100 may wait (--max-queue)"),
     ],
 )
 def test_options_that_cannot_be(cellscribe: Call, options: tuple[Any, ...], code: int, words: str) -> None:
@@ -175,3 +177,9 @@ def test_without_the_extra_it_says_what_to_install(cellscribe: Call, monkeypatch
     result = cellscribe("serve", "demo")
     assert result.exit_code == 2
     assert result.stderr == "error: fastapi is not installed; run `pip install 'cellscribe[serve]'`.\n"
+
+
+def test_the_share_of_a_client_is_explained(cellscribe: Call) -> None:
+    told = " ".join(cellscribe("serve", "--help").stdout.replace("│", " ").split())
+    assert "--client-share" in told
+    assert "one client (a key, or an address) may take" in told
