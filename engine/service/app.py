@@ -16,10 +16,11 @@ from starlette.responses import JSONResponse, Response
 import cellscribe
 from cellscribe.engine.errors import CellscribeError
 from cellscribe.engine.service.calling import CallService
+from cellscribe.engine.service.chat_schemas import ChatBody
 from cellscribe.engine.service.gate import Gate
 from cellscribe.engine.service.problems import RequestError, problem_of
 from cellscribe.engine.service.routes import absent, ask, chat, describe, family, meta, page
-from cellscribe.engine.service.schemas import AnnotateBody, ChatBody, DescribeBody, EmbedBody, GenerateBody
+from cellscribe.engine.service.schemas import AnnotateBody, DescribeBody, EmbedBody, GenerateBody
 from cellscribe.engine.service.service import Service
 
 _LOG = logging.getLogger("cellscribe.service")
@@ -30,7 +31,7 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/v1/generate": GenerateBody,
     "/v1/chat/completions": ChatBody,
 }
-_FILES = ("/v1/describe", "/v1/uploads")
+_FILES = ("/v1/describe", "/v1/embed", "/v1/annotate", "/v1/uploads")
 
 
 def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -10,9 +12,10 @@ from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.service.bodies import saved_body
 from cellscribe.engine.service.cell_files import CellFile
-from cellscribe.engine.service.describing import DescribeService, FedCells
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
+
+T = TypeVar("T")
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _BODY = "upload.h5ad"  # the name of a file that has none
@@ -45,12 +48,12 @@ async def _saved(service: Service, request: Request, name: str) -> Path:
         raise
 
 
-async def of_upload(service: DescribeService, request: Request, values: ValueChoice, seed: int) -> FedCells:
-    """Take a file in, read all its cells, and forget it; it takes no place among the files that are kept."""
+async def of_upload(service: Service, request: Request, values: ValueChoice, read: Callable[[CellFile], T]) -> T:
+    """Take a file in, let its cells be read, and forget it; it takes no place among the files that are kept."""
     path = await _saved(service, request, _BODY)
     file = await service.in_thread(lambda: service.files.opened(path, _BODY, values))
     try:
-        return await service.in_thread(lambda: service.of_file(file, None, seed))
+        return await service.in_thread(lambda: read(file))
     except InputError as error:
         raise RequestError(422, str(error)) from error
     finally:
