@@ -1,20 +1,33 @@
-"""What clients read: records of descriptions, and events as they are streamed."""
+"""What clients read: records of descriptions, vectors, and events as they are streamed."""
 
 from __future__ import annotations
 
 import base64
 import json
 import math
+import secrets
+import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cellscribe.engine.service.orders import Done, FedCell, Token
 from cellscribe.engine.types import TopGenes
 
 
-def record(done: Done) -> dict[str, Any]:
-    """Return a finished description; numbers that do not exist are None."""
+def head(prefix: str, kind: str, model: str) -> dict[str, Any]:
+    """Return what every whole answer begins with: an id, its kind, when it was made, and by which bundle."""
+    return {"id": new_id(prefix), "object": kind, "created": int(time.time()), "model": model}
+
+
+def new_id(prefix: str) -> str:
+    """Return an id that no other answer has."""
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+def record(done: Done, fed: FedCell | None = None) -> dict[str, Any]:
+    """Return a finished description of a cell, `fed` where its genes were attended to; no number is None."""
     told = done.description
     return {
         "cell_id": told.cell_id,
@@ -26,12 +39,19 @@ def record(done: Done) -> dict[str, Any]:
         "latency_ms": _number(told.latency_ms, 3),
         "queue_ms": _number(done.queue_s * 1e3, 3),
         "time_to_first_token_ms": _number(done.first_token_s * 1e3, 3),
-        "top_genes": [
-            {"gene": gene, "weight": round(weight, 6)}
-            for gene, weight in zip(told.top_genes.symbols, told.top_genes.weights, strict=True)
-        ],
+        "top_genes": [] if fed is None else _top_genes(told.top_genes, fed),
         "named_genes": list(told.named_genes),
         "grounding": _number(told.grounding, 4),
+    }
+
+
+def vector(name: str, failure: str, found: npt.NDArray[np.float32] | None) -> dict[str, Any]:
+    """Return the vector of a cell, or why it has none."""
+    is_ok = found is not None and bool(np.isfinite(found).all())
+    return {
+        "cell_id": name,
+        "status": "ok" if is_ok else f"failed: {failure or 'its embedding is not finite'}",
+        "embedding": [round(float(x), 7) for x in found] if found is not None and is_ok else None,
     }
 
 
@@ -52,10 +72,11 @@ def token(event: Token) -> dict[str, Any]:
     return told
 
 
-def grid(cell: FedCell) -> list[str]:
-    """Return the genes that a cell's weights stand for."""
-    columns = cell.axis.columns.tolist()
-    return [symbol for symbol, column in zip(cell.axis.symbols, columns, strict=True) if column >= 0]
+def grid(cell: FedCell) -> dict[str, Any]:
+    """Return the genes that a cell's weights stand for, and the places of those that were detected in it."""
+    is_gene = cell.axis.columns >= 0
+    symbols = [cell.axis.symbols[place] for place in np.flatnonzero(is_gene).tolist()]
+    return {"grid": symbols, "detected": np.flatnonzero(_is_detected(cell)[is_gene]).tolist()}
 
 
 def event(name: str, data: object) -> bytes:
@@ -68,11 +89,25 @@ def data(what: object) -> bytes:
     return f"data: {json.dumps(what, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
 
 
+def _top_genes(top: TopGenes, fed: FedCell) -> list[dict[str, Any]]:
+    detected = set(fed.axis.columns[_is_detected(fed)].tolist())
+    return [
+        {"gene": gene, "weight": round(weight, 6), "is_detected": column in detected}
+        for gene, weight, column in zip(top.symbols, top.weights, top.columns, strict=True)
+    ]
+
+
+def _is_detected(fed: FedCell) -> npt.NDArray[np.bool_]:
+    """Return which of a cell's positions hold a value: genes that it lacks are fed as zeros."""
+    is_detected: npt.NDArray[np.bool_] = (fed.axis.columns >= 0) & (fed.values > 0)
+    return is_detected
+
+
 def _pairs(genes: TopGenes) -> list[tuple[str, float]]:
     return [(gene, round(weight, 5)) for gene, weight in zip(genes.symbols, genes.weights, strict=True)]
 
 
-def _shades(weights: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[str, float]:
+def _shades(weights: npt.NDArray[np.float32]) -> tuple[str, float]:
     """Return weights as bytes relative to the largest (255), in base64, and the share that the largest is."""
     most, total = float(weights.max(initial=0.0)), float(weights.sum())
     scaled = np.rint(weights * (255.0 / most)) if most > 0 else np.zeros_like(weights)

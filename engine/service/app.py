@@ -7,8 +7,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,21 +14,16 @@ from starlette.responses import JSONResponse, Response
 import cellscribe
 from cellscribe.engine.errors import CellscribeError
 from cellscribe.engine.service.calling import CallService
+from cellscribe.engine.service.documents.openapi import completed
 from cellscribe.engine.service.gate import Gate
 from cellscribe.engine.service.problems import RequestError, problem_of
 from cellscribe.engine.service.routes import absent, ask, chat, describe, family, meta, page
-from cellscribe.engine.service.schemas import AnnotateBody, ChatBody, DescribeBody, EmbedBody, GenerateBody
 from cellscribe.engine.service.service import Service
 
 _LOG = logging.getLogger("cellscribe.service")
-_BODIES: dict[str, type[BaseModel]] = {
-    "/v1/describe": DescribeBody,
-    "/v1/embed": EmbedBody,
-    "/v1/annotate": AnnotateBody,
-    "/v1/generate": GenerateBody,
-    "/v1/chat/completions": ChatBody,
-}
-_FILES = ("/v1/describe", "/v1/uploads")
+_SAID = (
+    "Cells as gene counts in; texts, labels, vectors and cells out. An error is a sentence that says how to mend it."
+)
 
 
 def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI:
@@ -43,7 +36,7 @@ def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI
     hosts
         Names that clients may call it by; None for any.
     """
-    app = FastAPI(title="Cellscribe", version=cellscribe.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Cellscribe", description=_SAID, version=cellscribe.__version__, docs_url=None, redoc_url=None)
     app.state.service = service
     own = (family, ask) if isinstance(service, CallService) else (describe, chat)
     for routes in (meta, *own, page, absent):
@@ -54,7 +47,13 @@ def create_app(service: Service, hosts: frozenset[str] | None = None) -> FastAPI
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(Gate, service=service, hosts=hosts)
     plain = app.openapi
-    app.openapi = lambda: _documented(app, plain)  # type: ignore[method-assign]
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = completed(plain(), service)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
     return app
 
 
@@ -81,25 +80,3 @@ async def _invalid(request: Request, error: Exception) -> Response:
     problem = RequestError(422, f"{where} is not as it should be: {first['msg'].lower()}.", where)
     request.app.state.service.metrics.failed(problem)
     return JSONResponse(problem.body(), problem.status)
-
-
-def _documented(app: FastAPI, plain: Any) -> dict[str, Any]:
-    """Return the OpenAPI description with the bodies, which are read and checked by ourselves."""
-    if app.openapi_schema:
-        return app.openapi_schema
-    told: dict[str, Any] = plain()
-    pairs = [(one, "validation") for one in _BODIES.values()]
-    _, definitions = models_json_schema(pairs, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
-    schemas = told.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(definitions["$defs"])
-    for path, model in _BODIES.items():
-        if path in told["paths"]:
-            schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-            examples = model.model_json_schema().get("examples", [])
-            content: dict[str, Any] = {"schema": schema, **({"example": examples[0]} if examples else {})}
-            told["paths"][path]["post"]["requestBody"] = {"required": True, "content": {"application/json": content}}
-    for path in (one for one in _FILES if one in told["paths"]):
-        body = told["paths"][path]["post"].setdefault("requestBody", {"required": True, "content": {}})
-        body["content"]["application/x-hdf5"] = {"schema": {"type": "string", "format": "binary"}}
-    app.openapi_schema = told
-    return told

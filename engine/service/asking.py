@@ -26,23 +26,13 @@ class Wanted:
 
 
 class Asking(Awaited[Done]):
-    """Cells in the queue or in slots, and what comes of them; made in the event loop.
-
-    Attributes
-    ----------
-    before
-        Cells that waited already.
-
-    Raises
-    ------
-    RequestError
-        429 where there is no room in the queue, 503 while the service shuts down.
-    """
+    """Cells that are to be described."""
 
     def __init__(self, desk: Desk, queue: FairQueue, cells: Sequence[FedCell], wanted: Wanted) -> None:
         super().__init__(Done, len(cells), wanted.deadline, desk.leave)
         self.wanted = wanted
-        self.before = queue.put(
+        self._wait_in(
+            queue,
             [
                 Order(
                     self._box,
@@ -57,5 +47,5 @@ class Asking(Awaited[Done]):
                     wanted.wants_weights,
                 )
                 for i, one in enumerate(cells)
-            ]
+            ],
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Generic, TypeVar
 
 from cellscribe.engine.service.mailbox import Mailbox
 from cellscribe.engine.service.orders import Answered, Box, Done, Happening, Lost
 from cellscribe.engine.service.problems import RequestError
+from cellscribe.engine.service.queue import Lines
+from cellscribe.engine.service.turns import W
 
 D = TypeVar("D", Done, Answered)
 
@@ -17,7 +19,7 @@ _GRACE_S = 5.0  # by which the desk tells of a deadline itself
 
 
 class Awaited(Generic[D]):
-    """Cells in the queue or in work; a base, made in the event loop.
+    """Cells in the queue or in work, and what comes of them; a base, made in the event loop.
 
     Parameters
     ----------
@@ -29,11 +31,27 @@ class Awaited(Generic[D]):
         When they must be answered, on the monotonic clock.
     on_leave
         Hears of a request that is given up.
+
+    Attributes
+    ----------
+    before
+        Cells that waited already.
+
+    Raises
+    ------
+    RequestError
+        429 where there is no room in the queue, 503 while the service shuts down.
     """
+
+    before: int
 
     def __init__(self, last: type[D], count: int, deadline: float, on_leave: Callable[[Box], None]) -> None:
         self._last: type[D] = last
         self._box, self._left, self._deadline, self._on_leave = Mailbox(), count, deadline, on_leave
+
+    def _wait_in(self, queue: Lines[W], orders: Sequence[W]) -> None:
+        """Let the orders of the request wait, all of them or none."""
+        self.before = queue.put(orders)
 
     async def happenings(self) -> AsyncIterator[Happening | None]:
         """Yield what happens until all cells are answered or one is lost; None where nothing did for a while."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 
 from cellscribe.engine.service.problems import RequestError
+from cellscribe.engine.service.repeats import repeated_name
+from cellscribe.engine.service.schemas import Body, FileOptions
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Body)
+F = TypeVar("F", bound=FileOptions)
 JSON, HDF5 = "application/json", ("application/x-hdf5", "application/octet-stream")
 _SLOWEST = 4_096  # bytes a second, on the whole of a body
 
@@ -29,8 +33,8 @@ async def json_body(request: Request, model: type[M], most: int, idle_s: float) 
     Raises
     ------
     RequestError
-        413 for too many bytes, 415 for another type, 400 for what is no JSON, 422 for what is not meant, 408 for a
-        client that falls silent, or lets its body drip.
+        413 for too many bytes, 415 for another type, 400 for what is no JSON or says something twice, 422 for what is
+        not meant, 408 for a client that falls silent, or lets its body drip.
     """
     kind = content_type(request)
     if kind != JSON and not kind.endswith("+json"):
@@ -49,15 +53,30 @@ async def saved_body(request: Request, path: Path, most: int, idle_s: float) -> 
 def parsed(model: type[M], raw: bytes) -> M:
     """Return a JSON text as a checked body."""
     try:
-        return model.model_validate_json(raw)
+        found = model.model_validate_json(raw)
     except ValidationError as error:
         raise _problem(error) from None
+    twice = repeated_name(raw, found.num_names())
+    if twice is not None:
+        raise RequestError(
+            400, f"the body names {twice[:100]!r} twice in one object, and only one of them could count; name it once.",
+            _printed(twice),
+        )  # fmt: skip
+    return found
 
 
-def from_query(model: type[M], query: Mapping[str, str]) -> M:
-    """Return a query string as checked options."""
+def from_query(model: type[F], query: QueryParams) -> F:
+    """Return a query string as checked options; RequestError 400 for what stands twice, 422 for what is wrong."""
+    given: dict[str, str | list[str]] = {}
+    for name in query:
+        values = query.getlist(name)
+        if len(values) > 1 and name not in model.lists:
+            raise RequestError(
+                400, f"the option {name[:100]!r} stands {len(values)} times; say it once.", _printed(name)
+            )
+        given[name] = values if name in model.lists else values[0]
     try:
-        return model.model_validate_strings(dict(query))
+        return model.model_validate(given, strict=False)
     except ValidationError as error:
         raise _problem(error) from None
 
@@ -89,7 +108,11 @@ def _path(parts: tuple[int | str, ...]) -> str:
         if text in ("function-after", "constrained-str", "[key]"):
             continue
         told += f"[{part}]" if isinstance(part, int) else f".{text}" if told else text
-    return "".join(c for c in told if c.isprintable())[:200]
+    return _printed(told)
+
+
+def _printed(name: str) -> str:
+    return "".join(c for c in name if c.isprintable())[:200]
 
 
 async def _parts(request: Request, most: int, idle_s: float) -> AsyncIterator[bytes]:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import scipy.sparse as sp
 
 from cellscribe.engine.labels import Labelled
-from cellscribe.engine.service.answers import record
+from cellscribe.engine.service.answers import record, vector
 from cellscribe.engine.service.families.base import Item, Written
 from cellscribe.engine.service.orders import Answered, Done
 from cellscribe.engine.text_annotate import described_answer
@@ -39,13 +38,7 @@ def labels(items: Sequence[Item], status: Sequence[str], found: Labelled, has_sc
 
 def vectors(items: Sequence[Item], found: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the vectors of cells."""
-    results = []
-    for one, vector in zip(items, found, strict=True):
-        is_ok = bool(np.isfinite(vector).all())
-        status = "ok" if is_ok else f"failed: {one.failure or 'its embedding is not finite'}"
-        embedding = [round(float(x), 7) for x in vector] if is_ok else None
-        results.append({"cell_id": one.name, "status": status, "embedding": embedding})
-    return results
+    return [vector(one.name, one.failure, mine) for one, mine in zip(items, found, strict=True)]
 
 
 def cells(written: Written) -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ class CallService(Service):
         self.deadline(body.deadline_s)
         if body.source is not None:
             ids, source = body.cell_ids or [], body.source
-            return await self.in_thread(lambda: self._of_file(self.files.get(source), ids, wish))
+            return await self.in_thread(lambda: self.of_file(self.files.get(source), ids, wish))
         return await self.in_thread(lambda: self._of_maps(body, wish))
 
     def call(self, items: Sequence[Item], work: Work, caller: Caller) -> Call:
@@ -95,8 +95,14 @@ class CallService(Service):
     def _embedded(self, items: Sequence[Item]) -> Future[list[npt.NDArray[np.float32]]]:
         return self.desk.beside(lambda: self.family.run(Embedding(), items, lambda done, tokens: None))
 
-    def _of_file(self, file: CellFile, cell_ids: Sequence[str], wish: Wish) -> ReadyCells:
-        rows, places = np.unique(file.rows_of(cell_ids), return_inverse=True)
+    def of_file(self, file: CellFile, cell_ids: Sequence[str] | None, wish: Wish) -> ReadyCells:
+        """Read cells of a file, all of them for None."""
+        wanted = np.arange(file.source.n_cells) if cell_ids is None else file.rows_of(cell_ids)
+        if len(wanted) > self.limits.cells:
+            raise RequestError(
+                413, f"the file has {len(wanted)} cells, more than {self.limits.cells}; upload it and pick some."
+            )
+        rows, places = np.unique(wanted, return_inverse=True)
         ready = self._of_rows(file, rows, wish)
         return ReadyCells([ready.items[i] for i in places.tolist()], ready.work, ready.genes)
 

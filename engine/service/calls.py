@@ -24,26 +24,14 @@ class Caller:
 
 
 class Call(Awaited[Answered]):
-    """Cells in the queue or in work, and what comes of them; made in the event loop.
-
-    Attributes
-    ----------
-    before
-        Cells that waited already.
-
-    Raises
-    ------
-    RequestError
-        429 where there is no room in the queue, 503 while the service shuts down.
-    """
+    """Cells that a bundle of another family is called for."""
 
     def __init__(
         self, desk: CallDesk, queue: Lines[CallOrder], items: Sequence[Item], work: Work, caller: Caller
     ) -> None:
         super().__init__(Answered, len(items), caller.deadline, desk.leave)
-        self.before = queue.put(
-            [
-                CallOrder(self._box, i, one, work, caller.task, caller.client, caller.deadline, caller.wants_tokens)
-                for i, one in enumerate(items)
-            ]
+        task, client, deadline, wants_tokens = caller.task, caller.client, caller.deadline, caller.wants_tokens
+        self._wait_in(
+            queue,
+            [CallOrder(self._box, i, one, work, task, client, deadline, wants_tokens) for i, one in enumerate(items)],
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -11,10 +13,11 @@ from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.service.bodies import saved_body
 from cellscribe.engine.service.cell_files import CellFile
-from cellscribe.engine.service.describing import DescribeService, FedCells
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
 from cellscribe.engine.service.visits import here
+
+T = TypeVar("T")
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _BODY = "upload.h5ad"  # the name of a file that has none
@@ -41,8 +44,8 @@ async def uploaded(service: Service, request: Request, name: str, values: ValueC
             raise
 
 
-async def of_upload(service: DescribeService, request: Request, values: ValueChoice, seed: int) -> FedCells:
-    """Take a file in, read all its cells, and forget it; it takes no place among the files that are kept."""
+async def of_upload(service: Service, request: Request, values: ValueChoice, read: Callable[[CellFile], T]) -> T:
+    """Take a file in, let its cells be read, and forget it; it takes no place among the files that are kept."""
     files = service.files
     with files.under_way(here().client):
         path = await _saved(service, request, _BODY)
@@ -52,7 +55,7 @@ async def of_upload(service: DescribeService, request: Request, values: ValueCho
             files.discard(path)
             raise
         try:
-            return await service.in_thread(lambda: service.of_file(file, None, seed))
+            return await service.in_thread(lambda: read(file))
         except InputError as error:
             raise RequestError(422, str(error)) from error
         finally:

@@ -145,7 +145,7 @@ SAID = {"role": "user", "content": "Which type?"}
         ("annotate", {"cells": [{"genes": {}}]}, 422, "no cell names a gene"),
         ("annotate", {"cells": [{"genes": {"CD3D": 1, "cd3d": 2}}]}, 422, "CD3D"),
         ("annotate", {"cells": [{"genes": {"a b": 1}}]}, 422, "cannot be one word"),
-        ("annotate", {"cells": [CELL], "gene_names": ["a"], "model": "other"}, 404, "the model 'other'"),
+        ("annotate", {"cells": [CELL], "model": "other"}, 404, "the model 'other'"),
         ("annotate", {"cells": [{"indices": [0, 0], "values": [1, 2]}], "gene_names": ["CD3D"]}, 422, "twice"),
         ("annotate", {"cells": [{"genes": {"CD3D": 200.5}}]}, 422, "counts"),
         ("annotate", {"source": "demo", "cell_ids": ["nobody"]}, 404, "nobody"),

@@ -70,6 +70,17 @@ def test_ranks_get_the_labels_of_the_python_api(ranked: TestClient, tiny_langcel
     np.testing.assert_allclose(vectors["results"][0]["embedding"], model.embed(cells, copy=True)[0], atol=1e-6)
 
 
+def test_ranks_take_a_file_as_body(ranked: TestClient, tmp_path: Path) -> None:
+    cells = ad.read_h5ad(packaged_cells())[:3].copy()
+    cells.write_h5ad(tmp_path / "few.h5ad")
+    file = {"content": (tmp_path / "few.h5ad").read_bytes(), "headers": {"Content-Type": "application/x-hdf5"}}
+    picked = {"source": "demo", "cell_ids": cells.obs_names.tolist()}
+    for path, more in (("annotate", {"labels": LABELS}), ("embed", {})):
+        found = ranked.post(f"/v1/{path}", params=more, **file)
+        assert found.status_code == 200, found.text
+        assert found.json()["results"] == post(ranked, path, picked | more)["results"]
+
+
 def test_ranks_have_a_map_and_no_words(ranked: TestClient) -> None:
     told = ranked.get("/v1/models").json()["data"][0]
     assert told["tasks"] == ["annotate", "embed"]

@@ -214,8 +214,12 @@ def test_sparse_arrays_are_the_same_cell() -> None:
     [
         ([{"indices": [3], "values": [1]}], "points at gene 3, and gene_names has 3", "cells[0].indices"),
         ([{"indices": [10**30], "values": [1]}], "points at gene 1000", "cells[0].indices"),
-        ([{"id": "x", "genes": {}}, {"id": "x", "genes": {}}], "two cells are named 'x'", "cells[1].id"),
-        ([{"genes": {}}, {"id": "cell-0", "genes": {}}], "two cells are named 'cell-0'", "cells[1].id"),
+        (
+            [{"id": "x", "genes": {}}, {"id": "x", "indices": [], "values": []}],
+            "two cells are named 'x'",
+            "cells[1].id",
+        ),
+        ([{"genes": {}}, {"id": "cell-0", "indices": [], "values": []}], "two cells are named 'cell-0'", "cells[1].id"),
     ],
 )
 def test_cells_that_contradict_themselves(cells: list[Any], words: str, param: str) -> None:

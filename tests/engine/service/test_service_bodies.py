@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from running_service import Answer, Running, assert_sentence
+from starlette.datastructures import QueryParams
 
 from cellscribe.engine.service.bodies import from_query
 from cellscribe.engine.service.problems import RequestError
-from cellscribe.engine.service.schemas import DescribeFile
+from cellscribe.engine.service.schemas import AnnotateFile, DescribeFile
 
 CELL = {"id": "c1", "genes": {"CD3D": 6, "LTB": 9.0}}
 GOOD: dict[str, dict[str, Any]] = {
@@ -136,7 +137,7 @@ def test_malformed_files_are_refused_in_a_sentence(running: Running) -> None:
     assert running.figure("cellscribe_uploads") == 0
 
 
-@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/x-hdf5"])
+@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/xml"])
 def test_another_type_of_body_is_415(running: Running, kind: str) -> None:
     found = running.post("/v1/embed", json.dumps(GOOD["/v1/embed"]).encode(), headers={"Content-Type": kind})
     assert found.status == 415
@@ -260,12 +261,32 @@ def test_too_many_cells_are_413(serving: Callable[..., Running]) -> None:
 
 
 def test_options_of_a_query_are_as_strict(running: Running) -> None:
-    found = from_query(DescribeFile, {"max_new_tokens": "5", "stream": "true", "top_p": "0.5", "values": "counts"})
+    query = {"max_new_tokens": "5", "stream": "true", "top_p": "0.5", "values": "counts"}
+    found = from_query(DescribeFile, QueryParams(query))
     assert (found.max_new_tokens, found.stream, found.top_p, found.values) == (5, True, 0.5, "counts")
     for query in ("max_new_tokens=x", "max_new_tokens=0", "streem=1", "values=no", "cells=1", "top_genes=1.5"):
         name, _, value = query.partition("=")
         with pytest.raises(RequestError) as refused:
-            from_query(DescribeFile, {name: value})
+            from_query(DescribeFile, QueryParams({name: value}))
         assert refused.value.status == 422
         assert refused.value.param == name
         assert_sentence(refused.value.message)
+
+
+def test_an_option_of_a_query_stands_once_and_labels_as_often_as_there_are() -> None:
+    found = from_query(AnnotateFile, QueryParams("labels=B cell&labels=CD4-positive, alpha-beta T cell&scores=true"))
+    assert (found.labels, found.scores) == (["B cell", "CD4-positive, alpha-beta T cell"], True)
+    assert from_query(AnnotateFile, QueryParams("labels=one")).labels == ["one"]
+    with pytest.raises(RequestError, match="the option 'seed' stands 2 times; say it once") as refused:
+        from_query(DescribeFile, QueryParams("seed=1&seed=2"))
+    assert (refused.value.status, refused.value.param) == (400, "seed")
+    with pytest.raises(RequestError, match="at least 1 character"):
+        from_query(AnnotateFile, QueryParams("labels="))
+
+
+def test_options_in_the_query_of_a_json_body_are_refused(running: Running) -> None:
+    for path, body in GOOD.items():
+        found = running.post(f"{path}?seed=3", body)
+        assert (found.status, found.json["error"]["param"]) == (400, "seed")
+        assert "put it into the body" in found.message
+        assert_sentence(found.message)

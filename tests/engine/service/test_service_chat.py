@@ -110,7 +110,11 @@ def test_what_openai_clients_send_besides_is_borne(running: Running) -> None:
         (asked({"type": "cell", "cell": {"genes": {}}}), 422, "the cell cannot be described: it has no counts"),
         (asked({"type": "cell", "cell": {"genes": {"NO": 1}}}), 422, "none of the 1 names"),
         (asked({"type": "cell", "cell": CELL}, model="gpt-4"), 404, "the model 'gpt-4' is not here"),
-        (asked({"type": "cell", "cell": CELL}, n=2), 422, "n is 2"),
+        (asked({"type": "cell", "cell": CELL}, n=2), 400, "n is 2"),
+        (asked({"type": "cell", "cell": CELL, "values": "counts"}), 422, "'values', which is not read there"),
+        (asked({"type": "cell", "cell": CELL, "source": "demo"}), 422, "which is not read there"),
+        (asked({"type": "cell", "source": "demo", "cell_id": "a", "cell_ids": ["a"]}), 422, "'cell_ids', which"),
+        (asked({"type": "cell", "cell": CELL}, top_p=0.5), 422, "no effect on greedy"),
         (asked({"type": "cell", "cell": CELL}, temperature=11), 422, "temperature"),
         (asked({"type": "cell", "cell": CELL}, max_tokens=0), 422, "max_tokens"),
         (asked({"type": "cell", "cell": CELL}, stream_options=3), 422, "stream_options"),
@@ -134,3 +138,34 @@ def test_the_real_client_works(running: Running, cells: ad.AnnData, described: p
     assert [one.id for one in client.models.list()] == ["demo"]
     with pytest.raises(openai.NotFoundError, match="the model 'x' is not here"):
         client.chat.completions.create(**body | {"model": "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stop", ["\n"]), ("stop", "."), ("tools", [{"type": "function"}]), ("tool_choice", "required"),
+        ("response_format", {"type": "json_object"}), ("n", 3), ("logprobs", True), ("top_logprobs", 5),
+        ("presence_penalty", 0.5), ("frequency_penalty", -1), ("logit_bias", {"50": 1}), ("functions", [{}]),
+        ("modalities", ["audio"]), ("reasoning_effort", "low"), ("top_k", 5), ("max_token", 7), ("a\nb", 7),
+    ],
+)  # fmt: skip
+def test_what_would_change_the_answer_and_is_not_supported_is_refused(running: Running, name: str, value: Any) -> None:
+    found = running.post(PATH, asked({"type": "cell", "cell": CELL}, **{name: value}))
+    assert (found.status, found.json["error"]["param"]) == (400, name)
+    assert_sentence(found.message)
+
+
+def test_options_of_a_stream_need_one(running: Running) -> None:
+    found = running.post(PATH, asked({"type": "cell", "cell": CELL}, stream_options={"include_usage": True}))
+    assert (found.status, found.json["error"]["param"]) == (400, "stream_options")
+
+
+def test_values_that_ask_for_nothing_are_let_pass(running: Running) -> None:
+    more = {
+        "n": None, "stop": [], "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}, "top_p": 1,
+        "logprobs": False, "top_logprobs": 0, "presence_penalty": 0.0, "frequency_penalty": 0, "logit_bias": None,
+        "store": True, "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": False, "top_k": None,
+        "temperature": 0,
+    }  # fmt: skip
+    cell = {"type": "cell", "cell": CELL}
+    assert content(running, asked(cell, **more)) == content(running, asked(cell))

@@ -9,15 +9,17 @@ from running_service import assert_sentence
 
 from cellscribe.engine.errors import BackendError, BundleError, InputError, OutputError, UsageError
 from cellscribe.engine.service.bodies import parsed
+from cellscribe.engine.service.chat_schemas import ChatBody
 from cellscribe.engine.service.limits import ServiceLimits
 from cellscribe.engine.service.problems import RequestError, problem_of
 from cellscribe.engine.service.schemas import (
     AnnotateBody,
+    AnnotateFile,
     Cells,
-    ChatBody,
     DescribeBody,
     DescribeFile,
     EmbedBody,
+    FileOptions,
     GenerateBody,
 )
 
@@ -136,3 +138,46 @@ def test_errors_of_the_engine_have_a_status(error: Exception, status: int, kind:
 
 def test_a_message_is_one_line_whatever_names_are_in_it() -> None:
     assert RequestError(404, "no cell 'a\nb\u2028\x1b[31m'; look.").message == "no cell 'a b [31m'; look."
+
+
+CELL: dict[str, Any] = {"genes": {"A": 1}}
+SPARSE: dict[str, Any] = {"indices": [0, 1], "values": [1, 2]}
+PICKED: dict[str, Any] = {"source": "demo", "cell_ids": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "words"),
+    [
+        (Cells, {"cells": [CELL], "gene_names": ["A"]}, '"gene_names" belong to cells with indices'),
+        (Cells, PICKED | {"gene_names": ["A"]}, '"gene_names" belong to cells with indices'),
+        (Cells, PICKED | {"values": "counts"}, '"values" belong to cells given whole'),
+        (Cells, {"cells": [SPARSE | {"indices": [1, 1]}], "gene_names": ["A", "B"]}, "point at a gene twice"),
+        (DescribeBody, {"cells": [CELL], "grid": True}, '"grid" is told token by token'),
+        (AnnotateBody, {"cells": [CELL], "labels": ["B"], "max_new_tokens": 9}, "the model's own words"),
+    ],
+)
+def test_what_would_mean_nothing_is_refused(model: type[BaseModel], body: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        read(model, body)
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (Cells, {"cells": [CELL, SPARSE], "gene_names": ["A", "B"]}),
+        (Cells, PICKED | {"values": "auto", "gene_names": None}),
+        (DescribeBody, {"cells": [CELL], "grid": True, "stream": True, "seed": 4}),
+        (DescribeBody, {"cells": [CELL], "grid": False}),
+        (AnnotateBody, {"cells": [CELL], "max_new_tokens": 9}),
+        (AnnotateBody, {"cells": [CELL], "labels": ["B"], "scores": False}),
+    ],
+)
+def test_what_asks_for_nothing_is_let_pass(model: type[BaseModel], body: Any) -> None:
+    read(model, body)
+
+
+@pytest.mark.parametrize("model", [DescribeFile, AnnotateFile, FileOptions])
+def test_options_beside_a_file_are_those_of_the_body(model: type[BaseModel]) -> None:
+    whole = {DescribeFile: DescribeBody, AnnotateFile: AnnotateBody, FileOptions: EmbedBody}[model]
+    only_of_given_cells = {"cells", "gene_names", "source", "cell_ids"}
+    assert model.model_fields.keys() == whole.model_fields.keys() - only_of_given_cells

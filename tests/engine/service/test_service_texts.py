@@ -65,7 +65,8 @@ def test_gene_maps_are_the_cells_of_a_file(running: Running, demo: Model, cells:
         for name, row in zip(names, counts, strict=True)
     ]
     for given in (whole, turned, sparse):
-        body = {"cells": given, "gene_names": list(cells.var_names), "max_new_tokens": 32}
+        names_of = {"gene_names": list(cells.var_names)} if given is sparse else {}
+        body = {"cells": given, "max_new_tokens": 32} | names_of
         assert texts(running.post("/v1/describe", body)) == expected
         assert texts(running.post("/v1/describe", body | {"cells": given[:1]})) == {names[0]: expected[names[0]]}
 
