@@ -18,6 +18,7 @@ export class CellList {
     input.addEventListener("keydown", (event) => this.key(event));
     list.addEventListener("keydown", (event) => this.key(event));
     list.addEventListener("scroll", () => this.paint());
+    list.addEventListener("scrollend", () => this.settle());
     list.addEventListener("click", (event) => this.click(event));
     new ResizeObserver(() => this.paint()).observe(list);
   }
@@ -67,6 +68,12 @@ export class CellList {
     const over = top + ROW - this.list.clientHeight;
     if (over > this.list.scrollTop) this.list.scrollTop = over;
     this.paint();
+  }
+
+  /** Whole rows are shown once the list stands still. */
+  settle() {
+    const top = Math.round(this.list.scrollTop / ROW) * ROW;
+    if (Math.abs(top - this.list.scrollTop) >= 1) this.list.scrollTop = top;
   }
 
   click(event) {

@@ -85,7 +85,7 @@ export class Run {
 
   /** What is asked, but for the settings. */
   get question() {
-    return { ...this.source.request, cell_ids: this.picks.ids, values: "auto", top_genes: 10, grid: true };
+    return { ...this.source.request, cell_ids: this.picks.ids, top_genes: 10, grid: true };
   }
 
   async listen(request, signal) {
@@ -93,7 +93,7 @@ export class Run {
     for await (const { name, data } of describe(request, signal)) {
       if (signal.aborted) return;
       if (name === "start") this.started = data;
-      if (name === "cell" && data.grid) columns[data.cell]?.genes(data.grid);
+      if (name === "cell" && data.grid) columns[data.cell]?.genes(data.grid, data);
       if (name === "token") columns[data.cell]?.token(data);
       if (name === "result") columns[data.cell]?.result(data);
     }
