@@ -91,7 +91,7 @@ export class GeneGrid {
     const { columns, wide, tall, hasNames, height } = this.layout(width);
     this.canvas.style.height = `${height}px`;
     const { context } = sharpen(this.canvas, height);
-    const [card, track, green, ink] = ["card", "track", "green", "soft"].map((name) => parts(colour(name)));
+    const [card, track, green, soft, ink] = ["card", "track", "green", "soft", "ink"].map((name) => parts(colour(name)));
     const gap = hasNames ? 2 : Number(tall > 3);
     context.font = "9px ui-sans-serif, system-ui, sans-serif";
     context.textAlign = "center";
@@ -100,8 +100,8 @@ export class GeneGrid {
       const box = [(index % columns) * wide, Math.floor(index / columns) * tall, wide - gap, tall - gap];
       const isAbsent = this.absent.has(this.genes[index]);
       const fill = over(green, isAbsent ? card : track, level);
-      tile(context, box, rgb(fill), isAbsent && rgb(ink));
-      if (hasNames) name(context, this.genes[index], box, rgb(readable([ink, ...INKS], fill)));
+      tile(context, box, rgb(fill), isAbsent && rgb(soft));
+      if (hasNames) name(context, this.genes[index], box, rgb(readable([soft, ink, ...INKS], fill)));
     });
   }
 }

@@ -108,6 +108,7 @@ export class CellList {
       {
         class: place === this.at ? "option active" : "option", role: "option", id: `cell-${index}`,
         "aria-selected": String(mark !== null), "aria-posinset": place + 1, "aria-setsize": this.matches.length,
+        title: [this.cells.ids[index], this.groupName(index)].filter(Boolean).join(" · "), // they may be cut
       },
       dot,
       el("span", { class: "id", text: this.cells.ids[index] }),

@@ -51,6 +51,7 @@ export class Run {
     const isRunning = this.aborter !== null;
     const hadFocus = [$("generate"), $("stop")].includes(document.activeElement); // which the change would lose
     $("generate").disabled = isRunning || !this.picks.isWhole;
+    $("generate").hidden = isRunning; // the other takes its place
     $("stop").hidden = !isRunning;
     if (hadFocus) $(isRunning ? "stop" : "generate").focus();
     $("download").disabled = isRunning || !this.shown.some((column) => column.text.tokens.length || column.record);

@@ -50,7 +50,7 @@ def test_another_run_is_not_gone_on_with(files: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="resumed: --task is 'describe' and was 'embed'; ask for"):
         run(files, out, replace(EMBED, task="describe"), is_resumed=True)
     with pytest.raises(UsageError, match=r"b\.h5ad is not among the inputs"):
-        run_atlas([str(files / "a.h5ad")], out, EMBED, is_resumed=True)
+        run(files / "a.h5ad", out, is_resumed=True)
     assert len(table(out)) == 63
 
 

@@ -19,7 +19,8 @@ FAINT = """async () => {
   const ground = (element) => {
     if (!element) return [255, 255, 255];
     const colour = getComputedStyle(element).backgroundColor;
-    return opaque(colour) ? over(parts(colour), ground(element.parentElement), opaque(colour)) : ground(element.parentElement);
+    const below = opaque(colour) < 1 ? ground(element.parentElement) : [0, 0, 0];
+    return over(parts(colour), below, opaque(colour));
   };
   const found = [];
   for (const element of document.body.querySelectorAll("*")) {
@@ -40,11 +41,11 @@ FAINT = """async () => {
 INKS = """async () => {
   const { contrast, over, parts, readable } = await import("/page/contrast.js");
   const { colour } = await import("/page/dom.js");
-  const [card, track, green, soft] = ["card", "track", "green", "soft"].map((name) => parts(colour(name)));
+  const [card, track, green, soft, ink] = ["card", "track", "green", "soft", "ink"].map((name) => parts(colour(name)));
   const ratios = [];
   for (let level = 0; level <= 1; level += 0.01) for (const ground of [card, track]) {
     const fill = over(green, ground, level);
-    ratios.push(contrast(readable([soft, [0, 0, 0], [255, 255, 255]], fill), fill));
+    ratios.push(contrast(readable([soft, ink, [0, 0, 0], [255, 255, 255]], fill), fill));
   }
   return Math.min(...ratios);
 }"""

@@ -52,16 +52,18 @@ def test_nothing_is_marked_where_the_server_does_not_tell(page: Page) -> None:
 
 @pytest.mark.parametrize("is_by_place", [False, True])
 def test_tiles_of_genes_that_the_cell_lacks_are_frames(page: Page, scene: Scene, is_by_place: bool) -> None:
-    lacking = len(GENES) - 1
-    scene.begun = {"detected": list(range(lacking))} if is_by_place else {"values": [1.0] * lacking + [0.0]}
+    lacking = 3
+    scene.begun = {"values": [1.0] * 3 + [0.0] + [1.0] * (len(GENES) - 4)}
+    if is_by_place:
+        scene.begun = {"detected": [at for at in range(len(GENES)) if at != lacking]}
     generate(page)
-    columns = page.evaluate("() => Math.round(document.querySelector('canvas.grid').clientWidth / 50)")
-    box = page.locator("canvas.grid").bounding_box()
-    assert box is not None
-    at = lacking % columns, lacking // columns
-    page.mouse.move(box["x"] + (at[0] + 0.5) * box["width"] / columns, box["y"] + at[1] * 21 + 10)
+    canvas = page.locator("canvas.grid")
+    columns, width = canvas.evaluate("(canvas) => [Math.round(canvas.clientWidth / 50), canvas.clientWidth]")
+    canvas.hover(position={"x": (lacking + 0.5) * width / columns, "y": 10})
     assert page.inner_text(".gene-name").startswith(GENES[lacking])
     assert page.inner_text(".gene-name").endswith("not measured")
+    canvas.hover(position={"x": (lacking + 1.5) * width / columns, "y": 10})
+    assert page.inner_text(".gene-name").endswith(" %")
 
 
 def test_what_a_token_rests_on_is_marked_beside_it(page: Page, scene: Scene) -> None:

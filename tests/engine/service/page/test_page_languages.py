@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from canned_answers import GENES
+from canned_answers import GENES, TEXTS
 from fake_page_server import Scene
 from page_driving import generate
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 # Names and units that Chinese keeps, and what came from the server: names of the model and of its device.
-KEPT = {"Cellscribe", "English", "Top-p", "UMAP", "PCA", "JSON", "API", "h5ad", "ms", "MB"}
+KEPT = {"Cellscribe", "English", "A", "B", "Top-p", "UMAP", "PCA", "JSON", "API", "h5ad", "ms", "MB"}
 SHOWN = """() => {
   const given = ".text, .option, .legend button, .gene, #command, #source, #colour, #model, .slot .id, .group, #tip b";
   const found = [];
@@ -34,7 +34,8 @@ def latin(page: Page, *known: str) -> set[str]:
     """Return the words in Latin letters that the page shows or tells a screen reader, but names that it was given."""
     shown = page.evaluate(SHOWN)
     assert len(shown) > 20
-    names = {*GENES, *known, *page.locator(".slot .id").all_text_contents()}
+    sentences = (sentence for text in TEXTS for sentence in re.split(r"(?<=\.) ", text))  # as they are read out
+    names = {*GENES, *known, *sentences, *page.locator(".slot .id").all_text_contents()}
     words: set[str] = set()
     for text in shown:
         for name in sorted((name for name in names if name in text), key=len, reverse=True):

@@ -10,12 +10,13 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-# Rows that are cut off at either end of the list, the rows that fit, and how far the panel's end is below its last line.
+# Rows that are cut off at either end of the list, rows that fit, and how much of the panel is out of sight.
 ROWS = """() => {
   const list = document.querySelector("#list");
   const { top, bottom } = list.getBoundingClientRect();
   const boxes = [...list.querySelectorAll(".option")].map((row) => row.getBoundingClientRect());
-  const cut = boxes.filter((box) => (box.top < top && box.bottom > top + 2) || (box.top < bottom - 2 && box.bottom > bottom));
+  const isOver = (edge, box) => box.top < edge - 2 && box.bottom > edge + 2;
+  const cut = boxes.filter((box) => isOver(top, box) || isOver(bottom, box));
   const panel = document.querySelector("#cells");
   return [cut.length, list.clientHeight / 30, panel.scrollHeight - panel.clientHeight];
 }"""
