@@ -21,7 +21,6 @@ export const chinese = {
   notH5ad: "{name} 不是 .h5ad 文件；请用 AnnData 的 write_h5ad 保存细胞，再选择该文件。",
   tooLarge: "{name} 大小为 {size}，而此服务最多接受 {most}；请选取其中一部分细胞。",
   countOfCells: "{count} 个细胞",
-  mapKind: "分布图：{kind}",
   pcaOfVectors: "向量的 PCA",
   forceGraph: "力导向图",
   mapLabel: "细胞分布图（{kind}）；下方列表包含相同的细胞",

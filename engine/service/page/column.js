@@ -84,9 +84,17 @@ export class Column {
     for (const figure of Object.values(this.figures)) figure.textContent = "–";
   }
 
+  /** A text was asked for; an earlier one stays until it begins. */
+  wait() {
+    this.began = performance.now();
+    this.before = this.status.dataset.text ?? "";
+    this.root.classList.add("running");
+    tell(this.status, "waiting");
+  }
+
   begin() {
     this.clear();
-    this.began = performance.now();
+    this.before = null;
     this.root.classList.add("begun", "running");
     tell(this.status, "waiting");
   }
@@ -177,7 +185,9 @@ export class Column {
     if (!this.root.classList.contains("running")) return;
     this.root.classList.remove("running");
     this.grid.end();
-    if (this.text.tokens.length) tell(this.status, key);
+    if (this.before) tell(this.status, this.before);
+    else if (this.before === "") plain(this.status, "");
+    else if (this.text.tokens.length) tell(this.status, key);
     else this.clear();
   }
 

@@ -21,7 +21,6 @@ export const english = {
   notH5ad: "{name} is not an .h5ad file; save your cells with AnnData's write_h5ad and choose that file.",
   tooLarge: "{name} has {size}, and this service takes files of up to {most}; choose a subset of its cells.",
   countOfCells: "{count} cells",
-  mapKind: "Map: {kind}",
   pcaOfVectors: "PCA of vectors",
   forceGraph: "force-directed graph",
   mapLabel: "Map of the cells, {kind}; the list below holds the same cells",

@@ -126,7 +126,8 @@ export class Source {
 
   nameMap({ kind }) {
     const named = kind in KINDS ? { key: KINDS[kind] } : kind;
-    tell($("map-kind"), "mapKind", { kind: named });
+    if (named.key) tell($("map-kind"), named.key);
+    else plain($("map-kind"), kind);
     describeAs($("map"), "mapLabel", { kind: named });
   }
 
