@@ -23,7 +23,7 @@ ROWS = """() => {
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "least"), [(1280, 800, 6), (1600, 1000, 9), (1366, 768, 5), (1920, 1200, 14), (390, 844, 6)]
+    ("width", "height", "least"), [(1280, 800, 7), (1600, 1000, 10), (1366, 768, 5), (1920, 1200, 14), (390, 844, 6)]
 )
 @pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
 def test_rows_are_whole_and_fill_the_panel(
