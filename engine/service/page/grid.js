@@ -7,6 +7,7 @@ const FULL = 3; // tokens' worth of attention that make a gene fully green while
 const TILE = 50; // px wide, where there is room for names
 const ROOMY = 350; // px of width, without which names make the grid too long
 const NAMED = 640; // more genes than these have no room for names
+const COLOURS = ["card", "track", "green", "field", "soft", "ink"];
 const INKS = [[0, 0, 0], [255, 255, 255]]; // for names on tiles that are green
 
 export class GeneGrid {
@@ -91,7 +92,7 @@ export class GeneGrid {
     const { columns, wide, tall, hasNames, height } = this.layout(width);
     this.canvas.style.height = `${height}px`;
     const { context } = sharpen(this.canvas, height);
-    const [card, track, green, soft, ink] = ["card", "track", "green", "soft", "ink"].map((name) => parts(colour(name)));
+    const [card, track, green, field, soft, ink] = COLOURS.map((name) => parts(colour(name)));
     const gap = hasNames ? 2 : Number(tall > 3);
     context.font = "9px ui-sans-serif, system-ui, sans-serif";
     context.textAlign = "center";
@@ -100,7 +101,7 @@ export class GeneGrid {
       const box = [(index % columns) * wide, Math.floor(index / columns) * tall, wide - gap, tall - gap];
       const isAbsent = this.absent.has(this.genes[index]);
       const fill = over(green, isAbsent ? card : track, level);
-      tile(context, box, rgb(fill), isAbsent && rgb(soft));
+      tile(context, box, rgb(fill), isAbsent && rgb(field));
       if (hasNames) name(context, this.genes[index], box, rgb(readable([soft, ink, ...INKS], fill)));
     });
   }
@@ -118,9 +119,7 @@ function tile(context, [x, y, wide, tall], fill, edge) {
   context.fill();
   if (!inset) return;
   context.strokeStyle = edge;
-  context.setLineDash(tall < 8 ? [] : [2, 2]);
   context.stroke();
-  context.setLineDash([]);
 }
 
 function name(context, gene, [x, y, wide, tall], ink) {
