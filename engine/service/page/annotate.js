@@ -10,6 +10,12 @@ const COLUMNS = ["cell", "label", "score", "ontology"];
 
 const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 
+function labelled(status, label) {
+  const cell = el("td", { text: label ?? "–" });
+  if (status !== "ok") tell(cell, "serverSays", { sentence: status });
+  return cell;
+}
+
 export class Annotation {
   constructor(picks, source) {
     Object.assign(this, { picks, source });
@@ -71,7 +77,7 @@ export class Annotation {
       el(
         "tr", {},
         el("th", { scope: "row", class: "id", text: id }),
-        el("td", { text: status === "ok" ? (label ?? "–") : status }),
+        labelled(status, label),
         el("td", { class: "number", text: number(score, 3) }),
         el("td", { class: "id", text: term ?? "–" }),
       ),

@@ -2,6 +2,7 @@
 
 import { showBars } from "./bars.js";
 import { el, say } from "./dom.js";
+import { notGiven, notGivenOf } from "./given.js";
 import { GeneGrid } from "./grid.js";
 import { groupColour } from "./map.js";
 import { bytes } from "./sse.js";
@@ -20,8 +21,9 @@ export class Column {
   constructor(letter, turnTo) {
     this.letter = letter;
     this.id = null;
+    this.absent = new Set(); // genes that the cell was not given, as far as the server has told
     this.build(turnTo);
-    this.text = new TokenText(this.box, (token) => this.grid?.show(token?.bytes ?? null));
+    this.text = new TokenText(this.box, this.absent, (token) => this.grid?.show(token?.bytes ?? null));
     this.grid = new GeneGrid(this.canvas, (found) => this.nameGene(found));
     this.clear();
   }
@@ -31,7 +33,8 @@ export class Column {
     this.group = el("span", { class: "group soft" });
     this.head = el("button", { type: "button", class: "slot" }, el("b", { class: "letter", text: this.letter }), this.name);
     this.head.addEventListener("click", turnTo);
-    this.box = el("p", { class: "text", role: "group", "data-label": "text" });
+    this.box = el("p", { class: "text", role: "group", lang: "en" }); // which models write in
+    describeAs(this.box, "text");
     this.hint = el("p", { class: "hint soft" });
     this.status = el("p", { class: "state" });
     this.problem = el("p", { class: "invalid" });
@@ -40,10 +43,12 @@ export class Column {
     this.canvas = el("canvas", { class: "grid", role: "img" });
     this.gene = el("p", { class: "soft small gene-name" });
     this.bars = el("ol", { class: "bars" });
+    describeAs(this.bars, "topGenes");
+    const marks = el("p", { class: "marks small soft" }, told("span", "named", "is-named"), told("span", "notGiven", "is-absent"));
     this.evidence = el(
       "div", { class: "evidence" },
       el("div", { class: "genes" }, el("div", { class: "row tight" }, told("h3", "attention", "grow"), this.gene), el("div", { class: "grid-box" }, this.canvas)),
-      el("div", {}, told("h3", "topGenes"), this.bars),
+      el("div", {}, told("h3", "topGenes"), this.bars, marks),
     );
     this.root = el(
       "article", { class: "panel column" },
@@ -53,6 +58,7 @@ export class Column {
 
   /** The cell that this column is about. */
   set(id, cells) {
+    this.root.setAttribute("aria-label", id ?? this.letter);
     const index = cells.ids.indexOf(id);
     const { groups } = cells;
     if (id === null) tell(this.name, "secondCell");
@@ -67,27 +73,44 @@ export class Column {
   clear() {
     this.text.clear();
     this.grid.clear();
+    this.absent.clear();
     this.logprobs = [];
     this.spoken = 0;
     this.record = null;
     this.bars.replaceChildren();
-    this.root.classList.remove("begun", "running", "has-genes");
+    this.root.classList.remove("begun", "running", "has-genes", "has-named", "has-absent");
     plain(this.status, "");
     plain(this.problem, "");
     for (const figure of Object.values(this.figures)) figure.textContent = "–";
   }
 
+  /** A text was asked for; an earlier one stays until it begins. */
+  wait() {
+    this.began = performance.now();
+    this.before = this.status.dataset.text ?? "";
+    this.root.classList.add("running");
+    tell(this.status, "waiting");
+  }
+
   begin() {
     this.clear();
-    this.began = performance.now();
+    this.before = null;
     this.root.classList.add("begun", "running");
     tell(this.status, "waiting");
   }
 
-  genes(names) {
-    this.grid.start(names);
+  genes(names, told) {
+    const absent = notGiven(names, told);
+    this.grid.start(names, absent);
+    this.miss(absent);
     this.root.classList.toggle("has-genes", names.length > 0);
     this.nameGene(null);
+  }
+
+  /** Mark genes that the cell was not given. */
+  miss(genes) {
+    for (const gene of genes) this.absent.add(gene);
+    this.root.classList.toggle("has-absent", this.absent.size > 0);
   }
 
   token(event) {
@@ -96,9 +119,10 @@ export class Column {
       this.figure("firstToken", milliseconds(performance.now() - this.began));
       tell(this.status, "writing");
     }
+    this.miss(notGiven(token.genes.map(([gene]) => gene), event));
     this.text.add(token);
     if (token.bytes) this.grid.add(token.bytes, event.most ?? token.genes[0]?.[1] ?? 1);
-    if (event.running) showBars(this.bars, event.running);
+    if (event.running) showBars(this.bars, event.running, { absent: this.absent });
     if (Number.isFinite(event.logprob)) this.logprobs.push(event.logprob);
     this.count(this.text.tokens.length, performance.now() - this.began, mean(this.logprobs));
     this.speak(false);
@@ -138,7 +162,9 @@ export class Column {
     this.figure("firstToken", milliseconds(record.time_to_first_token_ms));
     const top = record.top_genes ?? [];
     const named = new Set(record.named_genes ?? []);
-    showBars(this.bars, top.map(({ gene, weight }) => [gene, weight]), named);
+    this.miss(notGivenOf(record));
+    this.root.classList.toggle("has-named", named.size > 0);
+    showBars(this.bars, top.map(({ gene, weight }) => [gene, weight]), { named, absent: this.absent });
     this.text.mark(named);
     this.nameGene(null);
     tell(this.status, record.finish_reason === "length" ? "cutAtLength" : "finished");
@@ -150,8 +176,8 @@ export class Column {
     if (!this.text.tokens.length) this.clear();
     this.root.classList.remove("running");
     tell(this.status, "failed");
-    plain(this.problem, sentence);
-    say(sentence);
+    tell(this.problem, "serverSays", { sentence: sentence.replace(/^failed: /, "") });
+    say(this.problem.textContent);
   }
 
   /** The stream ended before the text did; what arrived is kept. */
@@ -159,12 +185,15 @@ export class Column {
     if (!this.root.classList.contains("running")) return;
     this.root.classList.remove("running");
     this.grid.end();
-    if (this.text.tokens.length) tell(this.status, key);
+    if (this.before) tell(this.status, this.before);
+    else if (this.before === "") plain(this.status, "");
+    else if (this.text.tokens.length) tell(this.status, key);
     else this.clear();
   }
 
   nameGene(found) {
-    if (found) plain(this.gene, `${found.gene}  ${percent(found.share)}`);
+    if (found && this.absent.has(found.gene)) tell(this.gene, "shareNotGiven", { gene: found.gene, share: percent(found.share) });
+    else if (found) plain(this.gene, `${found.gene}  ${percent(found.share)}`);
     else tell(this.gene, "countOfGenes", { count: number(this.grid.genes.length) });
     const top = [...this.bars.querySelectorAll(".gene")].map((gene) => gene.textContent).join(", ");
     describeAs(this.canvas, "gridLabel", { count: this.grid.genes.length, top });

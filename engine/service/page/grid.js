@@ -1,11 +1,14 @@
 // The model's genes as a grid of tiles that fill with green as attention rests on them.
 
+import { over, parts, readable } from "./contrast.js";
 import { colour, eachFrame, sharpen } from "./dom.js";
 
 const FULL = 3; // tokens' worth of attention that make a gene fully green while the text is written
 const TILE = 50; // px wide, where there is room for names
 const ROOMY = 350; // px of width, without which names make the grid too long
 const NAMED = 640; // more genes than these have no room for names
+const COLOURS = ["card", "track", "green", "field", "soft", "ink"];
+const INKS = [[0, 0, 0], [255, 255, 255]]; // for names on tiles that are green
 
 export class GeneGrid {
   constructor(canvas, hovered) {
@@ -21,6 +24,7 @@ export class GeneGrid {
 
   clear() {
     this.genes = [];
+    this.absent = new Set();
     this.shares = new Float64Array(0); // summed attention, per gene
     this.tokens = 0;
     this.isWhole = false;
@@ -28,8 +32,10 @@ export class GeneGrid {
     this.paint();
   }
 
-  start(genes) {
+  /** Begin with these genes; tiles of the absent ones are frames. */
+  start(genes, absent) {
     this.genes = genes;
+    this.absent = new Set(absent);
     this.shares = new Float64Array(genes.length);
     this.paint();
   }
@@ -86,36 +92,39 @@ export class GeneGrid {
     const { columns, wide, tall, hasNames, height } = this.layout(width);
     this.canvas.style.height = `${height}px`;
     const { context } = sharpen(this.canvas, height);
-    const [empty, green, ink, inverse] = ["track", "green", "soft", "on-green"].map(colour);
+    const [card, track, green, field, soft, ink] = COLOURS.map((name) => parts(colour(name)));
     const gap = hasNames ? 2 : Number(tall > 3);
     context.font = "9px ui-sans-serif, system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
     this.levels().forEach((level, index) => {
-      const x = (index % columns) * wide;
-      const y = Math.floor(index / columns) * tall;
-      this.tile(context, x, y, wide - gap, tall - gap, empty, green, level);
-      if (hasNames) this.name(context, shortened(context, this.genes[index], wide - gap - 3), x + wide / 2, y + tall / 2, level > 0.55 ? inverse : ink);
+      const box = [(index % columns) * wide, Math.floor(index / columns) * tall, wide - gap, tall - gap];
+      const isAbsent = this.absent.has(this.genes[index]);
+      const fill = over(green, isAbsent ? card : track, level);
+      tile(context, box, rgb(fill), isAbsent && rgb(field));
+      if (hasNames) name(context, this.genes[index], box, rgb(readable([soft, ink, ...INKS], fill)));
     });
   }
+}
 
-  tile(context, x, y, wide, tall, empty, green, level) {
-    for (const [fill, alpha] of [[empty, 1], [green, level]]) {
-      if (alpha < 0.01) continue;
-      context.globalAlpha = alpha;
-      context.fillStyle = fill;
-      context.beginPath();
-      if (tall < 8) context.rect(x, y, wide, tall);
-      else context.roundRect(x, y, wide, tall, 3);
-      context.fill();
-    }
-    context.globalAlpha = 1;
-  }
+const rgb = (colour) => `rgb(${colour.map(Math.round).join(" ")})`;
 
-  name(context, text, x, y, ink) {
-    context.fillStyle = ink;
-    context.fillText(text, x - 1, y - 0.5);
-  }
+/** Paint one gene; with an `edge` as an empty frame, as far as it is not green. */
+function tile(context, [x, y, wide, tall], fill, edge) {
+  const inset = edge && tall > 3 ? 0.5 : 0;
+  context.beginPath();
+  if (tall < 8) context.rect(x + inset, y + inset, wide - 2 * inset, tall - 2 * inset);
+  else context.roundRect(x + inset, y + inset, wide - 2 * inset, tall - 2 * inset, 3);
+  context.fillStyle = fill;
+  context.fill();
+  if (!inset) return;
+  context.strokeStyle = edge;
+  context.stroke();
+}
+
+function name(context, gene, [x, y, wide, tall], ink) {
+  context.fillStyle = ink;
+  context.fillText(shortened(context, gene, wide - 3), x + wide / 2, y + tall / 2 + 0.5);
 }
 
 /** A name as much as there is room for, in px. */

@@ -2,7 +2,7 @@
 
 import { forgetKey, keepKey } from "./api.js";
 import { $ } from "./dom.js";
-import { plain, tell } from "./strings.js";
+import { tell } from "./strings.js";
 
 let again = () => {};
 
@@ -10,7 +10,7 @@ let again = () => {};
 export function askKey(message, retry) {
   forgetKey();
   again = retry;
-  if (message) plain($("key-why"), message);
+  if (message) tell($("key-why"), "serverSays", { sentence: message });
   else tell($("key-why"), "keyWhy");
   $("key-panel").hidden = false;
   $("key").focus();
@@ -20,7 +20,10 @@ export function startKeys() {
   $("key-panel").addEventListener("submit", (event) => {
     event.preventDefault();
     const key = $("key").value.trim();
-    if (!key) return;
+    if (!key) {
+      $("key").focus();
+      return;
+    }
     keepKey(key);
     $("key").value = "";
     $("key-panel").hidden = true;

@@ -3,7 +3,7 @@
 import { $, el } from "./dom.js";
 import { groupColour } from "./map.js";
 
-const MOST = 40;
+const MOST = 200;
 
 /** Show the groups; `chosen` is called with a group's number, or null for all. */
 export function showLegend(groups, chosen) {

@@ -18,6 +18,7 @@ export class CellList {
     input.addEventListener("keydown", (event) => this.key(event));
     list.addEventListener("keydown", (event) => this.key(event));
     list.addEventListener("scroll", () => this.paint());
+    list.addEventListener("scrollend", () => this.settle());
     list.addEventListener("click", (event) => this.click(event));
     new ResizeObserver(() => this.paint()).observe(list);
   }
@@ -69,6 +70,12 @@ export class CellList {
     this.paint();
   }
 
+  /** Whole rows are shown once the list stands still. */
+  settle() {
+    const top = Math.round(this.list.scrollTop / ROW) * ROW;
+    if (Math.abs(top - this.list.scrollTop) >= 1) this.list.scrollTop = top;
+  }
+
   click(event) {
     const row = event.target.closest("[role=option]");
     if (!row) return;
@@ -101,6 +108,7 @@ export class CellList {
       {
         class: place === this.at ? "option active" : "option", role: "option", id: `cell-${index}`,
         "aria-selected": String(mark !== null), "aria-posinset": place + 1, "aria-setsize": this.matches.length,
+        title: [this.cells.ids[index], this.groupName(index)].filter(Boolean).join(" · "), // they may be cut
       },
       dot,
       el("span", { class: "id", text: this.cells.ids[index] }),

@@ -121,11 +121,13 @@ export class CellMap {
     context.arc(x, y, radius + 3.5, 0, 2 * Math.PI);
     context.stroke();
     if (!mark) return;
+    const [side, edge] = mark === "A" ? [-1, "right"] : [1, "left"]; // such that neighbours do not hide each other
     context.font = "650 12px system-ui, sans-serif";
     context.lineWidth = 4;
     context.strokeStyle = colour("card");
-    context.strokeText(mark, x + radius + 6, y - radius - 1);
+    context.textAlign = edge;
+    context.strokeText(mark, x + side * (radius + 6), y - radius - 1);
     context.fillStyle = colour("ink");
-    context.fillText(mark, x + radius + 6, y - radius - 1);
+    context.fillText(mark, x + side * (radius + 6), y - radius - 1);
   }
 }

@@ -1,7 +1,7 @@
 // What went wrong, in the server's words, under a heading that says what kind of thing it is, with a way on.
 
 import { $, el } from "./dom.js";
-import { t, tell } from "./strings.js";
+import { tell } from "./strings.js";
 
 const HEADINGS = {
   invalid_request_error: "errorRequest", authentication_error: "errorKey", rate_limit_error: "errorBusy",
@@ -38,13 +38,20 @@ function waitingButton(seconds, action) {
   return button;
 }
 
+/** The server's sentence if it gave one, else the page's own. */
+function saying({ message, type, code, words }) {
+  const paragraph = el("p");
+  if (words) tell(paragraph, ...words);
+  else if (message) tell(paragraph, "serverSays", { sentence: message });
+  else tell(paragraph, WORDS[type] ?? "errorServerText", { code: code || "" });
+  return paragraph;
+}
+
 /** Show an ApiError; `retry` does it again, `ways` are further buttons, as `[key, action]`. */
 export function showError(error, { retry, ways = [] } = {}) {
   clearNotices();
   const heading = el("h2");
   tell(heading, HEADINGS[error.type] ?? "errorServer");
-  const words = el("p", { text: error.message });
-  if (!error.message) tell(words, WORDS[error.type] ?? "errorServerText", { code: error.code || "" });
   const buttons = el("div", { class: "row" });
   const closing = (action) => () => {
     clearNotices();
@@ -57,12 +64,13 @@ export function showError(error, { retry, ways = [] } = {}) {
     button.addEventListener("click", closing(action));
     buttons.append(button);
   }
-  const notice = el("div", { class: "notice error", role: "alert" }, heading, words, buttons);
+  const told = el("div", { role: "alert" }, heading, saying(error)); // without the seconds that count down
+  const notice = el("div", { class: "notice error" }, told, buttons);
   $("notices").replaceChildren(notice);
   notice.scrollIntoView({ block: "nearest" });
 }
 
 /** Show a sentence of the page's own, as for a file that cannot be taken. */
 export function showProblem(key, values) {
-  showError({ type: "upload", message: t(key, values) });
+  showError({ type: "upload", words: [key, values] });
 }

@@ -51,6 +51,7 @@ export class Run {
     const isRunning = this.aborter !== null;
     const hadFocus = [$("generate"), $("stop")].includes(document.activeElement); // which the change would lose
     $("generate").disabled = isRunning || !this.picks.isWhole;
+    $("generate").hidden = isRunning; // the other takes its place
     $("stop").hidden = !isRunning;
     if (hadFocus) $(isRunning ? "stop" : "generate").focus();
     $("download").disabled = isRunning || !this.shown.some((column) => column.text.tokens.length || column.record);
@@ -65,15 +66,14 @@ export class Run {
     const chosen = checkedSettings();
     if (!chosen) return;
     clearNotices();
-    this.settings = chosen;
     this.aborter = new AbortController();
     const { signal } = this.aborter;
-    for (const column of this.shown) column.begin();
+    for (const column of this.shown) column.wait();
     this.after();
     say(t("started"));
     if ($("columns").getBoundingClientRect().top > 0.7 * innerHeight) $("columns").scrollIntoView(); // on a phone
     try {
-      await this.listen({ ...this.question, ...asked(chosen) }, signal);
+      await this.listen(chosen, signal);
     } catch (error) {
       if (!signal.aborted) this.explain(error);
     } finally {
@@ -85,18 +85,25 @@ export class Run {
 
   /** What is asked, but for the settings. */
   get question() {
-    return { ...this.source.request, cell_ids: this.picks.ids, values: "auto", top_genes: 10, grid: true };
+    return { ...this.source.request, cell_ids: this.picks.ids, top_genes: 10, grid: true };
   }
 
-  async listen(request, signal) {
+  async listen(chosen, signal) {
     const columns = [...this.shown];
+    const request = { ...this.question, ...asked(chosen) };
     for await (const { name, data } of describe(request, signal)) {
       if (signal.aborted) return;
-      if (name === "start") this.started = data;
-      if (name === "cell" && data.grid) columns[data.cell]?.genes(data.grid);
+      if (name === "start") this.begin(columns, data, chosen);
+      if (name === "cell" && data.grid) columns[data.cell]?.genes(data.grid, data);
       if (name === "token") columns[data.cell]?.token(data);
       if (name === "result") columns[data.cell]?.result(data);
     }
+  }
+
+  /** The service took the request: what was shown and could be saved goes. */
+  begin(columns, started, chosen) {
+    Object.assign(this, { started, settings: chosen });
+    for (const column of columns) column.begin();
   }
 
   explain(error) {

@@ -1,7 +1,7 @@
 // How the text is written: greedy or top-p, seed and length; checked before anything is sent.
 
 import { $ } from "./dom.js";
-import { number, t, tell } from "./strings.js";
+import { number, tell } from "./strings.js";
 
 const LABELS = { temperature: "temperature", top_p: "nucleus", seed: "seed", max_new_tokens: "maxTokens" };
 
@@ -12,13 +12,21 @@ export function startSettings(limits, changed) {
   longest.max = limits?.max_new_tokens ?? "";
   longest.min = limits?.min_new_tokens ?? 1;
   if (longest.max) longest.value = Math.min(Number(longest.value), Number(longest.max));
-  const update = () => {
+  const update = (event) => {
+    settle(event?.target);
     const isSampled = field("sampling").value === "top-p";
     for (const label of $("settings").querySelectorAll("[data-sampled]")) label.hidden = !isSampled;
     changed();
   };
   $("settings").addEventListener("input", update);
   update();
+}
+
+/** What was wrong with a field is so no more once it is another. */
+function settle(input) {
+  input?.removeAttribute("aria-invalid");
+  input?.removeAttribute("aria-describedby");
+  if (input) $("invalid").hidden = true;
 }
 
 /** Point at a field that the page or the server does not accept. */
@@ -32,7 +40,7 @@ export const isSetting = (name) => name in LABELS;
 
 function problem(input) {
   const { min, max, step, value } = input;
-  const label = t(LABELS[input.name]);
+  const label = { key: LABELS[input.name] };
   const isWhole = step === "1";
   const given = Number(value);
   const isWrong = value.trim() === "" || !Number.isFinite(given) || (isWhole && !Number.isInteger(given));
@@ -44,13 +52,13 @@ function problem(input) {
 /** The settings, or null with the first problem shown. */
 export function checkedSettings() {
   const inputs = Object.keys(LABELS).map(field);
-  for (const input of inputs) input.removeAttribute("aria-invalid");
-  $("invalid").hidden = true;
+  inputs.forEach(settle);
   for (const input of inputs) {
     const found = input.closest("[hidden]") ? null : problem(input);
     if (found) {
       tell($("invalid"), ...found);
       $("invalid").hidden = false;
+      input.setAttribute("aria-describedby", "invalid");
       pointAt(input.name);
       return null;
     }

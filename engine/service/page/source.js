@@ -6,6 +6,8 @@ import { askKey } from "./keys.js";
 import { clearNotices, showError, showProblem } from "./notices.js";
 import { describeAs, number, plain, t, tell } from "./strings.js";
 
+const KINDS = { "PCA of vectors": "pcaOfVectors", "force-directed graph": "forceGraph" }; // those that have words in them
+
 export class Source {
   constructor(limits, loaded) {
     Object.assign(this, { limits, loaded });
@@ -122,9 +124,11 @@ export class Source {
     this.loaded(answer);
   }
 
-  nameMap({ kind, x }) {
-    tell($("map-kind"), "mapKind", { kind, shown: number(x.length) });
-    describeAs($("map"), "mapLabel", { kind });
+  nameMap({ kind }) {
+    const named = kind in KINDS ? { key: KINDS[kind] } : kind;
+    if (named.key) tell($("map-kind"), named.key);
+    else plain($("map-kind"), kind);
+    describeAs($("map"), "mapLabel", { kind: named });
   }
 
   columns() {
@@ -137,7 +141,8 @@ export class Source {
   note() {
     const { is_truncated: isTruncated, ids, n_cells: count, genes } = this.cells;
     if (isTruncated) tell($("cells-note"), "truncated", { shown: number(ids.length), count: number(count) });
-    else plain($("cells-note"), genes?.sentence ?? "");
+    else if (genes) tell($("cells-note"), "genesKnown", { known: number(genes.known), total: number(genes.known + genes.unknown) });
+    else plain($("cells-note"), "");
   }
 }
 

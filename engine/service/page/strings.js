@@ -9,10 +9,10 @@ export const languages = { en: english, zh: chinese };
 
 let current = "en";
 
-/** The sentence of a key in the current language, `{name}` replaced by the value of that name. */
+/** The sentence of a key in the current language, `{name}` replaced by the value of that name, itself a text or `{ key }`. */
 export function t(key, values = {}) {
   const sentence = languages[current][key] ?? key;
-  return sentence.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+  return sentence.replace(/\{(\w+)\}/g, (_, name) => (values[name]?.key ? t(values[name].key) : (values[name] ?? "")));
 }
 
 /** Put a sentence into an element such that it follows the language. */
@@ -29,6 +29,12 @@ export function describeAs(element, key, values = {}) {
   element.setAttribute("aria-label", t(key, values));
 }
 
+/** Give an element a note that is shown when it is pointed at, and follows the language. */
+export function tipAs(element, key) {
+  element.dataset.tip = key;
+  element.title = t(key);
+}
+
 /** Put a text into an element that is the same in every language. */
 export function plain(element, text) {
   delete element.dataset.text;
@@ -43,6 +49,7 @@ export function translate(root = document) {
   for (const element of root.querySelectorAll("[data-label]")) {
     element.setAttribute("aria-label", t(element.dataset.label, JSON.parse(element.dataset.values ?? "{}")));
   }
+  for (const element of root.querySelectorAll("[data-tip]")) element.title = t(element.dataset.tip);
   for (const element of root.querySelectorAll("[data-placeholder]")) element.placeholder = t(element.dataset.placeholder);
 }
 

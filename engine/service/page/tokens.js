@@ -5,9 +5,9 @@ import { percent, t } from "./strings.js";
 import { showBars } from "./bars.js";
 
 /** Show what a token rests on, beside it and inside the window. */
-function showTip(span, token) {
+function showTip(span, token, absent) {
   const genes = el("ol", { class: "bars small" });
-  showBars(genes, token.genes.slice(0, 6));
+  showBars(genes, token.genes.slice(0, 6), { absent });
   const chance = Number.isFinite(token.logprob) ? t("probability", { share: percent(Math.exp(token.logprob)) }) : "";
   const head = el("p", {}, el("b", { text: token.text.trim() || "␣" }), el("span", { class: "soft", text: chance }));
   const tip = $("tip");
@@ -21,9 +21,10 @@ function showTip(span, token) {
 }
 
 export class TokenText {
-  /** `focused` is called with the token that is pointed at, and with null when none is. */
-  constructor(box, focused) {
+  /** `focused` is called with the token that is pointed at, and with null when none is; the genes in `absent` are marked. */
+  constructor(box, absent, focused) {
     this.box = box;
+    this.absent = absent;
     this.focused = focused;
     this.clear();
     const reach = (event) => {
@@ -82,7 +83,7 @@ export class TokenText {
     this.box.querySelector(".token.open")?.classList.remove("open");
     span.classList.add("open");
     span.setAttribute("aria-describedby", "tip");
-    showTip(span, token);
+    showTip(span, token, this.absent);
     this.focused(token);
   }
 

@@ -130,6 +130,18 @@ def test_compose_prometheus_and_images_agree_on_ports_and_health() -> None:
         assert f'"--port", "{PORT}"' in text
 
 
+def test_services_have_no_rights_that_they_do_not_need() -> None:
+    for name, one in load("compose.yaml")["services"].items():
+        assert one["cap_drop"] == ["ALL"], name
+        assert one["security_opt"] == ["no-new-privileges:true"], name
+        assert one["logging"]["options"]["max-size"], name
+        # Compose writes a secret that comes from the environment into the file system of the container.
+        assert one.get("read_only", False) != ("secrets" in one), name
+    overlay = load("compose.cuda.yaml")["services"]["cellscribe"]
+    (device,) = overlay["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
 def test_what_compose_mounts_and_builds_from_is_there() -> None:
     services = load("compose.yaml")["services"]
     for one in services.values():
@@ -196,6 +208,7 @@ def test_images_are_small_and_run_without_rights(path: Path) -> None:
     assert "--constraint constraints.txt" in stages[0]
     assert "g++" not in stages[1]
     assert re.search(r"^USER 10001$", stages[1], re.MULTILINE)
+    assert "--uid 10001 --gid 10001" in stages[1]
     assert not re.search(r"KEY=|PASSWORD=|TOKEN=", text)
     kept = (ROOT / ".dockerignore").read_text(encoding="utf-8")
     for name in ("pyproject.toml", "constraints.txt", "CMakeLists.txt", "cellscribe", "engine", "export", "kernels"):

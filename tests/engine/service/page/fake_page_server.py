@@ -34,6 +34,8 @@ class Scene:
     event: dict[str, Any] | None = None  # an error event after the first token
     refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)  # replaces keys of the results
+    begun: dict[str, Any] = field(default_factory=dict)  # added to what is told of a cell that is begun
+    each: dict[str, Any] = field(default_factory=dict)  # added to tokens
     pause_s: float = 0.0  # before an upload is answered
     cells: dict[str, Any] = field(default_factory=dict)  # replaces keys of the answer about cells
     uploads: dict[str, str] = field(default_factory=dict)
@@ -139,8 +141,9 @@ class Handler(BaseHTTPRequestHandler):
         n_tokens = 0
         try:
             self.wfile.write(b": heartbeat\n\n")
+            more = {"result": self.scene.record, "cell": self.scene.begun, "token": self.scene.each}
             for name, data in stream(request):
-                self.send(name, {**data, **(self.scene.record if name == "result" else {})})
+                self.send(name, {**data, **more.get(name, {})})
                 n_tokens += name == "token"
                 if name == "token" and self.scene.event:
                     self.send("error", self.scene.event)

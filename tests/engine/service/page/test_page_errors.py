@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -150,3 +151,24 @@ def test_what_a_server_sends_is_never_markup(open_page: Callable[..., Page], sce
     assert evil in page.inner_text(".error")
     assert page.locator("main img, main b:has-text('B'):not(.letter)").count() == 0
     assert page.title() == "Cellscribe"
+
+
+def test_a_text_stays_until_the_service_takes_the_next_request(page: Page, scene: Scene) -> None:
+    generate(page)
+    page.fill("[name=seed]", "9")
+    scene.refuse(429, "rate_limit_error", "The queue is full.")
+    page.click("#generate")
+    page.wait_for_selector(".error")
+    assert texts(page) == [TEXTS[0]]
+    assert page.inner_text(".state") == "Finished"
+    with page.expect_download() as waiting:
+        page.click("#download")
+    assert json.loads(waiting.value.path().read_text())["settings"]["seed"] == 0
+
+
+def test_the_seconds_that_count_down_are_not_read_out(page: Page, scene: Scene) -> None:
+    scene.refuse(429, "rate_limit_error", "The queue is full.", Retry_After="30")
+    page.click("#generate")
+    page.wait_for_selector(".error")
+    assert page.inner_text(".error [role=alert]").split("\n")[-1] == "The queue is full."
+    assert page.locator(".error [role=alert] button").count() == 0

@@ -66,7 +66,7 @@ def test_settings_reach_the_server(page: Page, scene: Scene) -> None:
     page.fill("[name=max_new_tokens]", "12")
     generate(page)
     greedy, sampled = scene.asked("/v1/describe")
-    common = {"source": "demo", "cell_ids": IDS[:1], "values": "auto", "top_genes": 10, "grid": True, "stream": True}
+    common = {"source": "demo", "cell_ids": IDS[:1], "top_genes": 10, "grid": True, "stream": True}
     assert greedy == {**common, "temperature": 0, "top_p": None, "seed": 0, "max_new_tokens": 96}
     assert sampled == {**common, "temperature": 0.8, "top_p": 0.95, "seed": 3, "max_new_tokens": 12}
     assert page.locator(".token").count() == 12
