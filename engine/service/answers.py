@@ -90,10 +90,11 @@ def data(what: object) -> bytes:
 
 
 def _top_genes(top: TopGenes, fed: FedCell) -> list[dict[str, Any]]:
-    detected = set(fed.axis.columns[_is_detected(fed)].tolist())
+    held = fed.axis.columns[_is_detected(fed)]
+    detected = (held[:, None] == np.array(top.columns, np.int64)).any(axis=0).tolist()
     return [
-        {"gene": gene, "weight": round(weight, 6), "is_detected": column in detected}
-        for gene, weight, column in zip(top.symbols, top.weights, top.columns, strict=True)
+        {"gene": gene, "weight": round(weight, 6), "is_detected": is_detected}
+        for gene, weight, is_detected in zip(top.symbols, top.weights, detected, strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from cellscribe.engine.service.gene_maps import GeneMap
+from cellscribe.engine.service.map_values import GeneMap
 from cellscribe.engine.service.problems import RequestError
 
 

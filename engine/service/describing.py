@@ -15,8 +15,9 @@ from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.service.cell_files import CellFile
 from cellscribe.engine.service.desk import Desk
 from cellscribe.engine.service.feeding import fed_cells, longest_cell
-from cellscribe.engine.service.gene_maps import GeneMap, GeneMapReader
+from cellscribe.engine.service.gene_maps import GeneMapReader
 from cellscribe.engine.service.given import gene_maps
+from cellscribe.engine.service.map_values import GeneMap
 from cellscribe.engine.service.orders import FedCell
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.queue import FairQueue

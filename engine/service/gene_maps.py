@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 from anndata import AnnData
 
@@ -16,13 +15,11 @@ from cellscribe.engine.cells import CellTokenizer, open_cells
 from cellscribe.engine.cells.block import CsrBlock
 from cellscribe.engine.cells.genes import WEAK, GeneLookup, match_genes
 from cellscribe.engine.cells.parts import Part
-from cellscribe.engine.cells.values import MAX_LOGGED, ValueChoice, ValueKind, ValueStats
+from cellscribe.engine.cells.values import ValueChoice, ValueKind
 from cellscribe.engine.service.feeding import fed_cells
+from cellscribe.engine.service.map_values import GeneMap, Ints, kind_of, row_of
 from cellscribe.engine.service.orders import FedCell
 from cellscribe.engine.service.problems import RequestError
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 _OTHER = "a gene that the vocabulary lacks"
 _MOST_NAMES = 1_000_000  # remembered
@@ -30,35 +27,32 @@ _EXAMPLES = 10
 _UNDECIDED = -2  # depends on the other names of the request
 
 
-@dataclass(frozen=True, eq=False)
-class GeneMap:
-    """One cell as a client gives it: names of genes [n] and their values float64 [n]; genes left out are zeros."""
-
-    cell_id: str
-    names: Sequence[str]
-    values: Floats
-
-
 @dataclass(frozen=True)
 class GenesFound:
-    """How many of the names given are genes that the model knows, and some that are not."""
+    """How many of the names given are genes that the model knows, some that are not, and what the values are."""
 
     known: int
     unknown: int
     examples: tuple[str, ...] = ()
+    kinds: tuple[ValueKind, ...] = ()  # of every cell
 
     def as_dict(self) -> dict[str, object]:
         """Return it for an answer."""
         total = self.known + self.unknown
         said = f"Genes: {self.known:,} of {total:,} names are known."
-        return {"known": self.known, "unknown": self.unknown, "examples": list(self.examples), "sentence": said}
+        taken = {kind: self.kinds.count(kind) for kind in dict.fromkeys(self.kinds)}
+        return {
+            "known": self.known, "unknown": self.unknown, "examples": list(self.examples), "sentence": said,
+            "values": taken,
+        }  # fmt: skip
 
 
 class GeneMapReader:
     """Turns gene maps into what the encoder takes; safe to use from several threads.
 
-    A name is known as a column of a file would be (:func:`cellscribe.engine.cells.genes.match_genes`). What the names
-    of unknown genes hold counts towards a cell's total, as it does in a file.
+    Every cell is read by itself: whether its values are counts or logarithms is not decided by its neighbours. A name
+    is known as a column of a file would be (:func:`cellscribe.engine.cells.genes.match_genes`). What the names of
+    unknown genes hold counts towards a cell's total, as it does in a file.
 
     Parameters
     ----------
@@ -90,15 +84,25 @@ class GeneMapReader:
             422 for values that are no counts and no logarithms, names of which none is a gene, or an unusable bundle.
         """
         columns = self._columns_of([one.names for one in maps])
-        kind = _kind(maps, values)
-        part = _part(maps, columns, len(self._genes))
-        if kind == "lognorm":
-            _check_once(maps, columns, len(self._genes))
+        kinds = [kind_of(one, i, values) for i, one in enumerate(maps)]
+        genes = _found(maps, columns, kinds, len(self._genes))
+        found: dict[int, FedCell] = {}
+        for kind in dict.fromkeys(kinds):
+            rows = [i for i, one in enumerate(kinds) if one == kind]
+            found |= self._fed(kind, rows, [maps[i] for i in rows], [columns[i] for i in rows], seed)
+        return [found[i] for i in range(len(maps))], genes
+
+    def _fed(
+        self, kind: ValueKind, rows: list[int], maps: Sequence[GeneMap], columns: Sequence[Ints], seed: int
+    ) -> dict[int, FedCell]:
+        """Return cells of one kind by their place in the request."""
+        parts = [row_of(one, mine, i, len(self._genes), kind) for i, one, mine in zip(rows, maps, columns, strict=True)]
+        indptr = np.cumsum([0, *(len(data) for _, data in parts)], dtype=np.int64)
+        part = Part(indptr, np.concatenate([at for at, _ in parts]), np.concatenate([data for _, data in parts]))
         names = [one.cell_id for one in maps]
-        block = CsrBlock(np.arange(len(maps)), part, len(self._genes) + 1)
+        block = CsrBlock(np.array(rows), part, len(self._genes) + 1)
         batches = self._tokenizer(kind).block_batches(block, names, len(maps), seed)
-        found = fed_cells(batches, dict(enumerate(names)), self._vocabulary.tokens)
-        return [found[i] for i in range(len(maps))], _found(maps, columns, len(self._genes))
+        return fed_cells(batches, dict(zip(rows, names, strict=True)), self._vocabulary.tokens)
 
     def _tokenizer(self, kind: ValueKind) -> CellTokenizer:
         with self._lock:
@@ -125,19 +129,21 @@ class GeneMapReader:
 
     def _columns_of(self, lists: Sequence[Sequence[str]]) -> list[Ints]:
         """Return the column of every name of every cell; names without a gene share the last."""
-        known, found = self._columns, list[Ints]()
+        known = self._columns
         if len(known) > _MOST_NAMES:
             known.clear()
-        for names in lists:
-            mine = list(map(known.get, names))
-            if None in mine:
-                mine = [self._learn(name) if at is None else at for name, at in zip(names, mine, strict=True)]
-            columns = np.array(mine, np.int64).reshape(len(mine))
-            if (columns == _UNDECIDED).any():
-                matched = match_genes(names, self._vocabulary, lookup=self._lookup).token_of_column
-                columns = np.array([self._column_of_token.get(token, len(self._genes)) for token in matched.tolist()])
-            found.append(columns)
-        return found
+        return [self._columns_of_cell(names, known) for names in lists]
+
+    def _columns_of_cell(self, names: Sequence[str], known: dict[str, int]) -> Ints:
+        try:
+            columns = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
+        except KeyError:
+            mine = [self._learn(name) if (at := known.get(name)) is None else at for name in names]
+            columns = np.array(mine, np.int64)
+        if columns.min(initial=0) >= 0:
+            return columns
+        matched = match_genes(names, self._vocabulary, lookup=self._lookup).token_of_column
+        return np.array([self._column_of_token.get(token, len(self._genes)) for token in matched.tolist()])
 
     def _learn(self, name: str) -> int:
         token, _ = self._lookup.strong(name, None, None)
@@ -148,65 +154,7 @@ class GeneMapReader:
         return column
 
 
-def _part(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> Part:
-    """Return the cells as rows over the vocabulary's genes and one column for all others; columns of a gene add up."""
-    indices, data = list[npt.NDArray[np.int32]](), list[npt.NDArray[np.float32]]()
-    for one, mine in zip(maps, columns, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = np.bincount(mine, one.values, n_genes + 1).astype(np.float32)
-        (kept,) = sums.nonzero()
-        indices.append(kept.astype(np.int32))
-        data.append(sums[kept])
-    indptr = np.cumsum([0, *map(len, data)], dtype=np.int64)
-    return Part(indptr, np.concatenate(indices), np.concatenate(data))
-
-
-def _kind(maps: Sequence[GeneMap], values: ValueChoice) -> ValueKind:
-    """Say what the values are; RequestError where they can be neither counts nor logarithms, or not what was said.
-
-    They are looked at as they are given: sums over the genes that share a column say nothing of that.
-    """
-    for i, one in enumerate(maps):
-        if not (np.isfinite(one.values).all() and one.values.min(initial=0.0) >= 0):
-            at = int(np.argmin(np.isfinite(one.values) & (one.values >= 0)))
-            raise RequestError(
-                422,
-                f"the gene {one.names[at]!r} of cell {one.cell_id!r} has the value {one.values[at]:g}; counts are "
-                "finite and not negative.",
-                f"cells[{i}]",
-            )
-    with np.errstate(over="ignore"):
-        given = np.concatenate([one.values for one in maps]).astype(np.float32)
-        totals = np.array([one.values.sum() for one in maps]).astype(np.float32)
-    if not np.isfinite(totals).all():
-        raise RequestError(422, "the values of a cell add up to more than float32 holds; send counts.", "cells")
-    lengths, stats = [len(one.values) for one in maps], ValueStats()
-    stats.add(Part(np.cumsum([0, *lengths]), np.zeros(len(given), np.int32), given), np.arange(len(maps)))
-    if values == "counts" or (values == "auto" and stats.kind == "counts"):
-        return "counts"
-    if stats.maximum < MAX_LOGGED:
-        return "lognorm"
-    raise RequestError(
-        422, f"the values reach {stats.maximum:g} and are no whole numbers, so they are neither counts nor "
-        'log-normalised; send counts, or say "values": "counts" if they are.', "values",
-    )  # fmt: skip
-
-
-def _check_once(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> None:
-    """Raise RequestError where two names of a cell mean one gene: logarithms cannot be added up."""
-    for i, (one, mine) in enumerate(zip(maps, columns, strict=True)):
-        genes = mine[mine < n_genes]
-        values, counts = np.unique(genes, return_counts=True)
-        if (counts > 1).any():
-            column = int(values[counts > 1][0])
-            names = [name for name, at in zip(one.names, mine.tolist(), strict=True) if at == column]
-            raise RequestError(
-                422, f"{names[0]!r} and {names[1]!r} of cell {one.cell_id!r} are one gene, and logarithms cannot be "
-                "added up; leave one out, or send counts.", f"cells[{i}]",
-            )  # fmt: skip
-
-
-def _found(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> GenesFound:
+def _found(maps: Sequence[GeneMap], columns: Sequence[Ints], kinds: Sequence[ValueKind], n_genes: int) -> GenesFound:
     places = [np.flatnonzero(mine == n_genes).tolist() for mine in columns]
     if len(maps) == 1:  # whose names differ
         n_unknown = len(places[0])
@@ -222,4 +170,4 @@ def _found(maps: Sequence[GeneMap], columns: Sequence[Ints], n_genes: int) -> Ge
             f"{', '.join(examples[:4])}); give human gene symbols or Ensembl ids.",
             "cells",
         )
-    return GenesFound(known, n_unknown, tuple(examples))
+    return GenesFound(known, n_unknown, tuple(examples), tuple(kinds))

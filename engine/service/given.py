@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cellscribe.engine.service.gene_maps import GeneMap
+from cellscribe.engine.service.map_values import GeneMap
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.schemas import Cells
 

@@ -54,7 +54,8 @@ class Ledger:
         if order is None or order.request.is_gone:
             return False
         order.begun = time.monotonic()
-        self._outbox[order.request].append(Begun(order.cell, order.begun - order.arrived))
+        if order.wants_tokens:  # others are told at the end, and need not be woken twice
+            self._outbox[order.request].append(Begun(order.cell, order.begun - order.arrived))
         self._metrics.queue_seconds.observe(order.begun - order.arrived)
         return True
 

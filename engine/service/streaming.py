@@ -51,13 +51,25 @@ class EventStream(Response):
 
 async def unless_gone(request: Request, answer: Coroutine[Any, Any, T], on_leave: Callable[[], None]) -> T:
     """Wait for an answer; once the client is gone give it up, which raises RequestError 499."""
-    working, watching = asyncio.create_task(answer), asyncio.create_task(gone(request.receive))
+    me, is_gone = asyncio.current_task(), False
+    watching = asyncio.create_task(gone(request.receive))
+
+    def give_up(_: asyncio.Task[None]) -> None:
+        nonlocal is_gone
+        is_gone = True
+        assert me is not None
+        me.cancel()
+
+    watching.add_done_callback(give_up)
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise RequestError(499, "the client went away.")
+        return await answer
+    except asyncio.CancelledError:
+        if not is_gone:
+            raise
+        assert me is not None
+        me.uncancel()
+        raise RequestError(499, "the client went away.") from None
     finally:
-        for task in (working, watching):
-            task.cancel()
+        watching.remove_done_callback(give_up)
+        watching.cancel()
         on_leave()

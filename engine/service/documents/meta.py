@@ -14,6 +14,9 @@ class GeneCounts(BaseModel):
     unknown: int
     sentence: str
     examples: list[str] = Field(default_factory=list, description="Some unknown names of cells given whole.")
+    values: dict[Literal["counts", "lognorm"], int] | None = Field(
+        None, description="How many of the cells given whole were taken to hold counts, and how many logarithms."
+    )
 
 
 class Limits(BaseModel):

@@ -13,8 +13,9 @@ from cellscribe.engine.cells.genes import match_genes
 from cellscribe.engine.errors import CellscribeError
 from cellscribe.engine.model import Model
 from cellscribe.engine.service.feeding import fed_cells
-from cellscribe.engine.service.gene_maps import GeneMap, GeneMapReader
+from cellscribe.engine.service.gene_maps import GeneMapReader
 from cellscribe.engine.service.given import gene_maps
+from cellscribe.engine.service.map_values import GeneMap
 from cellscribe.engine.service.orders import FedCell
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.schemas import Cells
@@ -83,8 +84,23 @@ def test_unknown_genes_count_towards_the_total(demo: Model, cells: ad.AnnData) -
     assert (fed(found) != fed(without)) == (demo.bundle.manifest.cell_input.n_bins == 0)
     assert genes.as_dict() == {
         "known": 2, "unknown": 2, "examples": ["NOT-A-GENE", "NOR-THIS"],
-        "sentence": "Genes: 2 of 4 names are known.",
+        "sentence": "Genes: 2 of 4 names are known.", "values": {"counts": 1},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("neighbour", [{"LTB": 1.5}, {"LTB": 3.0}, {"LTB": 0.25, "GZMK": 19.0}])
+def test_neighbours_do_not_decide_what_the_values_of_a_cell_are(
+    reader: GeneMapReader, neighbour: dict[str, float]
+) -> None:
+    row = {"CD3D": 4.0, "LTB": 9.0, "NOT-A-GENE": 5_000.0}
+    (alone,), told = reader.read([gene_map(row)], "auto")
+    assert told.kinds == ("counts",)
+    found, genes = reader.read([gene_map(neighbour, "n"), gene_map(row), gene_map(neighbour, "m")], "auto")
+    assert fed(found[1]) == fed(alone)
+    assert [one.cell_id for one in found] == ["n", "c1", "m"]
+    kind = "counts" if neighbour == {"LTB": 3.0} else "lognorm"
+    assert genes.kinds == (kind, "counts", kind)
+    assert genes.as_dict()["values"] == ({"counts": 3} if kind == "counts" else {"lognorm": 2, "counts": 1})
 
 
 def test_many_unknown_logarithms_are_still_logarithms(reader: GeneMapReader) -> None:

@@ -98,7 +98,7 @@ def test_who_wants_no_tokens_is_told_the_end_alone(ledger: Ledger) -> None:
     _, text = begun(ledger, box)
     ledger.tell(event(text, 0, "length"))
     ledger.flush()
-    assert [type(one) for one in box.told[0]] == [Begun, Done]
+    assert [type(one) for one in box.told[0]] == [Done]
 
 
 def test_a_text_that_ends_before_its_first_token_spoils_no_figure(ledger: Ledger, metrics: Metrics) -> None:
@@ -165,6 +165,6 @@ def test_a_failure_is_told_to_all_in_work_and_forgets_them(ledger: Ledger) -> No
     index = ledger.register(Order(other, 5, CELL, "someone", FAR))
     ledger.unfed(index, "all counts are zero")
     ledger.fail_all(500, "the model failed (why); try again.")
-    assert [type(x) for x in one.told[0]] == [Begun, Lost]
+    assert [type(x) for x in one.told[0]] == [Lost]
     assert other.told == [[Lost(5, 500, "the model failed (why); try again.")]]
     assert ledger.open_orders() == []
