@@ -66,13 +66,20 @@ def top_genes(evidence: npt.NDArray[np.float32], axis: GeneAxis, count: int) -> 
     total = weights.sum()
     if count <= 0 or not total > 0:
         return TopGenes()
-    order = np.argsort(-weights, kind="stable")[:count]
-    order = order[weights[order] > 0]
+    order = _largest(weights, count)
     return TopGenes(
         tuple(axis.symbols[i] for i in order),
         tuple((weights[order] / total).tolist()),
         tuple(axis.columns[order].tolist()),
     )
+
+
+def _largest(weights: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Return the places of the largest weights above 0, falling (ties by position), without sorting all of them."""
+    least = np.partition(weights, len(weights) - count)[len(weights) - count] if count < len(weights) else 0.0
+    places = np.flatnonzero((weights >= least) & (weights > 0))
+    falling: npt.NDArray[np.int64] = places[np.argsort(-weights[places], kind="stable")][:count]
+    return falling
 
 
 def named_genes(text: str, symbols: tuple[str, ...]) -> tuple[str, ...]:

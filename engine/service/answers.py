@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import secrets
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cellscribe.engine.service.json_text import json_text
 from cellscribe.engine.service.orders import Done, FedCell, Token
 from cellscribe.engine.types import TopGenes
 
@@ -81,12 +81,12 @@ def grid(cell: FedCell) -> dict[str, Any]:
 
 def event(name: str, data: object) -> bytes:
     """Return a server-sent event."""
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), json_text(data))
 
 
 def data(what: object) -> bytes:
     """Return a server-sent event without a name, as OpenAI's clients read them."""
-    return f"data: {json.dumps(what, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+    return b"data: %s\n\n" % json_text(what)
 
 
 def _top_genes(top: TopGenes, fed: FedCell) -> list[dict[str, Any]]:

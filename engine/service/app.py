@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
@@ -19,6 +19,7 @@ from cellscribe.engine.errors import CellscribeError
 from cellscribe.engine.service.calling import CallService
 from cellscribe.engine.service.documents.openapi import completed
 from cellscribe.engine.service.gate import Gate
+from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.problems import RequestError, problem_of
 from cellscribe.engine.service.routes import absent, ask, chat, describe, family, meta, page
 from cellscribe.engine.service.service import Service
@@ -80,7 +81,7 @@ async def _answer(request: Request, error: Exception) -> Response:
     if problem.status >= 500 and not isinstance(error, RequestError):
         _LOG.error("a request failed", exc_info=error)
     request.app.state.service.metrics.failed(problem)
-    return JSONResponse(problem.body(), problem.status, problem.headers())
+    return Json(problem.body(), problem.status, problem.headers())
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -88,7 +89,7 @@ async def _http(request: Request, error: Exception) -> Response:
     words = {404: "there is nothing at this address; see /openapi.json.", 405: "this address takes other methods."}
     problem = RequestError(error.status_code, words.get(error.status_code, str(error.detail)))
     request.app.state.service.metrics.failed(problem)
-    return JSONResponse(problem.body(), problem.status, {**problem.headers(), **(error.headers or {})})
+    return Json(problem.body(), problem.status, {**problem.headers(), **(error.headers or {})})
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -97,4 +98,4 @@ async def _invalid(request: Request, error: Exception) -> Response:
     where = ".".join(str(part) for part in first["loc"][1:])
     problem = RequestError(422, f"{where} is not as it should be: {first['msg'].lower()}.", where)
     request.app.state.service.metrics.failed(problem)
-    return JSONResponse(problem.body(), problem.status)
+    return Json(problem.body(), problem.status)

@@ -6,9 +6,9 @@ import logging
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
 from cellscribe.engine.service.visits import VISIT, Visit
@@ -57,7 +57,7 @@ class Gate:
                 await self._app(scope, receive, counted)
             else:
                 self._service.metrics.failed(problem)
-                answer = JSONResponse(problem.body(), problem.status, problem.headers())
+                answer = Json(problem.body(), problem.status, problem.headers())
                 await answer(scope, receive, counted)
         finally:
             VISIT.reset(visit)

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cellscribe.engine.service import answers
 from cellscribe.engine.service.awaiting import Awaited
 from cellscribe.engine.service.bodies import said
 from cellscribe.engine.service.chat_schemas import ChatBody
+from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.metrics import Metrics
 from cellscribe.engine.service.orders import Answered, Done, Lost, Token
 from cellscribe.engine.service.problems import RequestError
@@ -73,7 +74,7 @@ class Chat:
         message = {"role": "assistant", "content": reply.text}
         choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason, "logprobs": None}
         told = {"choices": [choice], "usage": reply.usage, "cellscribe": reply.more}
-        return JSONResponse(answers.head("chatcmpl", "chat.completion", self.model) | told)
+        return Json(answers.head("chatcmpl", "chat.completion", self.model) | told)
 
     async def _chunks(self, waiting: Awaited[D], reply_of: Callable[[D], Reply]) -> AsyncIterator[bytes]:
         head = answers.head("chatcmpl", "chat.completion.chunk", self.model)

@@ -9,12 +9,13 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cellscribe.engine.errors import BackendError
 from cellscribe.engine.service import answers
 from cellscribe.engine.service.asking import Asking, Wanted
 from cellscribe.engine.service.describing import DescribeService, FedCells
+from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.orders import Begun, Done, Lost, Token
 from cellscribe.engine.service.problems import RequestError, problem_of
 from cellscribe.engine.service.routes.asked import asked_with_file, sampling_of
@@ -53,7 +54,7 @@ async def describe(request: Request) -> Response:
     if options.stream:
         return EventStream(_events(service, asking, fed, options), asking.leave)
     results = await unless_gone(request, asking.results(), asking.leave)
-    return JSONResponse(_whole(service, fed, results))
+    return Json(_whole(service, fed, results))
 
 
 @router.post("/v1/embed")
@@ -69,7 +70,7 @@ async def embed(request: Request) -> Response:
     for one in results:
         service.metrics.answered("embed", one["status"] == "ok", time.monotonic() - arrived)
     told = {"dimensions": service.bundle.manifest.encoder_shape.d_model, "results": results, "genes": fed.genes}
-    return JSONResponse(answers.head("embedding", "embedding.list", service.bundle.name) | told)
+    return Json(answers.head("embedding", "embedding.list", service.bundle.name) | told)
 
 
 async def _fed(request: Request, options: Cells | FileOptions, seed: int | None = None) -> FedCells:

@@ -9,7 +9,7 @@ from pathlib import Path
 from anndata import AnnData
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cellscribe.engine.labels import Labels, labels_of
 from cellscribe.engine.output.h5ad import write_new
@@ -19,6 +19,7 @@ from cellscribe.engine.service.bodies import HDF5
 from cellscribe.engine.service.calling import CallService
 from cellscribe.engine.service.calls import Caller
 from cellscribe.engine.service.families.base import CellWish, Embedding, Item, Labelling, ReadyCells, Wish, Work
+from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.orders import Answered
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.routes.asked import asked, asked_with_file, sampling_of
@@ -41,7 +42,7 @@ async def annotate(request: Request) -> Response:
     _count(service, "annotate", found, [one == "ok" for one in status])
     results = call_answers.labels(ready.items, status, labels, options.scores)
     told = {"results": results, "genes": ready.genes}
-    return JSONResponse(head("annotation", "annotation.list", service.bundle.name) | told)
+    return Json(head("annotation", "annotation.list", service.bundle.name) | told)
 
 
 @router.post("/v1/embed")
@@ -54,7 +55,7 @@ async def embed(request: Request) -> Response:
     results = call_answers.vectors(ready.items, [one.outcome for one in found])
     _count(service, "embed", found, [one["status"] == "ok" for one in results])
     told = {"dimensions": service.family.width, "results": results, "genes": ready.genes}
-    return JSONResponse(head("embedding", "embedding.list", service.bundle.name) | told)
+    return Json(head("embedding", "embedding.list", service.bundle.name) | told)
 
 
 @router.post("/v1/generate")
@@ -74,7 +75,7 @@ async def generate(request: Request) -> Response:
         file = await service.in_thread(lambda: _file(written.cells))
         return Response(file, media_type=HDF5[0], headers={"Content-Disposition": 'attachment; filename="cells.h5ad"'})
     told = {"results": call_answers.cells(written), "values": written.values, "said": written.said}
-    return JSONResponse(head("cell", "cell.list", service.bundle.name) | told)
+    return Json(head("cell", "cell.list", service.bundle.name) | told)
 
 
 async def _ready(request: Request, options: Cells | FileOptions, wish: Wish) -> ReadyCells:

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from cellscribe.engine.service.addresses import is_loopback
 from cellscribe.engine.service.bodies import HDF5, content_type
 from cellscribe.engine.service.cell_files import DEMO
+from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
 from cellscribe.engine.service.uploading import uploaded
@@ -48,7 +49,7 @@ async def models(request: Request) -> Response:
             "deadline_s": limits.deadline_s,
         },
     }
-    return JSONResponse({"object": "list", "data": [told]})
+    return Json({"object": "list", "data": [told]})
 
 
 @router.get("/v1/models/{name}")
@@ -56,7 +57,7 @@ async def model(request: Request, name: str) -> Response:
     """Say so of one bundle."""
     service: Service = request.app.state.service
     service.check_model(name)
-    return JSONResponse({"id": name, "object": "model", "created": service.started, "owned_by": "cellscribe"})
+    return Json({"id": name, "object": "model", "created": service.started, "owned_by": "cellscribe"})
 
 
 @router.get("/v1/cells")
@@ -67,7 +68,7 @@ async def cells(
     service: Service = request.app.state.service
     is_local = request.client is not None and is_loopback(request.client.host)
     file = await service.threads.use_file(lambda: service.files.get(source))
-    return JSONResponse(await service.listing(file, column, is_local))
+    return Json(await service.listing(file, column, is_local))
 
 
 @router.post("/v1/uploads", status_code=201)
@@ -84,7 +85,7 @@ async def upload(
     except BaseException:
         service.files.drop(file)
         raise
-    return JSONResponse(listing, status_code=201)
+    return Json(listing, status_code=201)
 
 
 @router.delete("/v1/uploads/{upload_id}", status_code=204)
@@ -99,8 +100,8 @@ async def remove(request: Request, upload_id: str) -> Response:
 async def live(request: Request) -> Response:
     """Answer for as long as the process does; 503 once the model has failed for good, and a restart is due."""
     if request.app.state.service.has_failed:
-        return JSONResponse({"status": "failed"}, status_code=503)
-    return JSONResponse({"status": "live"})
+        return Json({"status": "failed"}, status_code=503)
+    return Json({"status": "live"})
 
 
 @router.get("/health/ready")
@@ -108,9 +109,9 @@ async def ready(request: Request) -> Response:
     """Say whether requests are answered: 503 while the model is loaded, and from the moment of the shutdown on."""
     service: Service = request.app.state.service
     if service.is_ready:
-        return JSONResponse({"status": "ready"})
+        return Json({"status": "ready"})
     status = "failed" if service.has_failed else "shutting down" if service.is_closing else "loading"
-    return JSONResponse({"status": status}, status_code=503)
+    return Json({"status": status}, status_code=503)
 
 
 @router.get("/metrics")

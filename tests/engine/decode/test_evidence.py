@@ -21,6 +21,15 @@ def test_count_limits_the_list_but_not_the_shares() -> None:
     assert top.weights == (0.5,)
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 39, 40, 41, 100])
+def test_the_list_is_the_head_of_all_genes_sorted_and_ties_stand_by_position(count: int) -> None:
+    draw = np.random.Generator(np.random.Philox(key=7))
+    evidence = draw.integers(0, 6, 40).astype(np.float32)  # many ties, and zeros
+    axis = GeneAxis(tuple(f"G{i}" for i in range(40)), np.arange(40))
+    sorted_ones = [i for i in sorted(range(40), key=lambda i: -evidence[i]) if evidence[i] > 0]
+    assert top_genes(evidence, axis, count).columns == tuple(sorted_ones[:count])
+
+
 @pytest.mark.parametrize("evidence", [np.zeros(5), np.full(5, np.nan)])
 def test_nothing_attended_gives_no_genes(evidence: np.ndarray) -> None:
     assert top_genes(evidence.astype(np.float32), AXIS, 5).symbols == ()
