@@ -17,7 +17,7 @@ from cellscribe.engine.cells.genes import WEAK, GeneLookup, match_genes
 from cellscribe.engine.cells.parts import Part
 from cellscribe.engine.cells.values import ValueChoice, ValueKind
 from cellscribe.engine.service.feeding import fed_cells
-from cellscribe.engine.service.map_values import GeneMap, Ints, kind_of, row_of
+from cellscribe.engine.service.map_values import GeneMap, Ints, kind_of, row_of, twice
 from cellscribe.engine.service.orders import FedCell
 from cellscribe.engine.service.problems import RequestError
 
@@ -35,11 +35,15 @@ class GenesFound:
     unknown: int
     examples: tuple[str, ...] = ()
     kinds: tuple[ValueKind, ...] = ()  # of every cell
+    twice: tuple[str, str] | None = None  # two names of one gene, whose counts were added up
 
     def as_dict(self) -> dict[str, object]:
         """Return it for an answer."""
         total = self.known + self.unknown
         said = f"Genes: {self.known:,} of {total:,} names are known."
+        if self.twice is not None:
+            one, other = self.twice
+            said += f" {one!r} and {other!r} are one gene (and so may be others); their counts were added up."
         taken = {kind: self.kinds.count(kind) for kind in dict.fromkeys(self.kinds)}
         return {
             "known": self.known, "unknown": self.unknown, "examples": list(self.examples), "sentence": said,
@@ -170,4 +174,10 @@ def _found(maps: Sequence[GeneMap], columns: Sequence[Ints], kinds: Sequence[Val
             f"{', '.join(examples[:4])}); give human gene symbols or Ensembl ids.",
             "cells",
         )
-    return GenesFound(known, n_unknown, tuple(examples), tuple(kinds))
+    pairs = (twice(one, mine, n_genes) for one, mine in zip(maps, columns, strict=True) if _repeats(mine, n_genes))
+    return GenesFound(known, n_unknown, tuple(examples), tuple(kinds), next(pairs, None))
+
+
+def _repeats(columns: Ints, n_genes: int) -> bool:
+    known = columns[columns < n_genes]
+    return len(set(known.tolist())) < len(known)

@@ -15,9 +15,12 @@ def gene_maps(body: Cells, most_genes: int) -> list[GeneMap]:
     Raises
     ------
     RequestError
-        413 for a cell of too many genes, 422 for indices without names, or two cells of one name.
+        413 for a cell of too many genes, 422 for indices without names, a name twice, or two cells of one name.
     """
     names, maps = body.gene_names or [], list[GeneMap]()
+    if len(set(names)) < len(names):
+        name = next(one for i, one in enumerate(names) if one in names[:i])
+        raise RequestError(422, f"gene_names has {name!r} twice; add its values up, or leave one out.", "gene_names")
     for i, cell in enumerate(body.cells or ()):
         if cell.genes is not None:
             mine, values = list(cell.genes), np.fromiter(cell.genes.values(), np.float64, len(cell.genes))

@@ -51,7 +51,7 @@ class ServiceLimits:
     body_bytes: int = 32 * MIB
     upload_bytes: int = 512 * MIB
     queue_cells: int = 1_024
-    client_share: float = SHARE
+    client_share: float = 1.0
     deadline_s: float = 300.0
     idle_s: float = 30.0
     uploads: int = 8
@@ -65,10 +65,14 @@ class ServiceLimits:
                 raise UsageError(f"the limit {name} is {value}; give a number above 0.")
         if self.client_share > 1:
             raise UsageError(f"the limit client_share is {self.client_share}; give a number of at most 1.")
-        if self.cells > self.queue_cells:
+        most = granted(self.queue_cells, 0, self.client_share)
+        if self.cells > most:
+            whose = (
+                "" if most == self.queue_cells else f" of one client ({self.client_share:g} of them, --client-share)"
+            )
             raise UsageError(
-                f"a request may have {self.cells} cells (--max-cells), and only {self.queue_cells} may wait "
-                "(--max-queue), so that it could never be answered; raise the one or lower the other."
+                f"a request may have {self.cells} cells (--max-cells), and only {most}{whose} may wait (--max-queue), "
+                "so that it could never be answered; raise the one or lower the other."
             )
 
 

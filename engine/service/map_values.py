@@ -76,14 +76,25 @@ def row_of(
     is_first = np.ones(len(rising), bool)
     np.not_equal(rising[1:], rising[:-1], out=is_first[1:])
     if not is_first.all():
-        if kind == "lognorm":
-            _check_once(one.names, order, rising, is_first, place, one.cell_id, n_genes)
+        if kind == "lognorm" and (pair := twice(one, columns, n_genes)) is not None:
+            raise RequestError(
+                422, f"{pair[0]!r} and {pair[1]!r} of cell {one.cell_id!r} are one gene, and logarithms cannot be "
+                "added up; leave one out, or send counts.", f"cells[{place}]",
+            )  # fmt: skip
         first = np.flatnonzero(is_first)
         rising, values = rising[first], np.add.reduceat(values, first)
     kept = values != 0
     if not kept.all():
         rising, values = rising[kept], values[kept]
     return rising.astype(np.int32), values.astype(np.float32)
+
+
+def twice(one: GeneMap, columns: Ints, n_genes: int) -> tuple[str, str] | None:
+    """Return two names of a cell that mean one gene, None where there are none."""
+    order = np.argsort(columns, kind="stable")
+    rising = columns[order]
+    again = np.flatnonzero((rising[1:] == rising[:-1]) & (rising[1:] < n_genes))
+    return (one.names[order[again[0]]], one.names[order[again[0] + 1]]) if len(again) else None
 
 
 def _unusable(one: GeneMap, place: int) -> RequestError:
@@ -97,21 +108,3 @@ def _unusable(one: GeneMap, place: int) -> RequestError:
         "finite and not negative.",
         f"cells[{place}]",
     )
-
-
-def _check_once(
-    names: Sequence[str],
-    order: Ints,
-    rising: Ints,
-    is_first: npt.NDArray[np.bool_],
-    place: int,
-    cell_id: str,
-    n_genes: int,
-) -> None:
-    again = np.flatnonzero(~is_first & (rising < n_genes))
-    if len(again):
-        one, other = names[int(order[again[0] - 1])], names[int(order[again[0]])]
-        raise RequestError(
-            422, f"{one!r} and {other!r} of cell {cell_id!r} are one gene, and logarithms cannot be "
-            "added up; leave one out, or send counts.", f"cells[{place}]",
-        )  # fmt: skip

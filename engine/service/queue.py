@@ -38,8 +38,7 @@ class Lines(Generic[W]):
         Orders that may wait, of all clients together.
     share
         Part of the places that the others leave which one client may take, so that whoever comes next finds some free,
-        however much one of them asks for. One request may always wait where there is room for it: it could not be
-        answered at all otherwise.
+        however much one of them asks for.
 
     Attributes
     ----------
@@ -154,11 +153,11 @@ class Lines(Generic[W]):
             )
         mine = self._mine[client]
         most = granted(self._most, len(self) - mine, self._share)
-        if mine and mine + count > most:
+        if mine + count > most:
             raise RequestError(
                 429,
-                f"{mine} cells of yours are waiting already, and {count} more are above the {most} that one client may "
-                "have waiting now; come again when some are answered, or send fewer.",
+                f"{mine} cells of yours and {len(self) - mine} of others are waiting, and {count} more are above the "
+                f"{most} that one client may have waiting now; come again when some are answered, or send fewer.",
                 retry_after_s=self._wait_s((mine + count - most) * max(1, self._turns.clients)),
             )
         if count:

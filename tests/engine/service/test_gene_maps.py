@@ -88,6 +88,16 @@ def test_unknown_genes_count_towards_the_total(demo: Model, cells: ad.AnnData) -
     }  # fmt: skip
 
 
+def test_counts_of_one_gene_are_added_up_and_said_to_be(reader: GeneMapReader) -> None:
+    (found,), genes = reader.read([gene_map({"CD3D": 1.0, "ENSG00000167286": 6.0, "LYZ": 3.0})], "auto")
+    (expected,), plain = reader.read([gene_map({"CD3D": 7.0, "LYZ": 3.0})], "auto")
+    assert fed(found) == fed(expected)
+    assert plain.twice is None
+    assert str(genes.as_dict()["sentence"]).endswith(
+        "'CD3D' and 'ENSG00000167286' are one gene (and so may be others); their counts were added up."
+    )
+
+
 @pytest.mark.parametrize("neighbour", [{"LTB": 1.5}, {"LTB": 3.0}, {"LTB": 0.25, "GZMK": 19.0}])
 def test_neighbours_do_not_decide_what_the_values_of_a_cell_are(
     reader: GeneMapReader, neighbour: dict[str, float]
@@ -243,6 +253,13 @@ def test_cells_that_contradict_themselves(cells: list[Any], words: str, param: s
         gene_maps(Cells.model_validate({"cells": cells, "gene_names": ["A", "B", "C"]}), 10)
     assert (refused.value.status, refused.value.param) == (422, param)
     assert words in refused.value.message
+
+
+def test_a_name_that_stands_twice_among_the_names_is_refused() -> None:
+    body = {"cells": [{"indices": [0], "values": [1]}], "gene_names": ["A", "B", "A"]}
+    with pytest.raises(RequestError, match="gene_names has 'A' twice") as refused:
+        gene_maps(Cells.model_validate(body), 10)
+    assert (refused.value.status, refused.value.param) == (422, "gene_names")
 
 
 def test_every_refusal_is_one_line(reader: GeneMapReader) -> None:

@@ -14,6 +14,10 @@ def test_a_request_that_could_never_wait_is_refused_at_the_start() -> None:
         ServiceLimits(queue_cells=100)
     assert_sentence(str(found.value))
     assert ServiceLimits(queue_cells=100, cells=100).cells == 100
+    whose = r"and only 50 of one client \(0.5 of them, --client-share\) may wait"
+    with pytest.raises(UsageError, match=whose):
+        ServiceLimits(queue_cells=100, cells=51, client_share=0.5)
+    assert ServiceLimits(queue_cells=100, cells=50, client_share=0.5).cells == 50
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, float("nan")])
