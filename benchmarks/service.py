@@ -3,7 +3,7 @@
 The demo bundle over Zheng68k's cells. Everything of the server (its HTTP, its JSON and its model, with one thread) has
 core 0 to itself, all clients have core 1, and the offline engine, with the same core, slots and cells, runs before and
 after each number of clients. Clients send a cell at a time, whole or streamed, or 16 of them, on a connection that they
-keep.
+keep. Of every core second the event loop's part (HTTP, JSON, gene maps) and the other threads' (the model) are told apart.
 Besides: 100 clients that vanish in the middle of a stream, and memory before and after all of it.
 """
 
@@ -62,8 +62,11 @@ def measured(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
         memory = [resident(process)]
         for clients in asked.clients:
             for cells, stream in KINDS:
+                before = processor_seconds(process)
                 row = load(port, bodies[cells, stream], clients, asked.seconds, stream)
-                rows.append({"cells_per_request": cells, **row})
+                spent = {name: now - before[name] for name, now in processor_seconds(process).items()}
+                each = {name: round(1e3 * one / max(1, row["cells"]), 2) for name, one in spent.items()}
+                rows.append({"cells_per_request": cells, **row, "processor_ms_a_cell": each})
                 memory.append(resident(process))
                 print(rows[-1], memory[-1], flush=True)
             alone.append(alone_rate())
@@ -185,6 +188,15 @@ def metrics(port: int) -> dict[str, float]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and line[0] != "#"}
+
+
+def processor_seconds(pid: int) -> dict[str, float]:
+    """Return what the event loop (the first thread) and all other threads have taken of a core so far."""
+    ticks = {"event loop": 0, "other threads": 0}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        fields = (thread / "stat").read_text().rpartition(")")[2].split()
+        ticks["event loop" if thread.name == str(pid) else "other threads"] += int(fields[11]) + int(fields[12])
+    return {name: one / os.sysconf("SC_CLK_TCK") for name, one in ticks.items()}
 
 
 def resident(pid: int) -> float:
