@@ -3,7 +3,7 @@
 The demo bundle over Zheng68k's cells. Everything of the server (its HTTP, its JSON and its model, with one thread) has
 core 0 to itself, all clients have core 1, and the offline engine, with the same core, slots and cells, runs before and
 after each number of clients. Clients send a cell at a time, whole or streamed, or 16 of them, on a connection that they
-keep. Of every core second the event loop's part (HTTP, JSON, gene maps) and the other threads' (the model) are told apart.
+keep. What the event loop (HTTP, JSON, gene maps) takes of the core is told apart from what the model takes.
 Besides: 100 clients that vanish in the middle of a stream, and memory before and after all of it.
 """
 
