@@ -6,7 +6,7 @@ missing, with the demo bundle:
 - embed: 1,000,000 cells read and embedded from end to end, beside the encoder alone on the same cores (token batches
   that lie in memory, before and after), peak memory, the share of every stage, and what a cell costs among 10,000;
 - describe: 100,000 cells, and `atlas` beside a bare loop over the same cells, in turn;
-- workers: two workers with a core each beside one with a core (``--engine local`` and ``ray``);
+- workers: two processes with a core each beside one with a core (``atlas_ray.py`` does the same with Ray);
 - memory: what 200,000 cells take with two workers, everything counted that any of their processes holds;
 - padding: the places of the encoder that hold no gene, where bundles feed as many genes as a cell expresses;
 - kill: SIGKILL at 20 random moments, each time gone on with; the result beside that of an uninterrupted run.
@@ -87,6 +87,7 @@ def embed(asked: argparse.Namespace) -> dict[str, Any]:
         "cells": asked.cells,
         "file_gigabytes": round(cells.stat().st_size / 1e9, 2),
         "cells_per_second": told["whole_rate"],
+        "seconds_of_all": told["seconds_in_all"],
         "encoder_alone_cells_per_second": [round(before), round(after)],
         "share_of_encoder_alone": round(told["whole_rate"] / alone, 3),
         "preprocessing_share": round(shares["read"] + shares["tokenise"], 4),
@@ -135,17 +136,13 @@ def workers(asked: argparse.Namespace) -> dict[str, Any]:
     cells = noisy_file(asked.folder, 20_000)
     rates: dict[str, list[float]] = {}
     for number in range(asked.rounds):
-        for i in in_turn(4, number):
-            engine, count = ("local", "ray")[i // 2], 1 + i % 2
-            options = ["--engine", engine, "--workers", str(count), "--threads", "1", "--shard-cells", "1024"]
-            core = ["taskset", "-c", "0"] if (engine, count) == ("local", 1) else []
+        for count in (one + 1 for one in in_turn(2, number)):
+            options = ["--workers", str(count), "--threads", "1", "--shard-cells", "1024"]
+            core = ["taskset", "-c", "0"] if count == 1 else []
             told = atlas(cells, asked.folder / "workers", "--task", "embed", *options, before=core)
-            rates.setdefault(f"{engine}, {count}", []).append(told["whole_rate"])
+            rates.setdefault(f"local, {count}", []).append(told["whole_rate"])
     middle = {name: float(np.median(one)) for name, one in rates.items()}
-    return {
-        "cells_per_second": rates,
-        "two_over_one": {one: round(middle[f"{one}, 2"] / middle[f"{one}, 1"], 3) for one in ("local", "ray")},
-    }
+    return {"cells_per_second": rates, "two_over_one": round(middle["local, 2"] / middle["local, 1"], 3)}
 
 
 def memory(asked: argparse.Namespace) -> dict[str, Any]:
@@ -175,9 +172,13 @@ def padding_of(path: Path) -> dict[str, float]:
 
 
 def kill(asked: argparse.Namespace) -> dict[str, Any]:
-    """Kill a run again and again, and compare what comes of it with an uninterrupted one."""
-    cells = noisy_file(asked.folder, 40_000)
-    options = ["--task", "embed", "--shard-cells", "512"]
+    """Kill runs again and again, and compare what comes of them with uninterrupted ones."""
+    return {"embed": killed(asked, "embed", 40_000, 512), "describe": killed(asked, "describe", 8_192, 128)}
+
+
+def killed(asked: argparse.Namespace, task: str, count: int, shard_cells: int) -> dict[str, Any]:
+    cells = noisy_file(asked.folder, count)
+    options = ["--task", task, "--shard-cells", str(shard_cells)]
     whole, cut = asked.folder / "whole", asked.folder / "cut"
     seconds = atlas(cells, whole, *options)["seconds_in_all"]
     shutil.rmtree(cut, ignore_errors=True)
@@ -200,7 +201,7 @@ def kill(asked: argparse.Namespace) -> dict[str, Any]:
         subprocess.run([sys.executable, "-m", "cellscribe", "merge", str(out), "--into", str(cells), "-o",
                         str(asked.folder / f"{name}.h5ad"), "-q"], check=True)  # fmt: skip
     one, other = (ad.read_h5ad(asked.folder / f"{name}.h5ad") for name in ("whole", "cut"))
-    merged = bool(np.array_equal(one.obsm["X_cellscribe"], other.obsm["X_cellscribe"])) and len(one) == len(other)
+    merged = one.obs.equals(other.obs) and all(np.array_equal(one.obsm[name], other.obsm[name]) for name in one.obsm)
     assert same, "the killed run has another result"
     assert merged, "the killed run merges into another file"
     left = [path.name for path in cut.rglob(".*.part")]

@@ -108,7 +108,10 @@ def atlas(
     backend: options.BackendOption = options.BackendChoice.auto,
     plans: options.PlansOption = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="CPU threads of each worker.", show_default=False)
+        int | None,
+        typer.Option(
+            "--threads", min=1, max=options.MAX_THREADS, help="CPU threads of each worker.", show_default=False
+        ),
     ] = None,
     report_by: Annotated[
         str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from cellscribe.engine.output.text import printable
 
 if TYPE_CHECKING:
     from cellscribe.engine.atlas.progress import Snapshot
+
+_LINE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def _run(asked: Asked, watch: Watch) -> Outcome:
 def _finish(asked: Asked, outcome: Outcome) -> int:
     skipped = outcome.manifest.plan.skipped
     for one in skipped:
-        _say(asked, f"skipped {one.name}: {one.why}", "yellow")
+        _print(f"skipped {one.name}: {one.why}", "yellow")  # an error, which --quiet shows
     text = "; ".join(_told(outcome)) if outcome.had_work else "nothing was left to do"
     _say(asked, f"{text}; wrote {asked.output}", "green")
     lost = outcome.n_failed + (outcome.clusters or (0, 0))[1] + (outcome.cells.n_failed if outcome.cells else 0)
@@ -113,8 +116,11 @@ def _shown(asked: Asked) -> Iterator[Watch]:
         notes(facts, asked.is_quiet)
 
     console = error_console()
-    if asked.is_quiet or not console.is_terminal:
+    if asked.is_quiet:
         yield Watch(on_plan=on_plan, metrics=asked.metrics)
+        return
+    if not console.is_terminal:
+        yield Watch(on_plan=on_plan, on_snapshot=_Lines(asked), metrics=asked.metrics)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
@@ -142,6 +148,25 @@ def _shown(asked: Asked) -> Iterator[Watch]:
         yield Watch(on_file, on_plan_too, on_snapshot, asked.metrics)
 
 
+class _Lines:
+    """Tells of a run now and then where there is no terminal, as in the log of a cluster."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked, self._told = asked, time.monotonic()
+
+    def __call__(self, now: Snapshot) -> None:
+        """Write a line where the last one is long ago."""
+        if time.monotonic() - self._told >= _LINE_SECONDS:
+            self._told = time.monotonic()
+            left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
+            _say(self._asked, f"{now.cells:,} of {now.total:,} cells, {_rates(now)}{left}")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(1, minutes)} min"
+
+
 def _rates(now: Snapshot) -> str:
     shares = " ".join(
         f"{name} {100 * share:.0f}%" for name, share in now.utilisation.items() if share and share >= 0.005
@@ -167,4 +192,8 @@ def _inputs_of(plan: Plan) -> str:
 
 def _say(asked: Asked, text: str, style: Any = None) -> None:
     if not asked.is_quiet:
-        error_console().print(printable(text), style=style, markup=False, soft_wrap=True)
+        _print(text, style)
+
+
+def _print(text: str, style: Any = None) -> None:
+    error_console().print(printable(text), style=style, markup=False, soft_wrap=True)

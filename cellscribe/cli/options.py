@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+MAX_THREADS = 1_024  # more would only take memory
+
 BundleOption = Annotated[
     str, typer.Option("--bundle", metavar="DIR", help="Bundle folder; 'demo' is the packaged one.")
 ]
@@ -30,7 +32,8 @@ ReportOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads; all cores without it.", show_default=False)
+    int | None,
+    typer.Option("--threads", min=1, max=MAX_THREADS, help="CPU threads; all cores without it.", show_default=False),
 ]
 LayerOption = Annotated[
     str | None,

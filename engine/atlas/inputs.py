@@ -65,20 +65,25 @@ def _paths_of(given: str) -> Iterable[Path]:
     return paths
 
 
-def _below(path: Path) -> list[Path]:
-    """Return a path that is an input, or the inputs below a folder."""
+def _below(path: Path, seen: set[Path] | None = None) -> list[Path]:
+    """Return a path that is an input, or the inputs below a folder; folders that were `seen` are passed over."""
     if kind_of(path) is not None:
         return [path]
-    if not path.is_dir():
+    seen = set() if seen is None else seen
+    if not path.is_dir() or (folder := path.resolve()) in seen:  # links may lead back
         return []
-    return [one for entry in sorted(path.iterdir()) if not entry.name.startswith(".") for one in _below(entry)]
+    seen.add(folder)
+    entries = (one for one in sorted(path.iterdir()) if not one.name.startswith("."))
+    return [one for entry in entries for one in _below(entry, seen)]
 
 
 def _named(paths: list[Path | str]) -> Iterable[CellFile]:
     """Name files by their last parts, as many as tell them apart."""
     parts = [PurePath(path).parts for path in paths]
-    depth = 1
-    while len({one[-depth:] for one in parts}) < len(paths):
+    depth, deepest = 1, max(map(len, parts))
+    while depth < deepest and len({one[-depth:] for one in parts}) < len(paths):
         depth += 1
+    if len({one[-depth:] for one in parts}) < len(paths):  # URLs that differ by a slash
+        parts = [(str(path),) for path in paths]
     for path, own in zip(paths, parts, strict=True):
         yield CellFile(path, "/".join(own[-depth:]))

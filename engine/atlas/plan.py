@@ -120,6 +120,8 @@ def look_through(
     plan = Plan(tuple(found), job.shard_cells)
     if not plan.n_cells:
         raise InputError(_nothing(plan, job))
+    if looker.lacks is not None and not looker.has_report_by:
+        raise looker.lacks
     return plan
 
 
@@ -129,6 +131,8 @@ class _Looker:
     def __init__(self, job: AtlasJob, is_strict: bool, known: Mapping[str, FileEntry]) -> None:
         self._job, self._is_strict, self._known = job, is_strict, known
         self._condition = None if job.condition is None else Condition.parse(job.condition)
+        self.has_report_by = False
+        self.lacks: InputError | None = None  # of the first file without the column
 
     def in_turn(self, inputs: Sequence[CellFile], on_file: OnFile, limit: int) -> Iterator[FileEntry]:
         """Give the inputs, until there are as many cells as wanted."""
@@ -163,15 +167,25 @@ class _Looker:
     def _looked_at(self, one: CellFile, path: Path, limit: int | None) -> FileEntry:
         stamp, before = stamp_of(path), self._known.get(str(one.path))
         with opened(path, self._job) as source:
-            for column in (self._job.report_by, self._job.per_cluster):
-                if column is not None:
-                    source.obs_column(column)
+            self._look_for_report_by(source)
+            if self._job.per_cluster is not None:
+                source.obs_column(self._job.per_cluster)
             entry = _entry(one, source, chosen_rows(source, self._condition, limit))
         is_same = before is not None and before.stamp == stamp and before.digest
         digest = before.digest if before is not None and is_same else digest_of(path)
         if stamp_of(path) != stamp:
             raise InputError(f"{one.name} was written to while it was read; wait until it is complete.")
         return replace(entry, stamp=stamp if isinstance(one.path, Path) else "", digest=digest)
+
+    def _look_for_report_by(self, source: CellSource) -> None:
+        """Note whether the column is there: cells of a file without it are in no group, and run all the same."""
+        if self._job.report_by is None:
+            return
+        try:
+            source.obs_column(self._job.report_by)
+            self.has_report_by = True
+        except InputError as error:
+            self.lacks = self.lacks or error
 
 
 def opened(path: Path, job: AtlasJob) -> CellSource:

@@ -66,12 +66,18 @@ class Sources:
         self._stamps: dict[int, str] = {}  # of files of this machine, when they were opened
 
     def groups(self, shard: Shard) -> list[str | None] | None:
-        """Return what the column ``report_by`` says of the cells of a shard, None where no column is named."""
+        """Return what the column ``report_by`` says of the cells of a shard, None where no column is named.
+
+        Cells of a file that lacks it have no group.
+        """
         if self._job.report_by is None:
             return None
         source, rows = self.of(shard)
         if self._groups is None or self._groups[0] != shard.file:
-            self._groups = shard.file, group_names(source.obs_column(self._job.report_by))
+            has_it = self._job.report_by in source.obs_columns
+            column = source.obs_column(self._job.report_by) if has_it else None
+            names = np.full(source.n_cells, None, object) if column is None else group_names(column)
+            self._groups = shard.file, names
         found: list[str | None] = self._groups[1][rows].tolist()
         return found
 

@@ -37,7 +37,7 @@ _NUMBERS, _BOOLS, _TEXT, _NOTHING = "numbers", "true or false", "text", "nothing
 _INFERRED = {
     "boolean": _BOOLS, "integer": _NUMBERS, "floating": _NUMBERS, "mixed-integer-float": _NUMBERS, "empty": _NOTHING,
 }  # fmt: skip
-_LONGEST = 10_000
+_LONGEST, _DEEPEST = 10_000, 100
 _HELP = 'write it as tissue == "blood" and n_genes > 500, with and, or, not, in and brackets'
 
 
@@ -66,6 +66,8 @@ class Condition:
             tree = ast.parse(plain.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise UsageError(f"--where is {text!r}, which is no condition; {_HELP}.") from error
+        if _depth(tree) > _DEEPEST:
+            raise UsageError(f"--where is nested more than {_DEEPEST} deep; write it with fewer brackets and nots.")
         found: dict[str, None] = {}
         _check(tree, text, names, found)
         if not found:
@@ -134,6 +136,13 @@ def _without_backticks(text: str) -> tuple[str, dict[str, str]]:
         return name
 
     return re.sub(r"`([^`]+)`", named, text), names
+
+
+def _depth(tree: ast.expr) -> int:
+    depth, row = 0, [tree]
+    while row:
+        depth, row = depth + 1, [one for node in row for one in ast.iter_child_nodes(node) if isinstance(one, ast.expr)]
+    return depth
 
 
 def _check(node: ast.expr, text: str, names: dict[str, str], found: dict[str, None]) -> None:

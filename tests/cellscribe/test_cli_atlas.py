@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -136,6 +137,23 @@ def test_failed_cells_and_skipped_files_give_another_exit_code(cells: Path, tmp_
     assert (code, "skipped torn.h5ad" in said) == (4, True), said
     code, said = run("atlas", f"{tmp_path}/*.h5ad", "-o", str(tmp_path / "strict"), "--task", "embed", "--strict")
     assert (code, "torn.h5ad" in said) == (3, True), said
+    code, said = run("atlas", f"{tmp_path}/*.h5ad", "-o", str(tmp_path / "quiet"), "--task", "embed", "--quiet")
+    assert (code, said.startswith("skipped torn.h5ad"), said.count("\n")) == (4, True, 1), said
+
+
+def test_a_log_is_told_now_and_then_how_far_a_run_is(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cellscribe.cli.atlasing._LINE_SECONDS", 0.0)
+    code, said = run("atlas", str(cells), "-o", str(tmp_path / "out"), "--task", "embed", "--shard-cells", "100")
+    assert code == 0, said
+    assert re.search(r"[1-5]00 of 600 cells, [\d,]+ cells/s", said), said
+
+
+def test_more_threads_than_make_sense_are_refused(cells: Path, tmp_path: Path) -> None:
+    for command in (("atlas", str(cells), "-o", str(tmp_path / "out")), ("embed", str(cells))):
+        code, said = run(*command, "--threads", "100000")
+        assert (code, "1024" in said) == (2, True), said
 
 
 def test_a_run_by_clusters_tells_of_its_parts(cells: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from cellscribe.engine.atlas.job import AtlasJob
 from cellscribe.engine.atlas.progress import Progress
 from cellscribe.engine.atlas.report import write_atlas_report
 from cellscribe.engine.atlas.run import run_atlas
+from cellscribe.engine.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,21 @@ def test_a_report_says_lengths_genes_by_group_failures_and_what_was_skipped(cell
     assert "bad.h5ad" in text
     assert "<b>odd" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_a_file_without_the_column_of_the_report_is_run_all_the_same(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    some_cells(8).write_h5ad(files / "with.h5ad")
+    without = some_cells(8)
+    del without.obs["tissue"]
+    without.write_h5ad(files / "without.h5ad")
+    job = AtlasJob("describe", shard_cells=8, max_new_tokens=32, report_by="tissue")
+    done = run_atlas([str(files)], tmp_path / "out", job)
+    assert (done.n_failed, done.manifest.plan.n_cells, done.manifest.plan.skipped) == (0, 16, ())
+    assert re.search(r"<td>(blood|liver)</td>", (tmp_path / "out" / "report.html").read_text())
+    with pytest.raises(InputError, match="did you mean 'tissue'"):
+        run_atlas([str(files)], tmp_path / "other", replace(job, report_by="Tissue"))
 
 
 def test_a_report_of_vectors_has_no_texts(cells: Path, tmp_path: Path) -> None:

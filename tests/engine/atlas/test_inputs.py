@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cellscribe.engine.atlas.inputs import find_inputs
+from cellscribe.engine.atlas.inputs import _named, find_inputs
 from cellscribe.engine.errors import InputError, UsageError
 
 
@@ -64,3 +64,16 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="no input"):
         find_inputs([])
+
+
+def test_links_that_lead_back_are_walked_once(tree: Path) -> None:
+    expected = names(str(tree))
+    for name in ("again", "and again", "b/up"):
+        (tree / name).symlink_to(tree)
+    assert sorted(names(str(tree))) == sorted(expected)
+
+
+def test_addresses_that_differ_by_a_slash_have_names_of_their_own() -> None:
+    found = ["s3://b/x//c.h5ad", "s3://b/x/c.h5ad"]
+    assert [one.name for one in _named(list(found))] == found
+    assert [one.name for one in _named(["s3://b/x/c.h5ad", "s3://b/y/c.h5ad"])] == ["x/c.h5ad", "y/c.h5ad"]

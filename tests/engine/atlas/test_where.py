@@ -98,3 +98,9 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
 def test_values_of_another_kind_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="--where"):
         holds(text)
+
+
+@pytest.mark.parametrize("text", ["not " * 2_400 + "n == 1", "(" * 150 + "n == 1" + " and n == 1)" * 150])
+def test_what_is_nested_too_deep_is_refused_in_a_sentence(text: str) -> None:
+    with pytest.raises(UsageError, match=r"nested more than 100 deep|is no condition"):
+        Condition.parse(text)
