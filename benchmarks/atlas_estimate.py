@@ -20,6 +20,9 @@ SLOTS = (96, 512)
 SHARES = (0.65, 1.0)
 _ATLAS_VALUES = 1500  # expressed genes of a cell, and the 8 bytes of each
 _MEASURED_VALUES = 545
+_WIDTH, _MEASURED_WIDTH = 512, 64  # numbers of a vector: of lingocell-1.1b's encoder, of the demonstration's
+_LOOKED_AT = 4  # inputs that a run looks through at a time
+_DIGEST_RATE = 4.42e9 / 7.8  # bytes a second: one file of a million cells, by hand, other work ran
 
 
 def main() -> None:
@@ -41,13 +44,15 @@ def page(measured: dict[str, Any], projected: dict[str, Any], reading: float, ce
     """Return the estimate as Markdown."""
     embed, described = measured["embed"], measured["describe"]
     preparing = 1e6 / reading + embed["stage_microseconds_a_cell"]["tokenise"]
-    written = described["output_bytes_a_cell"]
+    written = described["output_bytes_a_cell"] + 4 * (_WIDTH - _MEASURED_WIDTH)
     lines = [
         f"# {cells / 1e6:,.0f} million cells described on {gpus} {DEVICE}: an estimate, not a measurement",
         "",
         f"Measured here ({measured['hardware']['processor']}, one core): {preparing:.0f} µs to read a cell of "
-        f"{_MEASURED_VALUES} expressed genes and make tokens of it, {written:,.0f} bytes of Parquet for its text, "
-        "genes and vector. An atlas' cell is taken to hold 1,500 expressed genes: 12 KB uncompressed, and as much more "
+        f"{_MEASURED_VALUES} expressed genes and make tokens of it, {described['output_bytes_a_cell']:,.0f} bytes of "
+        f"Parquet for its text, genes and vector of {_MEASURED_WIDTH} numbers, here taken as {written:,.0f} for one of "
+        f"{_WIDTH}. "
+        "An atlas' cell is taken to hold 1,500 expressed genes: 12 KB uncompressed, and as much more "
         "to prepare. Projected (projections.json): lingocell-1.1b in fp16, 96 tokens, at a share of the card's rates.",
         "",
         "| slots | share of rates | ms a cell | cells/s | hours | input, MB/s | output, MB/s | preparing cores |",
@@ -68,6 +73,12 @@ def page(measured: dict[str, Any], projected: dict[str, Any], reading: float, ce
         "Embedding alone is bound by the encoder, 81 GFLOP a cell: at 65 % of the fp16 rate "
         f"{gpus * 0.65 * 989e12 / 81e9:,.0f} cells/s, {cells / (gpus * 0.65 * 989e12 / 81e9) / 3600:.1f} hours, and "
         f"{gpus * 0.65 * 989e12 / 81e9 * 8 * _ATLAS_VALUES / 1e6:,.0f} MB/s of input.",
+        "",
+        f"Before that the head reads all {cells * 8 * _ATLAS_VALUES / 1e12:.1f} TB once for their digests, "
+        f"{_LOOKED_AT} files at a time; at {_DIGEST_RATE / 1e9:.2f} GB/s, what one file was read and digested at here, "
+        f"that is {cells * 8 * _ATLAS_VALUES / _DIGEST_RATE / _LOOKED_AT / 60:.0f} to "
+        f"{cells * 8 * _ATLAS_VALUES / _DIGEST_RATE / 60:.0f} minutes; inputs behind URLs are fetched for it, and "
+        "fetched again by who works on them.",
     ]
     return "\n".join(lines) + "\n"
 
