@@ -88,7 +88,6 @@ export const chinese = {
   noTask: "此模型支持：{tasks}。本页面只展示描述与标注；其余功能请使用 HTTP 接口。",
   invalidRange: "{label}必须是 {min} 到 {max} 之间的数。",
   invalidWhole: "{label}必须是 {min} 到 {max} 之间的整数。",
-  invalidLeast: "{label}必须是不小于 {min} 的整数。",
   errorRequest: "请求未被接受",
   errorKey: "密钥未被接受",
   errorBusy: "服务繁忙",

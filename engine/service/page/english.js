@@ -88,7 +88,6 @@ export const english = {
   noTask: "This model does: {tasks}. This page shows descriptions and labels; use the HTTP interface for the rest.",
   invalidRange: "{label} must be a number from {min} to {max}.",
   invalidWhole: "{label} must be a whole number from {min} to {max}.",
-  invalidLeast: "{label} must be a whole number of at least {min}.",
   errorRequest: "The request was not accepted",
   errorKey: "The key was not accepted",
   errorBusy: "The service is busy",

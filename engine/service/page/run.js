@@ -6,8 +6,8 @@ import { commandLine, copyText, saveJson } from "./command.js";
 import { $, el, say } from "./dom.js";
 import { askKey } from "./keys.js";
 import { clearNotices, showError } from "./notices.js";
-import { asked, checkedSettings, isSetting, pointAt, settings } from "./settings.js";
-import { t, tell } from "./strings.js";
+import { asked, checkedSettings, firstProblem, isSetting, pointAt, settings } from "./settings.js";
+import { plain, t, tell } from "./strings.js";
 
 export class Run {
   constructor(model, picks, source) {
@@ -56,9 +56,21 @@ export class Run {
     if (hadFocus) $(isRunning ? "stop" : "generate").focus();
     $("download").disabled = isRunning || !this.shown.some((column) => column.text.tokens.length || column.record);
     $("after").hidden = !this.picks.ids.some(Boolean);
+    this.showCommand();
+  }
+
+  /** The command line, or what keeps it from being one: it must not differ from what would be sent. */
+  showCommand() {
+    const wrong = firstProblem();
+    $("copy").disabled = Boolean(wrong);
+    if (wrong) {
+      tell($("command"), ...wrong);
+      return;
+    }
     const ids = this.picks.ids.filter(Boolean);
     const words = commandLine(this.source.cells.file ?? this.source.cells.name, this.model.id, ids, settings());
-    $("command").replaceChildren(...words.flatMap((word) => [el("span", { text: word }), " "]).slice(0, -1));
+    plain($("command"), "");
+    $("command").append(...words.flatMap((word) => [el("span", { text: word }), " "]).slice(0, -1));
   }
 
   async start() {

@@ -5,6 +5,9 @@ import { number, tell } from "./strings.js";
 
 const LABELS = { temperature: "temperature", top_p: "nucleus", seed: "seed", max_new_tokens: "maxTokens" };
 
+// As it was typed: as a number "0.99999999999999999" is whole, too.
+const WHOLE = /^\d+(e\+?\d+)?$/i;
+
 const field = (name) => $("settings").elements.namedItem(name);
 
 export function startSettings(limits, changed) {
@@ -38,33 +41,32 @@ export function pointAt(name) {
 
 export const isSetting = (name) => name in LABELS;
 
+/** What is wrong with a field that is shown, as a sentence's key and values; null where it is well. */
 function problem(input) {
+  if (input.closest("[hidden]")) return null;
   const { min, max, step, value } = input;
-  const label = { key: LABELS[input.name] };
   const isWhole = step === "1";
-  const given = Number(value);
-  const isWrong = value.trim() === "" || !Number.isFinite(given) || (isWhole && !Number.isInteger(given));
-  if (!isWrong && given >= Number(min || -Infinity) && given <= Number(max || Infinity)) return null;
-  if (!max) return ["invalidLeast", { label, min }];
-  return [isWhole ? "invalidWhole" : "invalidRange", { label, min, max: isWhole ? number(Number(max)) : max }];
+  const most = Number(max || (isWhole ? Number.MAX_SAFE_INTEGER : Infinity)); // beyond it another number would be sent
+  const given = isWhole && !WHOLE.test(value.trim()) ? NaN : Number(value);
+  if (value.trim() !== "" && given >= Number(min || -Infinity) && given <= most) return null;
+  return [isWhole ? "invalidWhole" : "invalidRange", { label: { key: LABELS[input.name] }, min, max: isWhole ? number(most) : max }];
 }
 
 /** The settings, or null with the first problem shown. */
 export function checkedSettings() {
   const inputs = Object.keys(LABELS).map(field);
   inputs.forEach(settle);
-  for (const input of inputs) {
-    const found = input.closest("[hidden]") ? null : problem(input);
-    if (found) {
-      tell($("invalid"), ...found);
-      $("invalid").hidden = false;
-      input.setAttribute("aria-describedby", "invalid");
-      pointAt(input.name);
-      return null;
-    }
-  }
-  return settings();
+  const input = inputs.find(problem);
+  if (!input) return settings();
+  tell($("invalid"), ...problem(input));
+  $("invalid").hidden = false;
+  input.setAttribute("aria-describedby", "invalid");
+  pointAt(input.name);
+  return null;
 }
+
+/** The key and values of the sentence about the first field that is wrong, if there is one. */
+export const firstProblem = () => Object.keys(LABELS).map((name) => problem(field(name))).find(Boolean);
 
 /** The settings as they stand. */
 export function settings() {

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
 from canned_answers import TEXTS
 from fake_page_server import Scene
 from page_driving import figures, finish, generate, texts
@@ -49,6 +50,29 @@ def test_a_setting_out_of_range_is_not_sent(page: Page, scene: Scene) -> None:
     assert not scene.asked("/v1/describe")
     generate(page)
     assert page.is_hidden("#invalid")
+
+
+@pytest.mark.parametrize("seed", ["9007199254740992", "9007199254740993", "99999999999999999999", "0.99999999999999999"])
+def test_a_seed_that_would_become_another_is_not_sent(page: Page, scene: Scene, seed: str) -> None:
+    page.fill("[name=seed]", seed)
+    sentence = "Seed must be a whole number from 0 to 9,007,199,254,740,991."
+    assert page.inner_text("#command") == sentence
+    assert page.locator("#copy").is_disabled()
+    page.click("#generate")
+    assert page.inner_text("#invalid") == sentence
+    assert not scene.asked("/v1/describe")
+    page.select_option("#language", "zh")
+    assert page.inner_text("#invalid") == page.inner_text("#command")
+    assert page.inner_text("#invalid").startswith("随机种子必须是 0 到 9,007,199,254,740,991 ")
+    page.select_option("#language", "en")
+
+
+def test_the_largest_seed_is_sent_as_it_was_typed(page: Page, scene: Scene) -> None:
+    page.fill("[name=seed]", "9007199254740991")
+    generate(page)
+    assert scene.asked("/v1/describe")[0]["seed"] == 2**53 - 1
+    assert "--seed 9007199254740991 " in page.inner_text("#command")
+    assert page.locator("#copy").is_enabled()
 
 
 def test_a_key_is_asked_for_tried_and_kept_for_the_tab(open_page: Callable[..., Page], scene: Scene) -> None:
