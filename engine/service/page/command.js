@@ -8,15 +8,16 @@ export const quoted = (word) => (PLAIN.test(word) || /^-[A-Za-z0-9-]*$/.test(wor
 /** A file whose name looks like an option is named from here. */
 const fileName = (name) => (name.startsWith("-") ? `./${name}` : name);
 
-/** The words of `cellscribe describe` for cells and settings, each quoted. */
-export function commandLine(file, bundle, ids, settings) {
+/** How tokens are drawn; a temperature of 0 draws nothing. */
+const sampling = ({ temperature, top_p: topP }) =>
+  temperature === 0 ? ["greedy"] : ["top-p", "--temperature", String(temperature), "--top-p", String(topP)];
+
+/** The words of `cellscribe describe` for cells and what is asked about them, each quoted. */
+export function commandLine(file, bundle, ids, asked) {
   const words = ["cellscribe", "describe", fileName(file), "--bundle", bundle];
   for (const id of ids) words.push(...(id.startsWith("-") ? [`--cell-id=${id}`] : ["--cell-id", id]));
-  words.push("--sampling", settings.sampling);
-  if (settings.sampling === "top-p") {
-    words.push("--temperature", String(settings.temperature), "--top-p", String(settings.top_p));
-  }
-  words.push("--seed", String(settings.seed), "--max-new-tokens", String(settings.max_new_tokens));
+  words.push("--sampling", ...sampling(asked));
+  words.push("--seed", String(asked.seed), "--max-new-tokens", String(asked.max_new_tokens));
   return words.map(quoted);
 }
 

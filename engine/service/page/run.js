@@ -6,7 +6,7 @@ import { commandLine, copyText, saveJson } from "./command.js";
 import { $, el, say } from "./dom.js";
 import { askKey } from "./keys.js";
 import { clearNotices, showError } from "./notices.js";
-import { asked, checkedSettings, firstProblem, isSetting, pointAt, settings } from "./settings.js";
+import { asked, checked, firstProblem, isSetting, pointAt } from "./settings.js";
 import { plain, t, tell } from "./strings.js";
 
 export class Run {
@@ -68,14 +68,14 @@ export class Run {
       return;
     }
     const ids = this.picks.ids.filter(Boolean);
-    const words = commandLine(this.source.cells.file ?? this.source.cells.name, this.model.id, ids, settings());
+    const words = commandLine(this.source.cells.file ?? this.source.cells.name, this.model.id, ids, asked());
     plain($("command"), "");
     $("command").append(...words.flatMap((word) => [el("span", { text: word }), " "]).slice(0, -1));
   }
 
   async start() {
     if (this.aborter || !this.picks.isWhole) return;
-    const chosen = checkedSettings();
+    const chosen = checked();
     if (!chosen) return;
     clearNotices();
     this.aborter = new AbortController();
@@ -102,7 +102,7 @@ export class Run {
 
   async listen(chosen, signal) {
     const columns = [...this.shown];
-    const request = { ...this.question, ...asked(chosen) };
+    const request = { ...this.question, ...chosen };
     for await (const { name, data } of describe(request, signal)) {
       if (signal.aborted) return;
       if (name === "start") this.begin(columns, data, chosen);

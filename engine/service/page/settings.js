@@ -52,12 +52,12 @@ function problem(input) {
   return [isWhole ? "invalidWhole" : "invalidRange", { label: { key: LABELS[input.name] }, min, max: isWhole ? number(most) : max }];
 }
 
-/** The settings, or null with the first problem shown. */
-export function checkedSettings() {
+/** What is asked, or null with the first problem shown. */
+export function checked() {
   const inputs = Object.keys(LABELS).map(field);
   inputs.forEach(settle);
   const input = inputs.find(problem);
-  if (!input) return settings();
+  if (!input) return asked();
   tell($("invalid"), ...problem(input));
   $("invalid").hidden = false;
   input.setAttribute("aria-describedby", "invalid");
@@ -68,20 +68,14 @@ export function checkedSettings() {
 /** The key and values of the sentence about the first field that is wrong, if there is one. */
 export const firstProblem = () => Object.keys(LABELS).map((name) => problem(field(name))).find(Boolean);
 
-/** The settings as they stand. */
-export function settings() {
+/** The settings as they stand, as the service takes them: what is sent, saved and put on the command line. */
+export function asked() {
   const value = (name) => Number(field(name).value);
+  const isSampled = field("sampling").value === "top-p";
   return {
-    sampling: field("sampling").value,
-    temperature: value("temperature"),
-    top_p: value("top_p"),
+    temperature: isSampled ? value("temperature") : 0,
+    top_p: isSampled ? value("top_p") : null,
     seed: value("seed"),
     max_new_tokens: value("max_new_tokens"),
   };
-}
-
-/** What the service takes for them. */
-export function asked({ sampling, temperature, top_p: topP, seed, max_new_tokens: maxNewTokens }) {
-  const isSampled = sampling === "top-p";
-  return { temperature: isSampled ? temperature : 0, top_p: isSampled ? topP : null, seed, max_new_tokens: maxNewTokens };
 }

@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from canned_answers import TEXTS, cells_answer
 from fake_page_server import Scene
@@ -125,19 +125,38 @@ def test_two_cells_are_written_side_by_side(page: Page, scene: Scene) -> None:
     assert page.locator(".slot .id").all_text_contents() == [IDS[5], IDS[0]]
 
 
-def test_download_holds_settings_results_and_tokens(page: Page, tmp_path: Path) -> None:
-    generate(page)
+def saved(page: Page, path: Path) -> dict[str, Any]:
+    """Return what the page offers as a download, kept at a path, and its name as `file`."""
     with page.expect_download() as waiting:
         page.click("#download")
-    file = tmp_path / "result.json"
-    waiting.value.save_as(file)
-    saved = json.loads(file.read_text())
-    assert waiting.value.suggested_filename == f"cellscribe-{IDS[0]}.json"
-    assert saved["model"] == "demo"
-    assert saved["settings"]["sampling"] == "greedy"
-    (result,) = saved["results"]
+    waiting.value.save_as(path)
+    return {"file": waiting.value.suggested_filename, **json.loads(path.read_text())}
+
+
+def test_download_holds_results_and_tokens(page: Page, tmp_path: Path) -> None:
+    generate(page)
+    told = saved(page, tmp_path / "result.json")
+    assert told["file"] == f"cellscribe-{IDS[0]}.json"
+    assert told["model"] == "demo"
+    (result,) = told["results"]
     assert result["text"] == TEXTS[0] == "".join(token["text"] for token in result["streamed"])
     assert len(result["top_genes"]) == 10
+
+
+def test_download_holds_the_settings_that_were_sent(page: Page, scene: Scene, tmp_path: Path) -> None:
+    generate(page)
+    greedy = saved(page, tmp_path / "greedy.json")["settings"]
+    assert greedy == {"temperature": 0, "top_p": None, "seed": 0, "max_new_tokens": 96}
+    page.check("input[value=top-p]", force=True)
+    page.fill("[name=temperature]", "0.8")
+    generate(page)
+    page.fill("[name=temperature]", "0.3")  # of no run yet
+    drawn = saved(page, tmp_path / "drawn.json")["settings"]
+    for told, request in zip((greedy, drawn), scene.asked("/v1/describe"), strict=True):
+        assert told == {name: request[name] for name in told}
+    assert (drawn["temperature"], drawn["top_p"]) == (0.8, 0.9)
+    page.check("input[value=greedy]", force=True)
+    assert "--sampling greedy --seed" in page.inner_text("#command")
 
 
 def test_the_copied_command_is_one_that_the_command_line_takes(open_page: Callable[..., Page], scene: Scene) -> None:
