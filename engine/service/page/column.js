@@ -6,16 +6,24 @@ import { notGiven, notGivenOf } from "./given.js";
 import { GeneGrid } from "./grid.js";
 import { groupColour } from "./map.js";
 import { bytes } from "./sse.js";
-import { describeAs, milliseconds, number, percent, plain, tell } from "./strings.js";
+import { describeAs, milliseconds, number, percent, plain, tell, tipAs } from "./strings.js";
 import { TokenText } from "./tokens.js";
 
-const FIGURES = ["tokens", "latency", "firstToken", "perSecond", "logProbability"];
+const FIGURES = ["tokens", "waited", "writingTime", "firstToken", "perSecond", "logProbability"];
+const TIPS = { waited: "waitedFrom", writingTime: "writingTimeFrom", firstToken: "firstTokenFrom" };
 
 const told = (name, key, classes) => {
   const element = el(name, { class: classes });
   tell(element, key);
   return element;
 };
+
+/** A figure with its name; times say from when to when they count. */
+function figureOf(key, value) {
+  const figure = el("div", {}, told("dt", key), value);
+  if (key in TIPS) tipAs(figure, TIPS[key]);
+  return figure;
+}
 
 export class Column {
   constructor(letter, turnTo) {
@@ -39,7 +47,7 @@ export class Column {
     this.status = el("p", { class: "state" });
     this.problem = el("p", { class: "invalid" });
     this.figures = Object.fromEntries(FIGURES.map((key) => [key, el("dd")]));
-    const figures = el("dl", { class: "figures" }, ...FIGURES.map((key) => el("div", {}, told("dt", key), this.figures[key])));
+    const figures = el("dl", { class: "figures" }, ...FIGURES.map((key) => figureOf(key, this.figures[key])));
     this.canvas = el("canvas", { class: "grid", role: "img" });
     this.gene = el("p", { class: "soft small gene-name" });
     this.bars = el("ol", { class: "bars" });
@@ -86,7 +94,8 @@ export class Column {
 
   /** A text was asked for; an earlier one stays until it begins. */
   wait() {
-    this.began = performance.now();
+    this.asked = performance.now();
+    this.began = this.asked;
     this.before = this.status.dataset.text ?? "";
     this.root.classList.add("running");
     tell(this.status, "waiting");
@@ -99,7 +108,9 @@ export class Column {
     tell(this.status, "waiting");
   }
 
+  /** The cell has its slot. */
   genes(names, told) {
+    this.began = performance.now(); // as the server counts, too
     const absent = notGiven(names, told);
     this.grid.start(names, absent);
     this.miss(absent);
@@ -116,7 +127,8 @@ export class Column {
   token(event) {
     const token = { ...event, genes: event.genes ?? [], bytes: event.weights ? bytes(event.weights) : null };
     if (!this.text.tokens.length) {
-      this.figure("firstToken", milliseconds(performance.now() - this.began));
+      this.figure("waited", milliseconds(this.began - this.asked));
+      this.figure("firstToken", milliseconds(performance.now() - this.asked));
       tell(this.status, "writing");
     }
     this.miss(notGiven(token.genes.map(([gene]) => gene), event));
@@ -132,10 +144,10 @@ export class Column {
     this.figures[name].textContent = text;
   }
 
-  count(tokens, latency, logprob) {
+  count(tokens, time, logprob) {
     this.figure("tokens", number(tokens));
-    this.figure("latency", milliseconds(latency));
-    this.figure("perSecond", tokens && latency ? number((1000 * tokens) / latency) : "–");
+    this.figure("writingTime", milliseconds(time));
+    this.figure("perSecond", tokens && time ? number((1000 * tokens) / time) : "–");
     this.figure("logProbability", number(logprob, 2));
   }
 
@@ -159,6 +171,7 @@ export class Column {
     this.root.classList.remove("running");
     if (!this.text.tokens.length && record.text) this.text.add({ text: record.text, genes: [], bytes: null });
     this.count(record.tokens, record.latency_ms, record.mean_logprob);
+    this.figure("waited", milliseconds(record.queue_ms));
     this.figure("firstToken", milliseconds(record.time_to_first_token_ms));
     const top = record.top_genes ?? [];
     const named = new Set(record.named_genes ?? []);

@@ -30,6 +30,7 @@ class Scene:
     key: str | None = None
     tasks: tuple[str, ...] = ("describe", "embed")
     delay_s: float = 0.0  # between tokens
+    wait_s: float = 0.0  # before a cell has its slot
     cut_after: int | None = None  # tokens, then the connection ends
     event: dict[str, Any] | None = None  # an error event after the first token
     refusals: list[tuple[int, dict[str, Any], dict[str, str]]] = field(default_factory=list)
@@ -143,6 +144,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b": heartbeat\n\n")
             more = {"result": self.scene.record, "cell": self.scene.begun, "token": self.scene.each}
             for name, data in stream(request):
+                time.sleep(self.scene.wait_s if name == "cell" else 0)
                 self.send(name, {**data, **more.get(name, {})})
                 n_tokens += name == "token"
                 if name == "token" and self.scene.event:

@@ -39,9 +39,36 @@ def test_text_grid_and_bars_grow_with_the_tokens(page: Page, scene: Scene) -> No
 def test_figures_are_those_of_the_record(page: Page) -> None:
     generate(page)
     assert figures(page) == {
-        "Tokens": "50", "Latency": "82 ms", "First token": "12 ms", "Tokens/s": "613", "Mean log p": "−0.25"
+        "Tokens": "50", "Waited": "0 ms", "Writing time": "82 ms", "First token, wait included": "12 ms",
+        "Tokens/s": "613", "Mean log p": "−0.25",
     }  # fmt: skip
     assert page.inner_text(".state") == "Finished"
+
+
+def test_times_say_from_when_they_count(page: Page, scene: Scene) -> None:
+    scene.record = {"queue_ms": 900, "latency_ms": 100, "time_to_first_token_ms": 910}  # the first token "after" the last
+    generate(page)
+    told = figures(page)
+    assert [told["Waited"], told["Writing time"], told["First token, wait included"]] == ["900 ms", "100 ms", "910 ms"]
+    times = page.locator(".column >> nth=0 >> .figures [title]")
+    english = times.evaluate_all("(all) => all.map((one) => one.title)")
+    assert ["arrival of the request" in tip for tip in english] == [True, False, True]
+    assert [tip.endswith(("is not counted.", "is counted.")) for tip in english] == [False, True, True]
+    page.select_option("#language", "zh")
+    assert times.evaluate_all("(all) => all.map((one) => one.title)")[1].endswith("不含之前的等待。")
+    assert list(figures(page))[1:4] == ["等待用时", "生成用时", "首词元（含等待）"]
+    page.select_option("#language", "en")
+
+
+def test_the_time_that_runs_along_leaves_out_the_wait(page: Page, scene: Scene) -> None:
+    scene.wait_s = 0.6
+    scene.delay_s = 3
+    page.click("#generate")
+    page.wait_for_selector(".token")
+    names = ("Waited", "Writing time", "First token, wait included")
+    waited, writing, first = (float(figures(page)[name].removesuffix(" ms").replace(",", "")) for name in names)
+    assert writing < 500 < waited <= first
+    page.click("#stop")
 
 
 def test_genes_that_the_text_names_are_marked(page: Page) -> None:
@@ -51,9 +78,10 @@ def test_genes_that_the_text_names_are_marked(page: Page) -> None:
 
 
 def test_numbers_that_do_not_exist_are_dashes(page: Page, scene: Scene) -> None:
-    scene.record = {"mean_logprob": None, "latency_ms": None, "time_to_first_token_ms": None, "finish_reason": "length"}
+    scene.record = {"mean_logprob": None, "latency_ms": None, "queue_ms": None, "time_to_first_token_ms": None}
+    scene.record["finish_reason"] = "length"
     generate(page)
-    assert list(figures(page).values()) == ["50", "–", "–", "–", "–"]
+    assert list(figures(page).values()) == ["50", "–", "–", "–", "–", "–"]
     assert page.inner_text(".state") == "Ended at the longest length"
 
 
