@@ -65,6 +65,7 @@ async def cells(
     request: Request, source: _NAME = DEMO, column: Annotated[str | None, Query(max_length=500)] = None
 ) -> Response:
     """List the cells of a file that can be picked from, with a map and groups."""
+    _check_options(request, "source", "column")
     service: Service = request.app.state.service
     is_local = request.client is not None and is_loopback(request.client.host)
     file = await service.threads.use_file(lambda: service.files.get(source))
@@ -76,6 +77,7 @@ async def upload(
     request: Request, name: _NAME = "upload.h5ad", values: Literal["auto", "counts", "lognorm"] = "auto"
 ) -> Response:
     """Take in a file to pick cells from; it is forgotten a while after its last use."""
+    _check_options(request, "name", "values")
     service: Service = request.app.state.service
     if content_type(request) not in HDF5:
         raise RequestError(415, f"send the bytes of an .h5ad file, and say so: Content-Type: {HDF5[0]}.")
@@ -120,3 +122,13 @@ async def metrics(request: Request) -> Response:
     service: Service = request.app.state.service
     await asyncio.to_thread(service.files.sweep)  # also where nobody asks for files any more
     return Response(service.metrics.text(), headers={"Content-Type": service.metrics.CONTENT_TYPE})
+
+
+def _check_options(request: Request, first: str, second: str) -> None:
+    """Refuse options that nobody reads: one that is misspelt would go unheard."""
+    stray = next((name for name in request.query_params if name not in (first, second)), None)
+    if stray is not None:
+        raise RequestError(
+            422, f"{stray[:100]!r} is no option of this address; give {first} or {second}, or leave it out.",
+            "".join(c for c in stray if c.isprintable())[:200],
+        )  # fmt: skip

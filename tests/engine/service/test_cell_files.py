@@ -85,6 +85,22 @@ def test_an_upload_can_be_picked_from_and_deleted(running: Running, cells_path: 
     assert list(folder_of(running).iterdir()) == []
 
 
+def test_options_that_nobody_reads_are_refused(running: Running, cells_path: Path) -> None:
+    for found, param, known in (
+        (upload(running, cells_path, "?value=lognorm"), "value", "name or values"),
+        (upload(running, cells_path, "?name=a.h5ad&source=demo"), "source", "name or values"),
+        (running.get("/v1/cells?Source=demo"), "Source", "source or column"),
+        (running.get("/v1/cells?source=demo&columns%0A=cell_type"), "columns", "source or column"),
+        (running.get("/v1/cells?="), "", "source or column"),
+        (running.get("/v1/cells?" + 300 * "a" + "=1"), 200 * "a", "source or column"),
+    ):
+        assert (found.status, found.json["error"]["param"]) == (422, param), found.body
+        assert_sentence(found.message)
+        assert f"give {known}" in found.message
+        assert len(found.message) < 250
+    assert list(folder_of(running).iterdir()) == []
+
+
 def test_a_file_as_the_body_is_described_and_forgotten(
     running: Running, cells_path: Path, described: pd.DataFrame
 ) -> None:
