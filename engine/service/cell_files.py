@@ -18,9 +18,35 @@ from cellscribe.engine.service.cell_file import DEMO, CellFile
 from cellscribe.engine.service.limits import ServiceLimits, granted
 from cellscribe.engine.service.problems import RequestError
 
-__all__ = ["DEMO", "CellFile", "CellFiles"]
+__all__ = ["DEMO", "CellFile", "CellFiles", "file_name"]
+_ENDING = ".h5ad"
+_SHOWN = 200  # characters of a name that is told again
 _STEM = 60  # characters of an upload's name, four bytes each at most
 _AGAIN_S = 5  # after which a file that is under way may be through
+
+
+def file_name(given: str) -> str:
+    """Return what an upload is called: no folder, nothing that cannot be printed, and not too long.
+
+    Parameters
+    ----------
+    given
+        What the client calls it, perhaps a path of its machine.
+
+    Returns
+    -------
+    str
+        The last part of it in 1 to 200 characters, with its ending if it is one of .h5ad; ``upload.h5ad`` where
+        nothing is left that names a file.
+    """
+    last = given.replace("\\", "/").rsplit("/", 1)[-1]
+    name = "".join(c for c in last if c.isprintable()).strip()
+    if not name.strip(". "):
+        return f"upload{_ENDING}"
+    if len(name) <= _SHOWN:
+        return name
+    ending = _ENDING if name.endswith(_ENDING) else ""
+    return name[: _SHOWN - len(ending)] + ending
 
 
 class CellFiles:
@@ -67,8 +93,8 @@ class CellFiles:
         """Return where the next upload is to be written: a folder of its own, and its name as errors will say it."""
         folder = Path(self._folder.name) / secrets.token_hex(8)
         folder.mkdir()
-        stem = "".join(c if c.isalnum() or c in " ._-" else "_" for c in name.removesuffix(".h5ad"))
-        return folder / f"{stem[:_STEM] or 'upload'}.h5ad"
+        stem = "".join(c if c.isalnum() or c in " ._-" else "_" for c in name.removesuffix(_ENDING))
+        return folder / f"{stem[:_STEM] or 'upload'}{_ENDING}"
 
     def discard(self, path: Path) -> None:
         """Remove an upload's file."""

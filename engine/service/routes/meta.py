@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from cellscribe.engine.service.addresses import is_loopback
 from cellscribe.engine.service.bodies import HDF5, content_type
-from cellscribe.engine.service.cell_files import DEMO
+from cellscribe.engine.service.cell_files import DEMO, file_name
 from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
@@ -20,6 +20,7 @@ from cellscribe.engine.types import MAX_NEW_TOKENS
 
 router = APIRouter()
 _NAME = Annotated[str, Query(max_length=200)]
+_PATH = Annotated[str, Query(max_length=4_096)]  # as long as paths are
 
 
 @router.get("/v1/models")
@@ -74,14 +75,14 @@ async def cells(
 
 @router.post("/v1/uploads", status_code=201)
 async def upload(
-    request: Request, name: _NAME = "upload.h5ad", values: Literal["auto", "counts", "lognorm"] = "auto"
+    request: Request, name: _PATH = "upload.h5ad", values: Literal["auto", "counts", "lognorm"] = "auto"
 ) -> Response:
     """Take in a file to pick cells from; it is forgotten a while after its last use."""
     _check_options(request, "name", "values")
     service: Service = request.app.state.service
     if content_type(request) not in HDF5:
         raise RequestError(415, f"send the bytes of an .h5ad file, and say so: Content-Type: {HDF5[0]}.")
-    file = await uploaded(service, request, name, values)
+    file = await uploaded(service, request, file_name(name), values)
     try:
         listing = await service.listing(file, None)
     except BaseException:

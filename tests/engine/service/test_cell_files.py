@@ -15,7 +15,7 @@ import pytest
 from running_service import Answer, Running, assert_sentence, parsed_events
 
 from cellscribe.engine.packaged import packaged_cells
-from cellscribe.engine.service.cell_files import CellFiles
+from cellscribe.engine.service.cell_files import CellFiles, file_name
 from cellscribe.engine.service.limits import ServiceLimits
 from cellscribe.engine.service.problems import RequestError
 
@@ -82,6 +82,39 @@ def test_an_upload_can_be_picked_from_and_deleted(running: Running, cells_path: 
         assert found.status == 404
         assert_sentence(found.message)
     assert running.figure("cellscribe_uploads") == before
+    assert list(folder_of(running).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("my cells.h5ad", "my cells.h5ad"),
+        ("细胞 'a' $HOME.h5ad", "细胞 'a' $HOME.h5ad"),
+        ("\0\n../../x.h5ad", "x.h5ad"),
+        ("C:\\data\\x.h5ad", "x.h5ad"),
+        ("/etc/a\x1b[2Jb\u202e\r\n.h5ad ", "a[2Jb.h5ad"),
+        *((empty, "upload.h5ad") for empty in ("", " ", ".", "..", "a/..", "folder/", "\0\n", "\u200b")),
+        (300 * "n" + ".h5ad", 195 * "n" + ".h5ad"),
+        (300 * "n", 200 * "n"),
+    ],
+)
+def test_names_of_files_are_theirs_alone(given: str, name: str) -> None:
+    assert file_name(given) == name
+    assert file_name(name) == name
+
+
+def test_uploads_are_called_by_the_last_part_of_their_name(running: Running, cells_path: Path) -> None:
+    for query, name in (
+        ("?name=%00%0a..%2f..%2fx.h5ad", "x.h5ad"),
+        ("?name=", "upload.h5ad"),
+        ("", "upload.h5ad"),
+        (f"?name={'d' * 250}/{'n' * 250}.h5ad", 195 * "n" + ".h5ad"),
+    ):
+        sent = upload(running, cells_path, query)
+        assert (sent.status, sent.json["name"]) == (201, name)
+        running.call("DELETE", f"/v1/uploads/{sent.json['source']}")
+    refused = running.post("/v1/uploads?name=%0a..%2fx.h5ad", b"junk", headers=HDF5)
+    assert refused.message.startswith("x.h5ad is no HDF5 file")
     assert list(folder_of(running).iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,25 @@ def test_an_uploaded_file_is_shown_described_and_removed(page: Page, scene: Scen
     page.wait_for_function("() => document.querySelector('#cells-count').textContent === '140 cells'")
     page.wait_for_timeout(50)
     assert ("DELETE", "/v1/uploads/up-1", None) in scene.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("my cells.h5ad", "my cells.h5ad"),
+        ('it\'s "mine".h5ad', 'it\'s "mine".h5ad'),
+        ("$HOME `id` $(id);&|.h5ad", "$HOME `id` $(id);&|.h5ad"),
+        ("~!*?#\\.h5ad", "~!*?#\\.h5ad"),
+        ("-x.h5ad", "./-x.h5ad"),
+    ],
+)
+def test_a_name_is_one_word_for_a_shell(open_page: Callable[..., Page], scene: Scene, name: str, word: str) -> None:
+    scene.cells = {"name": name}
+    page = open_page()
+    page.wait_for_selector(".option")
+    line = page.text_content("#command")
+    said = subprocess.run(["sh", "-c", f'set -- {line}; printf %s "$3"'], capture_output=True, text=True, check=True)
+    assert said.stdout == word
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_setting_out_of_range_is_not_sent(page: Page, scene: Scene) -> None:
     assert page.is_hidden("#invalid")
 
 
-@pytest.mark.parametrize("seed", ["9007199254740992", "9007199254740993", "99999999999999999999", "0.99999999999999999"])
+@pytest.mark.parametrize("seed", ["9007199254740993", "99999999999999999999", "0.9999999999999999999"])
 def test_a_seed_that_would_become_another_is_not_sent(page: Page, scene: Scene, seed: str) -> None:
     page.fill("[name=seed]", seed)
     sentence = "Seed must be a whole number from 0 to 9,007,199,254,740,991."

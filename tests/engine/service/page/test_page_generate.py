@@ -46,7 +46,7 @@ def test_figures_are_those_of_the_record(page: Page) -> None:
 
 
 def test_times_say_from_when_they_count(page: Page, scene: Scene) -> None:
-    scene.record = {"queue_ms": 900, "latency_ms": 100, "time_to_first_token_ms": 910}  # the first token "after" the last
+    scene.record = {"queue_ms": 900, "latency_ms": 100, "time_to_first_token_ms": 910}
     generate(page)
     told = figures(page)
     assert [told["Waited"], told["Writing time"], told["First token, wait included"]] == ["900 ms", "100 ms", "910 ms"]
