@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.repeats import repeated_name
 from cellscribe.engine.service.schemas import Body, FileOptions
+from cellscribe.engine.service.visits import here
 
 M = TypeVar("M", bound=Body)
 F = TypeVar("F", bound=FileOptions)
@@ -34,7 +35,7 @@ async def json_body(request: Request, model: type[M], most: int, idle_s: float) 
     ------
     RequestError
         413 for too many bytes, 415 for another type, 400 for what is no JSON or says something twice, 422 for what is
-        not meant, 408 for a client that falls silent, or lets its body drip.
+        not meant, 408 for a client that falls silent, or lets its body drip, 504 once the deadline has passed.
     """
     kind = content_type(request)
     if kind != JSON and not kind.endswith("+json"):
@@ -43,10 +44,13 @@ async def json_body(request: Request, model: type[M], most: int, idle_s: float) 
     return parsed(model, b"".join(parts))
 
 
-async def saved_body(request: Request, path: Path, most: int, idle_s: float) -> None:
-    """Write the body into a file; as :func:`json_body` where it is too large or too slow."""
+async def saved_body(request: Request, path: Path, most: int, idle_s: float, sending_s: float | None = None) -> None:
+    """Write the body into a file; as :func:`json_body` where it is too large or too slow.
+
+    With `sending_s` it may take so long to come, whatever the deadline is, and 408 says that it took longer.
+    """
     with path.open("wb") as file:
-        async for part in _parts(request, most, idle_s):
+        async for part in _parts(request, most, idle_s, sending_s):
             await asyncio.to_thread(file.write, part)
 
 
@@ -115,17 +119,22 @@ def _printed(name: str) -> str:
     return "".join(c for c in name if c.isprintable())[:200]
 
 
-async def _parts(request: Request, most: int, idle_s: float) -> AsyncIterator[bytes]:
+async def _parts(request: Request, most: int, idle_s: float, sending_s: float | None = None) -> AsyncIterator[bytes]:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise _too_large(most)
-    total, stream, began = 0, request.stream().__aiter__(), time.monotonic()
+    total, stream, began, visit = 0, request.stream().__aiter__(), time.monotonic(), here()
+    end = visit.deadline if sending_s is None else visit.arrived + sending_s
     while True:
+        if (left := end - time.monotonic()) <= 0:
+            raise _late(sending_s)
         try:
-            part = await asyncio.wait_for(anext(stream), idle_s)
+            part = await asyncio.wait_for(anext(stream), min(idle_s, left))
         except StopAsyncIteration:
             return
         except TimeoutError:
+            if left < idle_s:
+                raise _late(sending_s) from None
             raise RequestError(408, f"nothing came for {idle_s:g} s; send the whole body.") from None
         except ClientDisconnect:
             raise RequestError(400, "the connection was closed before the body was complete; send it again.") from None
@@ -135,6 +144,12 @@ async def _parts(request: Request, most: int, idle_s: float) -> AsyncIterator[by
         if time.monotonic() - began > idle_s + total / _SLOWEST:
             raise RequestError(408, f"the body comes more slowly than {_SLOWEST:,} bytes a second; send it faster.")
         yield part
+
+
+def _late(sending_s: float | None) -> RequestError:
+    if sending_s is None:
+        return RequestError(504, "the deadline passed while the body was being sent; allow more time, or send less.")
+    return RequestError(408, f"the file was not here after {sending_s:g} s; send it faster, or a smaller one.")
 
 
 def _too_large(most: int) -> RequestError:

@@ -32,6 +32,8 @@ class ServiceLimits:
         Longest time that a request may take; shorter ones may be asked for.
     idle_s
         Longest silence of a client while it sends its body, and longest time that it does not read its answer.
+    sending_s
+        Longest time that a file may take to be sent which is to be kept; what is a request's body has its deadline.
     uploads, upload_s
         Files that are kept at a time, and for how long after they were last used.
     files_under_way
@@ -54,6 +56,7 @@ class ServiceLimits:
     client_share: float = 1.0
     deadline_s: float = 300.0
     idle_s: float = 30.0
+    sending_s: float = 1_800.0
     uploads: int = 8
     upload_s: float = 3_600.0
     files_under_way: int = 8

@@ -29,13 +29,14 @@ async def uploaded(service: Service, request: Request, name: str, values: ValueC
     Raises
     ------
     RequestError
-        413 for too large a file, 422 for what is no HDF5, 429 where too many are under way.
+        413 for too large a file, 408 for one that is sent too slowly, 422 for what is no HDF5, 429 where too many are
+        under way.
     InputError
         For a file that cannot be read.
     """
     files, client = service.files, here().client
     with files.under_way(client):
-        path = await _saved(service, request, name)
+        path = await _saved(service, request, name, service.limits.sending_s)
         here().begin_again()  # it may have taken long to send
         try:
             return await service.threads.use_file(lambda: files.add(path, name, values, client), files.drop)
@@ -62,10 +63,10 @@ async def of_upload(service: Service, request: Request, values: ValueChoice, rea
             await asyncio.to_thread(files.end, file)  # also where there is no time left
 
 
-async def _saved(service: Service, request: Request, name: str) -> Path:
-    path = service.files.new_path(name)
+async def _saved(service: Service, request: Request, name: str, sending_s: float | None = None) -> Path:
+    path, limits = service.files.new_path(name), service.limits
     try:
-        await saved_body(request, path, service.limits.upload_bytes, service.limits.idle_s)
+        await saved_body(request, path, limits.upload_bytes, limits.idle_s, sending_s)
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise RequestError(422, f"{name} is no HDF5 file, so it is no .h5ad; write it with anndata.")
