@@ -45,6 +45,7 @@ async def _bounded(pool: ThreadPoolExecutor, call: Callable[[], T], undo: Callab
     try:
         return await here().bounded(asyncio.wrap_future(future))
     except BaseException:
+        future.cancel()  # before anybody hears of it: the one that is awaited would do so a round of the loop later
         future.add_done_callback(lambda done: _undo(done, undo))
         raise
 

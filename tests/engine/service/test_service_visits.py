@@ -94,6 +94,23 @@ def test_what_comes_too_late_is_undone() -> None:
     pools.close()
 
 
+def test_what_nobody_waits_for_is_not_begun_any_more() -> None:
+    pools, go, begun = Threads(), threading.Event(), list[str]()
+
+    async def ask() -> None:
+        VISIT.set(Visit(deadline=time.monotonic() + 0.05))
+        for _ in range(threads._READING):
+            pools._reading.submit(go.wait, 10)
+        with pytest.raises(RequestError, match="deadline passed"):
+            await pools.read(lambda: begun.append("read"))
+        go.set()
+        pools._reading.shutdown()  # the loop has no time to tell of anything
+
+    asyncio.run(ask())
+    assert begun == []
+    pools.close()
+
+
 def test_an_error_of_the_work_is_its_own() -> None:
     pools, undone = Threads(), list[Any]()
 
