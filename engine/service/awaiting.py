@@ -11,11 +11,17 @@ from cellscribe.engine.service.orders import Answered, Box, Done, Happening, Los
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.queue import Lines
 from cellscribe.engine.service.turns import W
+from cellscribe.engine.service.visits import AGAIN_S, CUT_SHORT, here
 
 D = TypeVar("D", Done, Answered)
 
 _HEARTBEAT_S = 10.0
 _GRACE_S = 5.0  # by which the desk tells of a deadline itself
+
+
+def problem_of_lost(one: Lost) -> RequestError:
+    """Return what a client is told of cells that come to nothing."""
+    return RequestError(one.status, one.message, retry_after_s=AGAIN_S if one.status == 503 else None)
 
 
 class Awaited(Generic[D]):
@@ -48,6 +54,7 @@ class Awaited(Generic[D]):
     def __init__(self, last: type[D], count: int, deadline: float, on_leave: Callable[[Box], None]) -> None:
         self._last: type[D] = last
         self._box, self._left, self._deadline, self._on_leave = Mailbox(), count, deadline, on_leave
+        here().on_lose = lambda: self._box.deliver([Lost(0, 503, CUT_SHORT)])
 
     def _wait_in(self, queue: Lines[W], orders: Sequence[W]) -> None:
         """Let the orders of the request wait, all of them or none."""
@@ -76,12 +83,12 @@ class Awaited(Generic[D]):
         Raises
         ------
         RequestError
-            504 after the deadline, 500 where the model failed.
+            504 after the deadline, 500 where the model failed, 503 where the service ends before.
         """
         found: dict[int, D] = {}
         async for one in self.happenings():
             if isinstance(one, Lost):
-                raise RequestError(one.status, one.message)
+                raise problem_of_lost(one)
             if isinstance(one, self._last):
                 found[one.cell] = one
         return [found[i] for i in sorted(found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
-from cellscribe.engine.service.visits import VISIT, Visit
+from cellscribe.engine.service.visits import AGAIN_S, CUT_SHORT, VISIT, Visit
 
 _LOG = logging.getLogger("cellscribe.service")
 _OPEN = ("/health/", "/page/")
@@ -38,11 +39,13 @@ class Gate:
         if scope["method"] == "HEAD":  # the server leaves the body out, by the scope that it made
             scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["client"] = client = self._client(scope)
-        visit, status = VISIT.set(Visit(client, receive, time.monotonic(), self._service.deadline(None))), 500
+        visit, status = Visit(client, receive, time.monotonic(), self._service.deadline(None)), 500
+        token = VISIT.set(visit)
 
         async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                visit.is_begun = True
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -52,16 +55,26 @@ class Gate:
             await send(message)
 
         try:
-            problem = self._refusal(scope)
-            if problem is None:
-                await self._app(scope, receive, counted)
-            else:
+            problem = self._refusal(scope) or await self._passed(visit, scope, receive, counted)
+            if problem is not None:
                 self._service.metrics.failed(problem)
                 answer = Json(problem.body(), problem.status, problem.headers())
                 await answer(scope, receive, counted)
         finally:
-            VISIT.reset(visit)
+            VISIT.reset(token)
             self._service.metrics.requests.labels(_route(scope), str(status)).inc()
+
+    async def _passed(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> RequestError | None:
+        """Let a request through; return what is said where the time to finish is over before it is answered."""
+        with self._service.visits.one(visit):
+            try:
+                await self._app(scope, receive, send)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not visit.is_lost or visit.is_begun or task is None or task.uncancel():
+                    raise
+                return RequestError(503, CUT_SHORT, retry_after_s=AGAIN_S)
+        return None
 
     def _refusal(self, scope: Scope) -> RequestError | None:
         headers = Headers(scope=scope)

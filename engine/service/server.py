@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,15 +25,27 @@ from cellscribe.engine.service.service import Service
 
 _LOG = logging.getLogger("cellscribe.service")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LAST_S = 1.0  # of the time to finish, for the answers that say that it is over
 _SWITCH_SECONDS = 2e-4  # how long another thread may keep the interpreter from the one that feeds the device
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which on the first signal takes nothing new and finishes what runs, and on the second stops at once."""
+    """uvicorn, which on the first signal takes nothing new and finishes what runs, and on the second stops at once.
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    Parameters
+    ----------
+    grace_s
+        How long what runs may take to finish; shortly before its end what is left is refused.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, grace_s: float) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._grace_s, self._asked = service, grace_s, float("nan")
+
+    @property
+    def left_s(self) -> float:
+        """What is left of the time to finish."""
+        return self._grace_s if math.isnan(self._asked) else max(0.0, self._asked + self._grace_s - time.monotonic())
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,8 +62,23 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin the shutdown, or cut it short."""
-        self._service.shut()
+        self._begin_to_end()
         self.should_exit, self.force_exit = True, self.should_exit
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what runs, and refuse in good time what takes too long."""
+        self._begin_to_end()
+        wait_s = max(0.0, self.left_s - min(_LAST_S, self._grace_s / 4))
+        losing = asyncio.get_running_loop().call_later(wait_s, self._service.visits.lose)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            losing.cancel()
+
+    def _begin_to_end(self) -> None:
+        self._service.shut()
+        if math.isnan(self._asked):
+            self._asked = time.monotonic()
 
 
 def serve(
@@ -69,12 +98,13 @@ def serve(
     config = configured(app, service.limits.idle_s, grace_s=grace_s)
     logging.getLogger("uvicorn.error").addFilter(_is_news)
     service.start()
+    server = Server(config, service, grace_s)
     on_listening(f"http://{'[' + address + ']' if ':' in address else address}:{real_port}")
     try:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(Server(config, service).serve(sockets=[sock]))
+            runner.run(server.serve(sockets=[sock]))
     finally:
-        if not service.drain(grace_s):
+        if not service.drain(server.left_s):
             _LOG.warning("texts were still being written when the time to finish them was over")
         service.close()
         sock.close()

@@ -23,7 +23,7 @@ from cellscribe.engine.service.metrics import Metrics
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.queue import Lines
 from cellscribe.engine.service.threads import Threads
-from cellscribe.engine.service.visits import here
+from cellscribe.engine.service.visits import Visits, here
 from cellscribe.engine.versions import versions
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ class Service(ABC):
         self.bundle, self.device, self.started = model.bundle, model.device, int(time.time())
         self.precision = precision_of(model.bundle, model.backend_choice.backend)
         self.files = CellFiles(demo, self.limits, self.metrics.uploads.set)
-        self.is_closing, self.threads = False, Threads()
+        self.is_closing, self.threads, self.visits = False, Threads(), Visits()
         portion = min(settings.num_slots, max(1, self.limits.queue_cells // 4), _MAP_PORTION)
         self._maps = Maps(self.threads, self.vectors, self.mapped_cells, portion)
         self.metrics.queue.set_function(lambda: len(self.queue))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -13,6 +15,8 @@ from starlette.types import Receive
 from cellscribe.engine.service.problems import RequestError
 
 T = TypeVar("T")
+AGAIN_S = 10  # after which another service may have begun
+CUT_SHORT = "the service is shutting down, and its time to finish this was over; ask again later."
 _LATE = "the deadline passed while the cells were made ready; allow more time, or ask later."
 
 
@@ -28,12 +32,24 @@ class Visit:
         What the client sends; None where it cannot be watched.
     arrived, deadline
         When it came, and when it must be answered, on the monotonic clock.
+
+    Attributes
+    ----------
+    is_begun
+        Whether its answer is on its way.
+    is_lost
+        Whether it is refused after all, as the time to finish is over.
+    on_lose
+        Hears that it is lost; without it what is done for the request is cancelled.
     """
 
     client: str = "?"
     receive: Receive | None = None
     arrived: float = field(default_factory=time.monotonic)
     deadline: float = float("inf")
+    is_begun: bool = field(default=False, init=False)
+    is_lost: bool = field(default=False, init=False)
+    on_lose: Callable[[], None] | None = field(default=None, init=False)
 
     def begin_again(self) -> None:
         """Count from now on, as where a large body took long to come."""
@@ -61,6 +77,31 @@ class Visit:
         finally:
             for one in waiting:
                 one.cancel()
+
+
+class Visits:
+    """The requests that are being answered; for the event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Visit, asyncio.Task[Any] | None] = {}
+
+    @contextmanager
+    def one(self, visit: Visit) -> Iterator[None]:
+        """Count a request in, which the running task answers."""
+        self._tasks[visit] = asyncio.current_task()
+        try:
+            yield
+        finally:
+            del self._tasks[visit]
+
+    def lose(self) -> None:
+        """Let whatever is not answered be refused: waiting cells by a message, all else where it stands."""
+        for visit, task in list(self._tasks.items()):
+            visit.is_lost = True
+            if visit.on_lose is not None:
+                visit.on_lose()
+            elif task is not None and not visit.is_begun:
+                task.cancel()
 
 
 async def gone(receive: Receive) -> None:

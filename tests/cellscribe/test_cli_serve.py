@@ -98,6 +98,29 @@ def test_a_signal_ends_it_after_what_runs(sign: signal.Signals) -> None:
 
 
 @needs_extra
+def test_what_is_not_finished_in_time_is_refused_in_words() -> None:
+    with served("--slots", "1", "--grace", "0.4") as one:
+        body = {"source": "demo", "cell_ids": one.get("/v1/cells")[1]["ids"][:256], "max_new_tokens": 256}
+        with closing(one.connection()) as stream, closing(one.connection()) as whole:
+            for connection, is_stream in ((stream, True), (whole, False)):
+                text = json.dumps(body | {"stream": is_stream})
+                connection.request("POST", "/v1/describe", text, {"Content-Type": "application/json"})
+            events = stream.getresponse()
+            first = events.read(10)
+            time.sleep(0.2)  # the other one is on its way
+            began = time.monotonic()
+            one.process.send_signal(signal.SIGTERM)
+            refused = whole.getresponse()
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "10")
+            assert json.loads(refused.read())["error"]["message"].endswith("ask again later.")
+            last = (first + events.read()).strip().rpartition(b"\n\n")[2]
+            assert last.startswith(b'event: error\ndata: {"error":{"message":"the service is shutting down,')
+        assert one.end() == 0
+        assert time.monotonic() - began < 5
+        assert "Traceback" not in one.said
+
+
+@needs_extra
 def test_keys_come_from_the_environment() -> None:
     with served("--slots", "1", CELLSCRIBE_API_KEY="first-key, second-key") as process:
         assert process.host == "127.0.0.1"

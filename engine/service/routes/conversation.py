@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cellscribe.engine.service import answers
-from cellscribe.engine.service.awaiting import Awaited
+from cellscribe.engine.service.awaiting import Awaited, problem_of_lost
 from cellscribe.engine.service.bodies import said
 from cellscribe.engine.service.chat_schemas import ChatBody
 from cellscribe.engine.service.json_text import Json
@@ -94,7 +94,7 @@ class Chat:
                         has_told = True
                         yield chunk({"content": one.piece.text})
                 elif isinstance(one, Lost):
-                    raise RequestError(one.status, one.message)
+                    raise problem_of_lost(one)
                 elif isinstance(one, Done | Answered):
                     reply = reply_of(one)  # type: ignore[arg-type]  # of the kind that is waited for
                     self.check(reply)

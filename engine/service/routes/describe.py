@@ -14,10 +14,11 @@ from starlette.responses import Response
 from cellscribe.engine.errors import BackendError
 from cellscribe.engine.service import answers
 from cellscribe.engine.service.asking import Asking, Wanted
+from cellscribe.engine.service.awaiting import problem_of_lost
 from cellscribe.engine.service.describing import DescribeService, FedCells
 from cellscribe.engine.service.json_text import Json
 from cellscribe.engine.service.orders import Begun, Done, Lost, Token
-from cellscribe.engine.service.problems import RequestError, problem_of
+from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.routes.asked import asked_with_file, sampling_of
 from cellscribe.engine.service.schemas import (
     Cells,
@@ -126,7 +127,7 @@ async def _events(
                 yield answers.event("cell", {"cell": happening.cell, "cell_id": one.cell_id} | answers.grid(one))
         else:
             assert isinstance(happening, Lost)
-            problem = problem_of(RequestError(happening.status, happening.message))
+            problem = problem_of_lost(happening)
             service.metrics.failed(problem)
             yield answers.event("error", problem.body())
             return

@@ -20,6 +20,7 @@ from cellscribe.engine.service.app import create_app
 from cellscribe.engine.service.describing import DescribeService
 from cellscribe.engine.service.limits import ServiceLimits
 from cellscribe.engine.service.patience import patient
+from cellscribe.engine.service.server import Server, configured
 from cellscribe.engine.service.service import ServiceSettings
 
 Event = tuple[str, Any]
@@ -45,7 +46,7 @@ class Answer:
 class Running:
     """A started service behind uvicorn, on a free port of the loopback."""
 
-    def __init__(self, service: DescribeService, *, has_hosts: bool = True) -> None:
+    def __init__(self, service: DescribeService, *, has_hosts: bool = True, grace_s: float | None = None) -> None:
         self.service = service
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.socket.getsockname()[1])
@@ -60,6 +61,8 @@ class Running:
             timeout_keep_alive=30,
         )
         self._server = uvicorn.Server(config)
+        if grace_s is not None:
+            self._server = Server(configured(app, service.limits.idle_s, grace_s=grace_s), service, grace_s)
         self._thread = threading.Thread(target=self._server.run, args=([self.socket],), daemon=True)
 
     def __enter__(self) -> Self:
@@ -75,6 +78,10 @@ class Running:
         self.service.drain(20)
         self.service.close()
         self.socket.close()
+
+    def end(self) -> None:
+        """Begin the shutdown, as a signal does."""
+        self._server.should_exit = True
 
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 60
