@@ -32,9 +32,13 @@ class Record(BaseModel):
     finish_reason: Literal["stop", "length"] | None
     tokens: int
     mean_logprob: float | None
-    latency_ms: float | None = Field(description="From its slot to its last token.")
-    queue_ms: float | None
-    time_to_first_token_ms: float | None
+    latency_ms: float | None = Field(
+        description="From its slot to its last token; what it waited before, `queue_ms`, comes on top."
+    )
+    queue_ms: float | None = Field(description="From its arrival to its slot.")
+    time_to_first_token_ms: float | None = Field(
+        description="From its arrival to its first token, so that `queue_ms` is part of it."
+    )
     top_genes: list[TopGene]
     named_genes: list[str] = Field(description="Those of the top genes that the text names.")
     grounding: Share | None = Field(description="Their share of the top genes.")

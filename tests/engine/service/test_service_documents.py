@@ -13,6 +13,7 @@ from running_service import Running
 from starlette.testclient import TestClient
 
 from cellscribe.engine.service.app import create_app
+from cellscribe.engine.service.documents.answers import Record
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -217,3 +218,10 @@ def test_examples_of_other_families_are_what_is_answered(sentences: TestClient, 
 def test_no_answer_is_checked_against_its_schema(running: Running) -> None:
     """Checking would cost as much as making it."""
     assert all(getattr(one, "response_model", None) is None for one in create_app(running.service).routes)
+
+
+def test_times_say_what_they_count_from() -> None:
+    told = {name: one.description or "" for name, one in Record.model_fields.items()}
+    assert told["latency_ms"].startswith("From its slot")
+    assert told["queue_ms"].startswith("From its arrival")
+    assert told["time_to_first_token_ms"].startswith("From its arrival")
