@@ -43,6 +43,9 @@ def serve(
     ] = None,
     max_cells: Annotated[int, typer.Option("--max-cells", min=1, help="Cells of one request.")] = 256,
     max_upload_mb: Annotated[int, typer.Option("--max-upload-mb", min=1, help="Largest uploaded file, in MB.")] = 512,
+    max_disk_mb: Annotated[
+        int, typer.Option("--max-disk-mb", min=1, help="All uploaded files together, kept or being sent, in MB.")
+    ] = 1536,
     deadline: Annotated[float, typer.Option("--deadline", min=1, help="Longest time of a request, in s.")] = 300.0,
     grace: Annotated[float, typer.Option("--grace", min=0, help="Time to finish texts at the end, in s.")] = 30.0,
     seed: Annotated[int, typer.Option("--seed", help="Key of the draws between equal values of a cell.")] = 0,
@@ -70,6 +73,7 @@ def serve(
             client_share=client_share,
             max_cells=max_cells,
             max_upload_bytes=max_upload_mb * 1_000_000,
+            max_disk_bytes=max_disk_mb * 1_000_000,
             deadline_s=deadline,
             grace_s=grace,
             seed=seed,

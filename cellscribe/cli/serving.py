@@ -26,6 +26,7 @@ class ServeJob:
     client_share: float | None
     max_cells: int
     max_upload_bytes: int
+    max_disk_bytes: int
     deadline_s: float
     grace_s: float
     seed: int
@@ -76,6 +77,7 @@ def serve_bundle(job: ServeJob) -> int:
         queue_cells=job.max_queue,
         client_share=share_of(job.client_share, keys, is_loopback(job.host)),
         upload_bytes=job.max_upload_bytes,
+        disk_bytes=job.max_disk_bytes,
         deadline_s=job.deadline_s,
     )
     hvg = None if job.genes is None else read_gene_list(job.genes)

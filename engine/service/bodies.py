@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 
+from cellscribe.engine.service.disk import disk_may_be_full
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.repeats import repeated_name
 from cellscribe.engine.service.schemas import Body, FileOptions
@@ -44,14 +45,27 @@ async def json_body(request: Request, model: type[M], most: int, idle_s: float) 
     return parsed(model, b"".join(parts))
 
 
-async def saved_body(request: Request, path: Path, most: int, idle_s: float, sending_s: float | None = None) -> None:
-    """Write the body into a file; as :func:`json_body` where it is too large or too slow.
+async def saved_body(
+    request: Request,
+    path: Path,
+    most: int,
+    idle_s: float,
+    sending_s: float | None = None,
+    on_part: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write the body into a file; as :func:`json_body` where it is too large or too slow, 507 on a full disk.
 
-    With `sending_s` it may take so long to come, whatever the deadline is, and 408 says that it took longer.
+    With `sending_s` it may take so long to come, whatever the deadline is, and 408 says that it took longer. `on_part`
+    hears of bytes before they are written, in another thread, and may refuse them.
     """
-    with path.open("wb") as file:
+    with disk_may_be_full(), path.open("wb") as file:
+
+        def write(part: bytes) -> None:
+            on_part(len(part))
+            file.write(part)
+
         async for part in _parts(request, most, idle_s, sending_s):
-            await asyncio.to_thread(file.write, part)
+            await asyncio.to_thread(write, part)
 
 
 def parsed(model: type[M], raw: bytes) -> M:

@@ -15,6 +15,7 @@ from pathlib import Path
 from cellscribe.engine.cells.limits import ReadLimits
 from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.service.cell_file import DEMO, CellFile
+from cellscribe.engine.service.disk import Disk
 from cellscribe.engine.service.limits import ServiceLimits, granted
 from cellscribe.engine.service.problems import RequestError
 
@@ -68,6 +69,7 @@ class CellFiles:
         self._lock = threading.Lock()
         self._uploads: OrderedDict[str, CellFile] = OrderedDict()
         self._under_way: Counter[str] = Counter()
+        self._disk = Disk(limits.disk_bytes)
         self.demo = CellFile(DEMO, demo, demo.name, "auto", ReadLimits())
 
     @contextmanager
@@ -96,9 +98,28 @@ class CellFiles:
         stem = "".join(c if c.isalnum() or c in " ._-" else "_" for c in name.removesuffix(_ENDING))
         return folder / f"{stem[:_STEM] or 'upload'}{_ENDING}"
 
+    def grow(self, path: Path, owner: str, count: int) -> None:
+        """Count bytes that are about to be written; files that are kept make room, first those of who has most.
+
+        Raises
+        ------
+        RequestError
+            429 where there is no room but what others have who have no more than this one would.
+        """
+        with self._lock:
+            gone = self._room_for(owner, count)
+        for one in gone:
+            self.end(one)
+        with self._lock:
+            if self._disk.over(count) > 0:  # of files that are under way, or still read
+                raise self._disk.refusal()
+            self._disk.add(path, owner, count)
+
     def discard(self, path: Path) -> None:
         """Remove an upload's file."""
         shutil.rmtree(path.parent, ignore_errors=True)
+        with self._lock:
+            self._disk.forget(path)
 
     def opened(self, path: Path, name: str, values: ValueChoice, owner: str = "") -> CellFile:
         """Open an uploaded file, in a process with limits of its own, for one who ends it with :meth:`end`.
@@ -188,6 +209,20 @@ class CellFiles:
                 429, f"{mine} files of yours are being sent or read already; send it when one of them is through.",
                 retry_after_s=_AGAIN_S,
             )  # fmt: skip
+
+    def _room_for(self, owner: str, count: int) -> list[CellFile]:
+        """Take out the files that make room for so many bytes."""
+        gone: list[CellFile] = []
+        sizes, over = self._disk.of_owners(), self._disk.over(count)
+        while over > 0 and self._uploads:
+            key = max(self._uploads, key=lambda one: sizes[self._uploads[one].owner])  # the first of equals
+            whose = self._uploads[key].owner
+            if whose != owner and sizes[whose] < sizes[owner] + count:
+                break
+            size = self._disk.size(self._uploads[key].path)
+            over, sizes[whose] = over - size, sizes[whose] - size
+            gone.append(self._uploads.pop(key))
+        return gone
 
     def _least_missed(self) -> str:
         """Return an upload to forget, so that whoever sends many pushes out none but their own."""

@@ -17,6 +17,9 @@ class ServiceLimits:
 
     Parameters
     ----------
+    disk_bytes
+        What all uploaded files may have together, kept or under way: the least that the folder for temporary files is
+        to have.
     cells, genes
         Cells of a request, and genes of one of them.
     labels
@@ -44,7 +47,7 @@ class ServiceLimits:
     Raises
     ------
     UsageError
-        For a bound that is not above 0, a share above 1, or requests that could never wait.
+        For a bound that is not above 0, a share above 1, or requests or files that could never be taken.
     """
 
     cells: int = 256
@@ -52,6 +55,7 @@ class ServiceLimits:
     labels: int = 2_000
     body_bytes: int = 32 * MIB
     upload_bytes: int = 512 * MIB
+    disk_bytes: int = 1_536 * MIB
     queue_cells: int = 1_024
     client_share: float = 1.0
     deadline_s: float = 300.0
@@ -68,6 +72,12 @@ class ServiceLimits:
                 raise UsageError(f"the limit {name} is {value}; give a number above 0.")
         if self.client_share > 1:
             raise UsageError(f"the limit client_share is {self.client_share}; give a number of at most 1.")
+        if self.upload_bytes > self.disk_bytes:
+            raise UsageError(
+                f"a file may have {self.upload_bytes:,} bytes (--max-upload-mb), and all files together only "
+                f"{self.disk_bytes:,} (--max-disk-mb), so that it could never be taken; raise the one or "
+                "lower the other."
+            )
         most = granted(self.queue_cells, 0, self.client_share)
         if self.cells > most:
             whose = (

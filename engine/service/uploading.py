@@ -13,6 +13,7 @@ from cellscribe.engine.cells.values import ValueChoice
 from cellscribe.engine.errors import InputError
 from cellscribe.engine.service.bodies import saved_body
 from cellscribe.engine.service.cell_files import CellFile
+from cellscribe.engine.service.disk import disk_may_be_full
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.service import Service
 from cellscribe.engine.service.visits import here
@@ -30,7 +31,7 @@ async def uploaded(service: Service, request: Request, name: str, values: ValueC
     ------
     RequestError
         413 for too large a file, 408 for one that is sent too slowly, 422 for what is no HDF5, 429 where too many are
-        under way.
+        under way, or those of others leave no room, 507 where the disk is full.
     InputError
         For a file that cannot be read.
     """
@@ -64,13 +65,17 @@ async def of_upload(service: Service, request: Request, values: ValueChoice, rea
 
 
 async def _saved(service: Service, request: Request, name: str, sending_s: float | None = None) -> Path:
-    path, limits = service.files.new_path(name), service.limits
+    files, limits, client = service.files, service.limits, here().client
+    with disk_may_be_full():
+        path = files.new_path(name)
     try:
-        await saved_body(request, path, limits.upload_bytes, limits.idle_s, sending_s)
+        await saved_body(
+            request, path, limits.upload_bytes, limits.idle_s, sending_s, lambda count: files.grow(path, client, count)
+        )
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise RequestError(422, f"{name} is no HDF5 file, so it is no .h5ad; write it with anndata.")
         return path
     except BaseException:
-        service.files.discard(path)
+        files.discard(path)
         raise

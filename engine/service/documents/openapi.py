@@ -26,12 +26,13 @@ _SENTENCES = {
     413: "the body has too many bytes, cells, genes or labels; send less at a time.",
     415: "the body is of another type than those that are read; say what it is in Content-Type.",
     422: "something in the body is not as it should be; the field param says where.",
-    429: "there is no room among the cells that may wait; come again after the seconds of Retry-After.",
+    429: "there is no room among the cells that may wait, or for more files; come again after Retry-After.",
     500: "the model failed, or the service; try again.",
     503: "the service is shutting down; try again later.",
     504: "the deadline passed before all was answered; allow more time.",
+    507: "the disk of the service has no room for the file; send a smaller one.",
 }
-_COMES_AGAIN = (429, 503)
+_COMES_AGAIN = (429, 503, 507)
 _SECONDS = {"type": "integer", "minimum": 1}
 _AT_TIMES = {"schema": {"type": "string", "format": "binary"}}
 

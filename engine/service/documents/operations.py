@@ -33,6 +33,8 @@ from cellscribe.engine.service.schemas import (
 )
 
 _ASKED = (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
+_SENT = (*_ASKED, 507)  # with a file as the body
+_UPLOADED = (400, 408, 413, 415, 422, 429, 500, 503, 504, 507)
 _DESCRIBED: dict[str, type[BaseModel]] = {
     "start": StartEvent, "cell": CellEvent, "token": TokenEvent, "result": ResultEvent, "error": ErrorAnswer,
     "done": DoneEvent,
@@ -89,10 +91,10 @@ class Operation:
 
 OPERATIONS = (
     Operation(
-        "post", "/v1/describe", DescribeAnswer, DescribeBody, DescribeFile, True, 200, _ASKED, _DESCRIBED, _EVENTS
+        "post", "/v1/describe", DescribeAnswer, DescribeBody, DescribeFile, True, 200, _SENT, _DESCRIBED, _EVENTS
     ),
-    Operation("post", "/v1/embed", EmbedAnswer, EmbedBody, FileOptions, True, errors=_ASKED),
-    Operation("post", "/v1/annotate", AnnotateAnswer, AnnotateBody, AnnotateFile, True, errors=_ASKED),
+    Operation("post", "/v1/embed", EmbedAnswer, EmbedBody, FileOptions, True, errors=_SENT),
+    Operation("post", "/v1/annotate", AnnotateAnswer, AnnotateBody, AnnotateFile, True, errors=_SENT),
     Operation("post", "/v1/generate", GenerateAnswer, GenerateBody, errors=_ASKED, other=("application/x-hdf5",)),
     Operation(
         "post", "/v1/chat/completions", ChatAnswer, ChatBody, errors=_ASKED, events={"chunk": ChatChunk}, told=_CHUNKS
@@ -100,7 +102,7 @@ OPERATIONS = (
     Operation("get", "/v1/models", ModelList),
     Operation("get", "/v1/models/{name}", ModelName, errors=(404,)),
     Operation("get", "/v1/cells", CellListing, errors=(404, 422, 500)),
-    Operation("post", "/v1/uploads", CellListing, takes_file=True, status=201, errors=(400, 408, 413, 415, 422, 500)),
+    Operation("post", "/v1/uploads", CellListing, takes_file=True, status=201, errors=_UPLOADED),
     Operation("delete", "/v1/uploads/{upload_id}", None, status=204, errors=(404,)),
     Operation("get", "/health/live", Health, errors=(503,)),
     Operation("get", "/health/ready", Health, errors=(503,)),
