@@ -53,7 +53,7 @@ def test_a_file_without_the_column_of_the_report_is_run_all_the_same(tmp_path: P
     done = run_atlas([str(files)], tmp_path / "out", job)
     assert (done.n_failed, done.manifest.plan.n_cells, done.manifest.plan.skipped) == (0, 16, ())
     assert re.search(r"<td>(blood|liver)</td>", (tmp_path / "out" / "report.html").read_text())
-    with pytest.raises(InputError, match="did you mean 'tissue'"):
+    with pytest.raises(InputError, match="has no obs column 'Tissue'"):
         run_atlas([str(files)], tmp_path / "other", replace(job, report_by="Tissue"))
 
 

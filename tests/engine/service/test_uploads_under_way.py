@@ -19,7 +19,7 @@ HDF5 = {"Content-Type": "application/x-hdf5"}
 
 @pytest.fixture
 def files(cells_path: Path) -> Iterator[CellFiles]:
-    found = CellFiles(cells_path, ServiceLimits(uploads=3, files_under_way=4))
+    found = CellFiles(cells_path, ServiceLimits(uploads=3, files_under_way=4, client_share=0.5))
     yield found
     found.close()
 
