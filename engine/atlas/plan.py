@@ -179,11 +179,15 @@ class _Looker:
 
     def _look_for_report_by(self, source: CellSource) -> None:
         """Note whether the column is there: cells of a file without it are in no group, and run all the same."""
-        if self._job.report_by is None:
+        name = self._job.report_by
+        if name is None:
+            return
+        if name in source.obs_columns:
+            source.obs_column(name)  # which must be readable
+            self.has_report_by = True
             return
         try:
-            source.obs_column(self._job.report_by)
-            self.has_report_by = True
+            source.obs_column(name)
         except InputError as error:
             self.lacks = self.lacks or error
 

@@ -86,11 +86,14 @@ class Awaited(Generic[D]):
             504 after the deadline, 500 where the model failed, 503 where the service ends before.
         """
         found: dict[int, D] = {}
-        async for one in self.happenings():
-            if isinstance(one, Lost):
-                raise problem_of_lost(one)
-            if isinstance(one, self._last):
-                found[one.cell] = one
+        try:
+            async for one in self.happenings():
+                if isinstance(one, Lost):
+                    raise problem_of_lost(one)
+                if isinstance(one, self._last):
+                    found[one.cell] = one
+        finally:
+            here().on_lose = None  # what is done with the answers is refused where it stands
         return [found[i] for i in sorted(found)]
 
     def leave(self) -> None:

@@ -88,6 +88,7 @@ class CallService(Service):
         hold = self.queue.hold(client, len(ready.items))
         try:
             found = await asyncio.wrap_future(self._embedded(ready.items))
+            self.queue.free(hold, len(ready.items))
             return np.stack(found)
         finally:
             self.queue.free(hold)

@@ -126,6 +126,11 @@ class CellFile:
             "expires_s": self.expires_s,
         }
 
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody reads it at this moment."""
+        return self._readers > 0
+
     def close(self, then: Callable[[], None] = lambda: None) -> None:
         """Let nobody read it any more, and end the reading process once those are through who do.
 

@@ -211,18 +211,19 @@ class CellFiles:
             )  # fmt: skip
 
     def _room_for(self, owner: str, count: int) -> list[CellFile]:
-        """Take out the files that make room for so many bytes."""
-        gone: list[CellFile] = []
+        """Take out the files that make room for so many bytes; none of them where they would not."""
+        chosen: list[str] = []
         sizes, over = self._disk.of_owners(), self._disk.over(count)
-        while over > 0 and self._uploads:
-            key = max(self._uploads, key=lambda one: sizes[self._uploads[one].owner])  # the first of equals
-            whose = self._uploads[key].owner
-            if whose != owner and sizes[whose] < sizes[owner] + count:
-                break
-            size = self._disk.size(self._uploads[key].path)
-            over, sizes[whose] = over - size, sizes[whose] - size
-            gone.append(self._uploads.pop(key))
-        return gone
+        idle = {key: one for key, one in self._uploads.items() if not one.is_read}
+        while over > 0:
+            key = max(idle, key=lambda one: sizes[idle[one].owner], default=None)  # the first of equals
+            if key is None or (idle[key].owner != owner and sizes[idle[key].owner] < sizes[owner] + count):
+                raise self._disk.refusal()
+            one = idle.pop(key)
+            size = self._disk.size(one.path)
+            over, sizes[one.owner] = over - size, sizes[one.owner] - size
+            chosen.append(key)
+        return [self._uploads.pop(key) for key in chosen]
 
     def _least_missed(self) -> str:
         """Return an upload to forget, so that whoever sends many pushes out none but their own."""

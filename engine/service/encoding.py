@@ -31,12 +31,14 @@ class EncodedCells:
 
 @dataclass(eq=False)
 class _Job:
-    """Cells to embed, and the vectors of those that are done; `on_done` hears how many were."""
+    """Cells to embed, how many were `taken` and `done`, and the vectors of these; `on_done` hears how many were."""
 
     cells: Sequence[FedCell]
     on_done: Callable[[int], None]
     future: Future[Floats] = field(default_factory=Future)
-    vectors: list[Floats] = field(default_factory=list)
+    vectors: dict[int, Floats] = field(default_factory=dict)  # by place
+    taken: int = 0
+    is_over: bool = False
 
 
 @dataclass(eq=False)
@@ -87,47 +89,62 @@ class Encoding:
 
     def embed_some(self) -> None:
         """Embed a few of the cells that wait; clients and requests take turns, and texts go on in between."""
-        job = self._next_job()
-        if job is None or job.future.done():
+        found = self._next_job()
+        if found is None or found[0].future.done():
             return
+        job, at = found
         try:
-            self._advance(job)
+            is_complete = self._advance(job, at)
         except Exception as error:
-            _answer(job, error)
+            self._answer(job, error)
             return
-        if len(job.vectors) == len(job.cells):
-            _answer(job, None)
+        if is_complete:
+            self._answer(job, None)
 
     def refuse(self, error: Exception) -> None:
         """Answer what waits, and whatever comes, with an error."""
         self._refusal = error
-        while (job := self._next_job(whole=True)) is not None:
-            _answer(job, error)
+        while (found := self._next_job(whole=True)) is not None:
+            self._answer(found[0], error)
 
-    def _next_job(self, *, whole: bool = False) -> _Job | None:
+    def _next_job(self, *, whole: bool = False) -> tuple[_Job, int] | None:
+        """Return whose turn it is, and from which of its cells on: threads that share a job take others each."""
         with self._turns_lock:
             part = self._turns.take()
-            if part is not None and whole:
-                self._turns.remove(part.request)
-        return None if part is None else part.request
+            if part is None:
+                return None
+            job = part.request
+            if whole:
+                self._turns.remove(job)
+            at, job.taken = job.taken, job.taken + ENCODE_CELLS
+            return job, at
 
     def _forget(self, job: _Job) -> None:
         with self._turns_lock:
             self._turns.remove(job)
 
-    def _advance(self, job: _Job) -> None:
-        at = len(job.vectors)
+    def _advance(self, job: _Job, at: int) -> bool:
+        """Embed some cells of a job; say whether they were the last that it waited for."""
         found = self.encode(job.cells[at : at + ENCODE_CELLS])
-        for vector, is_finite in zip(found.vectors, found.is_finite, strict=True):
+        vectors = {
             # The bits that CellFeed gives, too.
-            job.vectors.append(vector / np.sqrt(vector.dot(vector)) if is_finite else np.full_like(vector, np.nan))
-        job.on_done(len(job.vectors) - at)
+            at + i: vector / np.sqrt(vector.dot(vector)) if is_finite else np.full_like(vector, np.nan)
+            for i, (vector, is_finite) in enumerate(zip(found.vectors, found.is_finite, strict=True))
+        }
+        with self._turns_lock:
+            job.vectors |= vectors
+            is_complete = len(job.vectors) == len(job.cells)
+        job.on_done(len(vectors))
+        return is_complete
 
-
-def _answer(job: _Job, error: Exception | None) -> None:
-    if not job.future.set_running_or_notify_cancel():  # who asked is gone
-        return
-    if error is None:
-        job.future.set_result(np.stack(job.vectors))
-    else:
-        job.future.set_exception(error)
+    def _answer(self, job: _Job, error: Exception | None) -> None:
+        with self._turns_lock:
+            if job.is_over:
+                return
+            job.is_over = True
+        if not job.future.set_running_or_notify_cancel():  # who asked is gone
+            return
+        if error is None:
+            job.future.set_result(np.stack([job.vectors[place] for place in range(len(job.cells))]))
+        else:
+            job.future.set_exception(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import orjson
@@ -14,7 +15,15 @@ def json_text(what: Any) -> bytes:
     try:
         return orjson.dumps(what)
     except TypeError:  # as for integers beyond 64 bits, or halves of surrogate pairs in a name
-        return json.dumps(what, ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(_finite(what), ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _finite(what: Any) -> Any:
+    if isinstance(what, dict):
+        return {name: _finite(one) for name, one in what.items()}
+    if isinstance(what, list | tuple):
+        return [_finite(one) for one in what]
+    return None if isinstance(what, float) and not math.isfinite(what) else what
 
 
 class Json(Response):

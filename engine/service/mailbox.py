@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 from typing import ClassVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from cellscribe.engine.service.orders import Happening, Lost, Token
 
@@ -24,7 +24,8 @@ class Round:
     _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Round]] = WeakKeyDictionary()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._pending, self._is_woken = loop, deque[tuple[Mailbox, list[Happening]]](), False
+        self._loop, self._is_woken = ref(loop), False  # which would be kept for ever otherwise
+        self._pending: deque[tuple[Mailbox, list[Happening]]] = deque()
 
     @classmethod
     def here(cls) -> Round:
@@ -37,8 +38,10 @@ class Round:
         self._pending.append((box, happenings))
         if not self._is_woken:
             self._is_woken = True
+            loop = self._loop()
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it who listens
-                self._loop.call_soon_threadsafe(self._hand_out)
+                if loop is not None:
+                    loop.call_soon_threadsafe(self._hand_out)
 
     def _hand_out(self) -> None:
         self._is_woken = False  # before the last look: what comes after it wakes anew

@@ -83,10 +83,11 @@ def row_of(
             )  # fmt: skip
         first = np.flatnonzero(is_first)
         rising, values = rising[first], np.add.reduceat(values, first)
-    kept = values != 0
+    small = values.astype(np.float32)
+    kept = small != 0  # also of what is too small to be told from it
     if not kept.all():
-        rising, values = rising[kept], values[kept]
-    return rising.astype(np.int32), values.astype(np.float32)
+        rising, small = rising[kept], small[kept]
+    return rising.astype(np.int32), small
 
 
 def twice(one: GeneMap, columns: Ints, n_genes: int) -> tuple[str, str] | None:

@@ -24,11 +24,12 @@ def patient(seconds: float) -> type[asyncio.Protocol]:
         """A connection; while too much waits to be sent its end is set."""
 
         _end: asyncio.TimerHandle | None = None
+        _unread = 0
 
         def pause_writing(self) -> None:
-            """Too much waits: set the end."""
+            """Too much waits: look whether it is read."""
             super().pause_writing()
-            self._end = self.loop.call_later(seconds, self.transport.abort)
+            self._watch()
 
         def resume_writing(self) -> None:
             """The client has read: take the end back."""
@@ -44,7 +45,19 @@ def patient(seconds: float) -> type[asyncio.Protocol]:
             """Close an idle connection, and end it where the rest of an answer is not read either."""
             if not self.transport.is_closing():
                 super().timeout_keep_alive_handler()
-                self._end = self.loop.call_later(seconds, self.transport.abort)
+                self._watch()
+
+        def _watch(self) -> None:
+            self._stay()
+            self._unread = self.transport.get_write_buffer_size()
+            self._end = self.loop.call_later(seconds, self._look)
+
+        def _look(self) -> None:
+            """End the connection, unless some of what waited has been read."""
+            if self.transport.get_write_buffer_size() < self._unread:
+                self._watch()
+            else:
+                self.transport.abort()
 
         def _stay(self) -> None:
             if self._end is not None:

@@ -93,7 +93,8 @@ class Lines(Generic[W]):
             hold.left -= gone
             self._held -= gone
             self._leave(hold.client, gone)
-            self._taken.extend([time.monotonic()] * gone)
+            if count is not None:  # answered, and not given up
+                self._taken.extend([time.monotonic()] * gone)
 
     def take(self, until: Callable[[], bool] | None = None, fits: Callable[[W], bool] | None = None) -> W | None:
         """Return the next order, None where there is none; with `until` wait for one, for that, or for the end.

@@ -51,11 +51,13 @@ class EventStream(Response):
 
 async def unless_gone(request: Request, answer: Coroutine[Any, Any, T], on_leave: Callable[[], None]) -> T:
     """Wait for an answer; once the client is gone give it up, which raises RequestError 499."""
-    me, is_gone = asyncio.current_task(), False
+    me, is_gone, is_over = asyncio.current_task(), False, False
     watching = asyncio.create_task(gone(request.receive))
 
     def give_up(_: asyncio.Task[None]) -> None:
         nonlocal is_gone
+        if is_over:  # the answer came in the same moment
+            return
         is_gone = True
         assert me is not None
         me.cancel()
@@ -70,6 +72,7 @@ async def unless_gone(request: Request, answer: Coroutine[Any, Any, T], on_leave
         me.uncancel()
         raise RequestError(499, "the client went away.") from None
     finally:
+        is_over = True
         watching.remove_done_callback(give_up)
         watching.cancel()
         on_leave()

@@ -30,6 +30,12 @@ def test_numbers_that_do_not_exist_are_null() -> None:
     assert json_text([float("nan"), float("inf")]) == b"[null,null]"
 
 
+def test_they_are_so_where_the_quick_encoder_refuses_too() -> None:
+    assert json.loads(json_text({"name": "\ud800", "x": [float("nan"), (1.5, float("-inf"))]})) == {
+        "name": "\ud800", "x": [None, [1.5, None]],
+    }  # fmt: skip
+
+
 def test_an_answer_says_what_it_is() -> None:
     answer = Json({"a": "ä"}, 201, {"Retry-After": "3"})
     assert (answer.body, answer.status_code) == ('{"a":"ä"}'.encode(), 201)

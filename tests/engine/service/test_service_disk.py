@@ -74,6 +74,25 @@ def test_uploads_make_room_for_the_next_one(serving: Callable[..., Running], cel
     assert not own.service.files._disk.of_owners()
 
 
+def test_nothing_is_pushed_out_in_vain(cells_path: Path) -> None:
+    raw = cells_path.read_bytes()
+    files = CellFiles(cells_path, ServiceLimits(disk_bytes=3 * len(raw), upload_bytes=3 * len(raw)))
+    kept = []
+    for owner in ("a", "b"):
+        path = files.new_path("mine.h5ad")
+        files.grow(path, owner, len(raw))
+        path.write_bytes(raw)
+        kept.append(files.add(path, "mine.h5ad", "auto", owner))
+    with kept[1].reading(), pytest.raises(RequestError, match="take most of the"):
+        files.grow(files.new_path("large.h5ad"), "b", 2 * len(raw))  # a's would not be enough, b's own is being read
+    assert [files.get(one.source_id) for one in kept] == kept
+    files.grow(files.new_path("large.h5ad"), "b", 2 * len(raw))
+    assert files.get(kept[0].source_id) is kept[0]
+    with pytest.raises(RequestError, match="there is no file"):
+        files.get(kept[1].source_id)
+    files.close()
+
+
 def test_nobody_pushes_out_who_has_less(cells_path: Path) -> None:
     raw = cells_path.read_bytes()
     files = CellFiles(cells_path, ServiceLimits(disk_bytes=3 * len(raw), upload_bytes=len(raw)))

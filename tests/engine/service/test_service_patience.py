@@ -64,6 +64,23 @@ def test_who_reads_slowly_gets_all(serving: Callable[..., Running], cells: ad.An
     assert told.count(b"event: result") == 8
 
 
+def test_a_large_answer_that_is_read_slowly_is_not_cut(serving: Callable[..., Running]) -> None:
+    own = serving(idle_s=0.3)
+    own.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    whole = own.get("/openapi.json").body
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.connect(("127.0.0.1", own.port))
+        sock.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        began, told = time.monotonic(), b""
+        step = max(1_024, len(whole) // 60)
+        while part := sock.recv(step):
+            told += part
+            time.sleep(0.02)
+    assert time.monotonic() - began > 3 * 0.3
+    assert told.endswith(whole)
+
+
 def test_events_that_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailbox, "_MOST_BYTES", 100_000)
 
