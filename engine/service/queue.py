@@ -136,8 +136,18 @@ class Lines(Generic[W]):
             self.why_closed = self.why_closed or why
             self._changed.notify_all()
 
+    def check(self, client: str, count: int) -> None:
+        """Raise what :meth:`put` would, before cells are made ready that would find no room."""
+        with self._changed:
+            self._refuse(client, count)
+
     def _let_in(self, client: str, count: int) -> None:
-        """Count the cells of a client in; RequestError where there is no place for them."""
+        self._refuse(client, count)
+        if count:
+            self._mine[client] += count
+
+    def _refuse(self, client: str, count: int) -> None:
+        """Raise RequestError where there is no place for so many cells of a client."""
         if self.is_closed:
             raise RequestError(503, self.why_closed, retry_after_s=10)
         if count > self._most:
@@ -161,8 +171,6 @@ class Lines(Generic[W]):
                 f"{most} that one client may have waiting now; come again when some are answered, or send fewer.",
                 retry_after_s=self._wait_s((mine + count - most) * max(1, self._turns.clients)),
             )
-        if count:
-            self._mine[client] += count
 
     def _gone(self, orders: list[W]) -> list[W]:
         for order in orders:

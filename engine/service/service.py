@@ -206,11 +206,12 @@ class Service(ABC):
             raise RequestError(404, f"the model {name!r} is not here; {self.bundle.name!r} is.", "model")
 
     def check_count(self, count: int) -> None:
-        """Raise RequestError 413 for a request of too many cells."""
+        """Raise RequestError 413 for a request of too many cells, 429 for one that finds no room at this moment."""
         if count > self.limits.cells:
             raise RequestError(
                 413, f"{count} cells are more than {self.limits.cells}; send them in several requests.", "cells"
             )
+        self.queue.check(here().client, count)
 
     def deadline(self, asked_s: float | None) -> float:
         """Return when a request must be answered, from its arrival on, as a time of the monotonic clock.

@@ -199,6 +199,24 @@ def test_a_first_request_takes_no_more_than_its_share_and_a_sole_client_has_all(
         alone.put(orders("a", 1))
 
 
+def test_room_can_be_asked_for_without_taking_it() -> None:
+    queue = FairQueue(4, share=0.5)
+    queue.check("a", 2)
+    queue.check("a", 2)
+    assert len(queue) == 0
+    with pytest.raises(RequestError, match="above the 2 that one client may have"):
+        queue.check("a", 3)
+    queue.put(orders("a", 2))
+    queue.put(orders("b", 1))
+    queue.put(orders("c", 1))
+    with pytest.raises(RequestError, match="4 cells are waiting already") as full:
+        queue.check("d", 1)
+    assert full.value.status == 429
+    queue.close("it ends.")
+    with pytest.raises(RequestError, match="it ends"):
+        queue.check("a", 1)
+
+
 def test_held_places_count_until_they_are_freed() -> None:
     queue = FairQueue(10, share=0.5)
     hold = queue.hold("a", 4)
