@@ -216,8 +216,10 @@ class CellFiles:
         sizes, over = self._disk.of_owners(), self._disk.over(count)
         idle = {key: one for key, one in self._uploads.items() if not one.is_read}
         while over > 0:
-            key = max(idle, key=lambda one: sizes[idle[one].owner], default=None)  # the first of equals
-            if key is None or (idle[key].owner != owner and sizes[idle[key].owner] < sizes[owner] + count):
+            wanted = sizes[owner] + count
+            may_go = (key for key, one in idle.items() if one.owner == owner or sizes[one.owner] >= wanted)
+            key = max(may_go, key=lambda one: sizes[idle[one].owner], default=None)  # the first of equals
+            if key is None:
                 raise self._disk.refusal()
             one = idle.pop(key)
             size = self._disk.size(one.path)
