@@ -34,6 +34,7 @@ SLOTS, SERVER_CORE, CLIENT_CORE = 64, 0, 1
 KINDS = ((1, False), (1, True), (16, False))  # cells of a request, and whether it is streamed
 _CELLS = 4_096
 _VANISHING, _BODIES = 100, 2_048
+_QUEUE = 8_192  # room for 16 cells of each of 256 clients
 
 
 def main() -> None:
@@ -170,6 +171,7 @@ async def vanish(port: int, bodies: list[str]) -> dict[str, Any]:
 def serving() -> Iterator[tuple[int, int]]:
     """Run the service on its core; yield its port and its process."""
     command = ["-m", "cellscribe", "serve", "demo", "--port", "0", "--slots", str(SLOTS), "--threads", "1"]
+    command += ["--max-queue", str(_QUEUE)]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         pinned(SERVER_CORE, sys.executable, *command), stderr=subprocess.PIPE, text=True, env=environment
