@@ -56,6 +56,15 @@ def running(demo: Model) -> Iterator[Any]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def served() -> Iterator[Any]:
+    """A service of a bundle that reads sentences, and its client."""
+    from called import called
+
+    with called("demo-c2s") as found:
+        yield found
+
+
 @pytest.fixture
 def serving(demo: Model) -> Iterator[Callable[..., Any]]:
     """Start services of one's own: serving(num_slots=2, keys=("k",), uploads=2); limits by their names."""

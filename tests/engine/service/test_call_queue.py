@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,12 +17,6 @@ from cellscribe.engine.service.calls import Caller
 from cellscribe.engine.service.families.base import Embedding, Item, Labelling
 from cellscribe.engine.service.problems import RequestError
 from cellscribe.engine.service.schemas import Cells
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with called("demo-c2s") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

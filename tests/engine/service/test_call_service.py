@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pytest
-from called import LABELS, Served, called, cell_bodies, post, refused
+from called import LABELS, Served, cell_bodies, post, refused
 
 import cellscribe as cs
 from cellscribe.engine.packaged import packaged_cells
 from cellscribe.engine.sentence_model import SentenceModel
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with called("demo-c2s") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anndata as ad
 import pytest
-from called import called, cell_bodies, held, wait_for
+from called import cell_bodies, held, wait_for
 from starlette.testclient import TestClient
 
 from cellscribe.engine.errors import BackendError
@@ -27,12 +26,6 @@ from cellscribe.engine.types import Sampling
 
 Served = tuple[CallService, TestClient]
 ENDLESS = Question("Which type?", Sampling(), 200)
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with called("demo-c2s") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
